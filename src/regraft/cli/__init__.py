@@ -1,0 +1,1 @@
+"""The `regraft` command: one file per verb."""

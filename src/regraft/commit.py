@@ -1,0 +1,255 @@
+"""Atomic writes: the only way anything reaches the disk for good.
+
+A file is written beside its final name, flushed to the disk, and renamed. A folder is the same, with a
+`manifest.json` (size and SHA-256 of every file) written last: a folder without a manifest that fits does not exist.
+Files that grow (`metrics.jsonl`, `log.txt`) are appended a line at a time, and cut back on resume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from regraft.errors import RegraftError, StorageError
+
+__all__ = [
+    "MANIFEST",
+    "append_line",
+    "damage",
+    "folder",
+    "remove",
+    "require_space",
+    "storage_errors",
+    "sweep",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+MANIFEST = "manifest.json"
+_LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(tmp|trash)-(?P<pid>\d+)-[0-9a-f]{8}$")
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "the folder may not be written to",
+    errno.EPERM: "the folder may not be written to",
+    errno.EIO: "the disk reports an input/output error",
+    errno.EFBIG: "the file would be larger than this system allows",
+}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file `path` by `data`, or leave it as it was.
+
+    Raises:
+        StorageError: The disk is full, read-only or damaged.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, "tmp")
+        try:
+            _write_synced(temporary, data)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file `path` by `text` in UTF-8. Raises StorageError like `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file `path` by `value` as indented JSON. Raises StorageError like `write_bytes`."""
+    write_text(path, _json(value))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line. Raises StorageError."""
+    with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.write(line + "\n")
+
+
+@contextlib.contextmanager
+def folder(final: Path) -> Iterator[Path]:
+    """Write a whole folder with one commit point: yields a temporary folder that becomes `final` at the end.
+
+    Everything the caller writes into the yielded folder (also through libraries) is hashed into `manifest.json`,
+    flushed and renamed. An exception inside leaves nothing behind; a folder that was at `final` is replaced last.
+
+    Raises:
+        StorageError: The disk is full, read-only or damaged.
+    """
+    with storage_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(final, "tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+            _seal(temporary)
+            if final.exists():
+                trash = _beside(final, "trash")
+                os.rename(final, trash)
+                os.rename(temporary, final)
+                shutil.rmtree(trash, ignore_errors=True)
+            else:
+                os.rename(temporary, final)
+            _sync_folder(final.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def damage(path: Path, *, hashes: bool = True) -> str | None:
+    """What is wrong with a committed folder, in words; None when it is whole.
+
+    Args:
+        path: A folder that `folder` wrote.
+        hashes: Read every file and compare its SHA-256; otherwise compare sizes only.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path.name}/{MANIFEST} is missing or unreadable"
+    for name, recorded in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{path.name}/{name} is missing"
+        if file.stat().st_size != recorded["bytes"]:
+            return f"{path.name}/{name} has {file.stat().st_size} bytes instead of {recorded['bytes']}"
+        if hashes and _sha256(file) != recorded["sha256"]:
+            return f"{path.name}/{name} has changed since it was written"
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove a committed folder so that no moment shows half of it."""
+    with storage_errors(path):
+        trash = _beside(path, "trash")
+        os.rename(path, trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left in the folder `path`: temporary names whose process is gone."""
+    for leftover in path.iterdir() if path.is_dir() else ():
+        match = _LEFTOVER.match(leftover.name)
+        if match and (int(match["pid"]) == os.getpid() or not _alive(int(match["pid"]))):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def require_space(path: Path, num_bytes: int) -> None:
+    """Raise StorageError when the disk that holds `path` has less than `num_bytes` free."""
+    existing = next(parent for parent in [path, *path.absolute().parents] if parent.exists())
+    with storage_errors(path):
+        free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        raise StorageError(
+            f"There are {free / 1e6:,.0f} MB free on the disk of {str(path)!r}.",
+            f"This run needs about {num_bytes / 1e6:,.0f} MB for its checkpoints and its model.",
+            "Free some space, or choose another place with --out.",
+        )
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what a full or failing disk raises, in Python and in libraries, into StorageError.
+
+    A full disk is no OSError in torch (RuntimeError) and in safetensors (SafetensorError): such an error counts as
+    the disk's when it carries an errno down its chain, or names one in its text.
+    """
+    try:
+        yield
+    except RegraftError:
+        raise
+    except Exception as error:
+        reason = _storage_reason(error)
+        if reason is None:
+            raise
+        raise StorageError(
+            f"{str(path)!r} could not be written: {reason}.",
+            "regraft needs a folder that it may write to, with room for its checkpoints.",
+            "Free some space or choose another place with --out; what was committed before is still whole.",
+        ) from error
+
+
+def _storage_reason(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _REASONS:
+            return _REASONS[error.errno]
+        text = str(error)
+        if "No space left" in text or "os error 28" in text or "inline_container.cc" in text:
+            return _REASONS[errno.ENOSPC]
+        if "os error 30" in text:
+            return _REASONS[errno.EROFS]
+        if "os error 27" in text:
+            return _REASONS[errno.EFBIG]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _seal(path: Path) -> None:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    entries = {}
+    for file in files:
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        entries[file.relative_to(path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+    _write_synced(path / MANIFEST, _json({"version": 1, "files": entries}).encode("utf-8"))
+    _sync_folder(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync_folder(path: Path) -> None:
+    # Windows has no handle for a folder; there the rename itself is what the system gives.
+    with contextlib.suppress(PermissionError, NotADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

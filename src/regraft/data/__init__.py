@@ -1,0 +1,1 @@
+"""Folders of photos -> checked samples -> batches of pixels."""

@@ -1,0 +1,111 @@
+"""Every error that regraft raises on purpose, and the exit code that the command line ends with.
+
+    RegraftError              1   something inside regraft went wrong
+    ├── SettingsError         2   usage, recipe, selectors, model names
+    ├── DataError             3   data sets and images
+    │   └── DecodeError       3   one image that cannot be read (quarantined by most callers)
+    ├── WeightsError          4   weight files and matches
+    ├── DivergedError         5   a loss or a gradient that is not finite
+    ├── OutOfMemoryError      6   the device or the machine has no memory left
+    ├── StorageError          7   disk full, read-only, unreadable checkpoint
+    └── StoppedError  130 / 143   stopped by SIGINT / SIGTERM, the state is saved
+
+Each one answers three questions: what happened and where, what was expected, what to type next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "DataError",
+    "DecodeError",
+    "DivergedError",
+    "OutOfMemoryError",
+    "RegraftError",
+    "SettingsError",
+    "StoppedError",
+    "StorageError",
+    "WeightsError",
+    "nearest",
+]
+
+
+class RegraftError(Exception):
+    """The root of regraft's errors.
+
+    Args:
+        what: What happened, and where (the file, the key, the layer).
+        expected: What was expected instead.
+        next_step: What to do, or to type, next.
+        details: Further lines, one for each single mistake, when there are several.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, expected: str, next_step: str, *, details: Sequence[str] = ()) -> None:
+        self.what = what
+        self.expected = expected
+        self.next_step = next_step
+        self.details = tuple(details)
+        super().__init__(what, expected, next_step)
+
+    def __str__(self) -> str:
+        paragraph = " ".join(part for part in (self.what, self.expected, self.next_step) if part)
+        return "\n".join([paragraph, *(f"  - {line}" for line in self.details)])
+
+
+class SettingsError(RegraftError):
+    """A command, a recipe or an argument that cannot be carried out."""
+
+    exit_code = 2
+
+
+class DataError(RegraftError):
+    """A data set that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class DecodeError(DataError):
+    """One image file that holds no picture that regraft may read."""
+
+
+class WeightsError(RegraftError):
+    """A weight file that cannot be read, or that does not fit the model."""
+
+    exit_code = 4
+
+
+class DivergedError(RegraftError):
+    """Training met a loss or a gradient that is not finite."""
+
+    exit_code = 5
+
+
+class OutOfMemoryError(RegraftError):
+    """The device, or the machine, has no memory left."""
+
+    exit_code = 6
+
+
+class StorageError(RegraftError):
+    """Something could not be written to, or read back from, the disk."""
+
+    exit_code = 7
+
+
+class StoppedError(RegraftError):
+    """The run was stopped by a signal, after its state was saved."""
+
+    def __init__(self, what: str, expected: str, next_step: str, *, exit_code: int) -> None:
+        super().__init__(what, expected, next_step)
+        self.exit_code = exit_code
+
+
+def nearest(word: str, choices: Sequence[str], *, limit: int = 3) -> str:
+    """The choices most like `word`, quoted and joined for an error text; empty when none is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, choices, n=limit, cutoff=0.5)
+    return ", ".join(repr(choice) for choice in close)

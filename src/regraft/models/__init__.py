@@ -1,0 +1,1 @@
+"""Names -> `nn.Module`, its layers and slots; surgery; the model folder."""

@@ -1,0 +1,1 @@
+"""report.html, a function of the run folder."""

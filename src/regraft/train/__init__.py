@@ -1,0 +1,1 @@
+"""The training loop, its exact state and its caches."""

@@ -1,0 +1,1 @@
+"""Files -> `WeightFile` -> `MatchReport`, in numpy only."""
