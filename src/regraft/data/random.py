@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = ["bits", "permutation", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
+_CHAIN = 0xD1342543DE82EF95  # Steele and Vigna, "Computationally easy, spectrally good multipliers", 2021
 _MASK = 0xFFFFFFFFFFFFFFFF
 _ORDER_STREAM = 0x6F72646572  # keeps orders apart from numbers drawn with the same seed and epoch
 
@@ -27,7 +28,8 @@ def bits(seed: int, *counters: Counter, num: int) -> npt.NDArray[np.uint64]:
     """
     rows = _mix(_words(seed) + np.uint64(_GOLDEN))
     for counter in counters:
-        rows = _mix(rows + _mix(_words(counter) + np.uint64(_GOLDEN)))
+        # The multiplication makes the order of the counters count: a sum alone would not.
+        rows = _mix(rows * np.uint64(_CHAIN) + _mix(_words(counter) + np.uint64(_GOLDEN)))
     steps = np.arange(1, num + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     return _mix(rows[:, None] + steps)
 
