@@ -1,0 +1,378 @@
+"""One image file to the pixels that a network sees: open, turn upright, flatten to RGB, resize.
+
+Only deterministic code stands here, and the same code serves training, prediction and every export, so that what
+predicts is what trained. The decoder is Pillow, limited to seven formats (its other readers start programs or have
+a history of holes), with the size read from the header before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import stat
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from regraft.errors import DecodeError, SettingsError
+
+__all__ = ["FORMATS", "MAX_PIXELS", "PixelProgram", "decode", "decode_or_reason", "known_format"]
+
+Pixels = npt.NDArray[np.uint8]
+Resize = Literal["squash", "crop", "pad"]
+Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
+MAX_BYTES = 1 << 30
+
+_LONGEST_SIDE = 16_384
+_ORIENTATION_TAG = 0x0112  # TIFF 6.0 section 8, EXIF 2.32 section 4.6.4
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The size is checked here, and a broken EXIF block costs only the orientation: neither is news for the user.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class PixelProgram:
+    """How a file becomes uint8 pixels of one size; equal programs give equal pixels.
+
+    Args:
+        size: Height and width of the result, in pixels.
+        resize: `squash` fits both sides and forgets the aspect ratio; `crop` covers the size and cuts the middle
+            out; `pad` fits inside the size and fills the rest with the background.
+        interpolation: The filter, always with antialiasing (Pillow widens it by the scale factor).
+        background: Red, green, blue under transparent pixels and in the padding.
+        crop_fraction: For `crop` only: the part of the covered side that is kept (timm's `crop_pct`).
+        stored: Height and width of a first resize, to which the policy applies; the second resize, to `size`,
+            then squashes. None resizes once.
+        draft: Let the JPEG decoder scale by 1/2, 1/4 or 1/8 where the result stays at least as large as needed.
+    """
+
+    size: tuple[int, int]
+    resize: Resize = "squash"
+    interpolation: Interpolation = "bicubic"
+    background: tuple[int, int, int] = (255, 255, 255)
+    crop_fraction: float = 1.0
+    stored: tuple[int, int] | None = None
+    draft: bool = True
+
+    def __post_init__(self) -> None:
+        mistakes = list(_program_mistakes(self))
+        if mistakes:
+            raise SettingsError(
+                "The pixel program cannot be carried out.",
+                "Sizes are (height, width) in whole pixels, and every other field has one of its documented values.",
+                "Correct the fields named below.",
+                details=mistakes,
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and text, for JSON; `from_dict` gives an equal program back."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> PixelProgram:
+        """The program that `to_dict` wrote.
+
+        Raises:
+            SettingsError: For unknown, missing or impossible fields.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown or "size" not in fields:
+            raise SettingsError(
+                f"A stored pixel program has unknown fields {unknown}." if unknown else "A pixel program has no size.",
+                f"It has the fields {sorted(known)}, of which size is required.",
+                "Use the version of regraft that wrote the model folder, or a newer one.",
+            )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(**values)
+
+
+def decode(source: Path | str | bytes, program: PixelProgram) -> Pixels:
+    """The pixels of one image, as uint8 of shape (height, width, 3), red first.
+
+    Animated files give their first frame; colour profiles are not applied.
+
+    Args:
+        source: A path, or the bytes of a file.
+        program: What to do with the pixels.
+
+    Raises:
+        DecodeError: If the file holds no complete picture that regraft may read.
+    """
+    result = decode_or_reason(source, program)
+    if not isinstance(result, str):
+        return result
+    name = "The image" if isinstance(source, bytes) else str(source)
+    raise DecodeError(
+        f"{name} {result}.",
+        f"A picture is a complete file in one of the formats {', '.join(FORMATS)}.",
+        "Replace the file, or leave it out.",
+    )
+
+
+def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixels | str:
+    """Like `decode`, but a file that cannot be read gives the reason as text ("is empty") and raises nothing."""
+    data = source if isinstance(source, bytes) else _read(source)
+    if isinstance(data, str):
+        return data
+    strange = _not_a_picture(data)
+    if strange:
+        return strange
+    try:
+        return _pixels(data, program)
+    except _RefusedError as refused:
+        return str(refused)
+    except Image.DecompressionBombError as error:
+        return _too_many_pixels(error)
+    except MemoryError:
+        return "needs more memory than there is"
+    except Exception as error:  # a hostile file can raise anything inside a decoder
+        return _damage(data, error)
+
+
+def known_format(head: bytes) -> str | None:
+    """The format that the first 16 bytes of a file announce, one of FORMATS, or None."""
+    for name, magic in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    return None
+
+
+_MAGIC = (
+    ("JPEG", b"\xff\xd8\xff"),
+    ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ("GIF", b"GIF8"),
+    ("BMP", b"BM"),
+    ("TIFF", b"II*\x00"),
+    ("TIFF", b"MM\x00*"),
+    ("TIFF", b"II+\x00"),
+    ("TIFF", b"MM\x00+"),
+)
+
+
+class _RefusedError(Exception):
+    """The file may be whole, but its pixels have no right answer; the text says why."""
+
+
+def _program_mistakes(program: PixelProgram) -> list[str]:
+    mistakes = []
+    for name, size in (("size", program.size), ("stored", program.stored)):
+        if name == "stored" and size is None:
+            continue
+        if not _is_whole(size, 2) or not all(1 <= side <= _LONGEST_SIDE for side in size or ()):
+            mistakes.append(f"{name} is {size!r}; it is (height, width), each from 1 to {_LONGEST_SIDE}.")
+    if program.resize not in get_args(Resize):
+        mistakes.append(f"resize is {program.resize!r}; it is one of {', '.join(get_args(Resize))}.")
+    if program.interpolation not in get_args(Interpolation):
+        names = ", ".join(get_args(Interpolation))
+        mistakes.append(f"interpolation is {program.interpolation!r}; it is one of {names}.")
+    if not _is_whole(program.background, 3) or not all(0 <= value <= 255 for value in program.background):
+        mistakes.append(f"background is {program.background!r}; it is (red, green, blue), each from 0 to 255.")
+    if not 0.05 <= program.crop_fraction <= 1.0:
+        mistakes.append(f"crop_fraction is {program.crop_fraction!r}; it lies between 0.05 and 1.")
+    return mistakes
+
+
+def _is_whole(values: object, length: int) -> bool:
+    return isinstance(values, tuple) and len(values) == length and all(type(value) is int for value in values)
+
+
+def _read(path: Path | str) -> bytes | str:
+    """The bytes of a regular file, or the reason why there are none."""
+    try:
+        # O_NONBLOCK: opening a named pipe would otherwise wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return "is not a regular file"
+            if status.st_size > MAX_BYTES:
+                return f"has {status.st_size / 2**30:.1f} GiB, more than the limit of {MAX_BYTES / 2**30:.0f} GiB"
+            return file.read()
+    except FileNotFoundError:
+        return "does not exist"
+    except PermissionError:
+        return "may not be read (permission denied)"
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"
+
+
+def _not_a_picture(data: bytes) -> str:
+    """Why these bytes are no picture, in words for people; empty when they may be one."""
+    if not data:
+        return "is empty"
+    head = data[:512]
+    if known_format(head):
+        return ""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, reason in _STRANGERS:
+        if text.startswith(start) or head.startswith(start):
+            return reason
+    if head[4:8] == b"ftyp":
+        return "is a HEIC photo or a film, which regraft does not read"
+    if not head.strip(b"\x00"):
+        return "holds only zero bytes" if not data.strip(b"\x00") else "begins with zero bytes, as damaged files do"
+    return f"is not an image in one of the formats {', '.join(FORMATS)}"
+
+
+_STRANGERS = (
+    (b"<!doctype html", "is an HTML page"),
+    (b"<html", "is an HTML page"),
+    (b"<head", "is an HTML page"),
+    (b"<svg", "is an SVG drawing"),
+    (b"<?xml", "is an XML text"),
+    (b"{", "is a JSON text"),
+    (b"version https://git-lfs", "is a Git LFS pointer, not the picture itself"),
+    (b"%pdf", "is a PDF document"),
+    (b"%!ps", "is a PostScript document"),
+    (b"pk\x03\x04", "is a ZIP archive"),
+    (b"\x00\x05\x16\x07", "is a macOS resource file, not a picture"),
+    (b"\x00\x05\x16\x00", "is a macOS resource file, not a picture"),
+)
+
+
+def _pixels(data: bytes, program: PixelProgram) -> Pixels:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
+            raise _RefusedError(f"has {width} x {height} pixels, more than the limit of {limit}")
+        orientation = _orientation(image) if image.format in ("JPEG", "MPO") else None
+        if program.draft and orientation is not None:
+            image.draft(None, _needed(image.size, program, turned=orientation >= 5))
+        image.load()
+        # A PNG may hold its EXIF block behind the pixels, and a TIFF turns itself while it loads.
+        orientation = orientation or _orientation(image)
+        picture = _flatten(image, program.background)
+        if orientation in _UPRIGHT:
+            picture = picture.transpose(_UPRIGHT[orientation])
+    return np.array(_resize(picture, program))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken EXIF block leaves the picture as it is
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _needed(size: tuple[int, int], program: PixelProgram, *, turned: bool) -> tuple[int, int]:
+    """The least (width, height) that the decoder must deliver, in the file's own orientation."""
+    height, width = program.stored or program.size
+    if turned:
+        height, width = width, height
+    if program.resize == "squash":
+        return width, height
+    x_scale, y_scale = width / size[0], height / size[1]
+    scale = max(x_scale, y_scale) / program.crop_fraction if program.resize == "crop" else min(x_scale, y_scale)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """The picture as 8-bit RGB: grey scaled by its bit depth, transparency laid on the background."""
+    if image.mode.startswith("I;16"):
+        return _from_deep_grey(image)
+    if image.mode in ("F", "I"):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise _RefusedError(f"holds {kind} numbers, for which no black and no white is stated")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    layer = image.convert("RGBA")
+    canvas = Image.new("RGB", layer.size, background)
+    canvas.paste(layer, mask=layer.getchannel("A"))
+    return canvas
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    # Pillow clips these to 255 on convert("L"), which turns every photo white. Its 16-bit colour reader keeps the
+    # high byte of each number, and so does this.
+    bits_per_sample = getattr(image, "tag_v2", {}).get(258, (16,))  # TIFF 6.0 section 8
+    depth = int(np.max(bits_per_sample))
+    if not 8 <= depth <= 16:
+        raise _RefusedError(f"holds grey values of {depth} bits, which regraft does not read")
+    values = np.asarray(image).astype(np.uint16)
+    return Image.fromarray((values >> (depth - 8)).astype(np.uint8)).convert("RGB")
+
+
+def _resize(picture: Image.Image, program: PixelProgram) -> Image.Image:
+    picture = _POLICIES[program.resize](picture, program.stored or program.size, program)
+    return picture if program.stored is None else _squash(picture, program.size, program)
+
+
+def _squash(picture: Image.Image, size: tuple[int, int], program: PixelProgram) -> Image.Image:
+    return _scaled(picture, (size[1], size[0]), program, None)
+
+
+def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram) -> Image.Image:
+    height, width = size
+    scale = max(width / picture.width, height / picture.height) / program.crop_fraction
+    box_width, box_height = min(width / scale, picture.width), min(height / scale, picture.height)
+    left, top = (picture.width - box_width) / 2, (picture.height - box_height) / 2
+    return _scaled(picture, (width, height), program, (left, top, left + box_width, top + box_height))
+
+
+def _pad(picture: Image.Image, size: tuple[int, int], program: PixelProgram) -> Image.Image:
+    height, width = size
+    scale = min(width / picture.width, height / picture.height)
+    inner = max(1, min(width, round(picture.width * scale))), max(1, min(height, round(picture.height * scale)))
+    canvas = Image.new("RGB", (width, height), program.background)
+    canvas.paste(_scaled(picture, inner, program, None), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return canvas
+
+
+_POLICIES = {"squash": _squash, "crop": _crop, "pad": _pad}
+
+
+def _scaled(
+    picture: Image.Image,
+    size: tuple[int, int],
+    program: PixelProgram,
+    box: tuple[float, float, float, float] | None,
+) -> Image.Image:
+    # Above a factor of four, Pillow first averages whole blocks: several times faster, no visible difference.
+    gap = None if program.interpolation == "nearest" else 2.0
+    return picture.resize(size, Image.Resampling[program.interpolation.upper()], box=box, reducing_gap=gap)
+
+
+def _too_many_pixels(error: Exception) -> str:
+    found = re.search(r"\d+", str(error))
+    pixels = f"{int(found.group()) / 1e6:.0f}" if found else "too many"
+    return f"has {pixels} megapixels, more than the limit of {MAX_PIXELS / 1e6:.0f}"
+
+
+def _damage(data: bytes, error: Exception) -> str:
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(known_format(data[:16]) or "")
+    if "truncated" in str(error).lower() or (end and end not in data[-4096:]):
+        return "is cut off"
+    if isinstance(error, UnidentifiedImageError):
+        return f"is damaged (its first bytes say {known_format(data[:16])}, the rest does not follow)"
+    return f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]})"

@@ -1,0 +1,109 @@
+"""The complete way from a file to a network's input: pixels, then normalisation. Stored in every model folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from regraft.data.decode import Interpolation, PixelProgram, Resize
+from regraft.errors import SettingsError
+
+__all__ = ["Preprocessing"]
+
+Channels = Literal["RGB", "BGR"]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What turns a file into a network's input: decode to `pixels`, divide by 255, order the channels, normalise.
+
+    Args:
+        pixels: The program from file to uint8 pixels.
+        mean: Subtracted, on the scale 0 to 1, in the order of `channels`.
+        std: Divided by, on the scale 0 to 1, in the order of `channels`.
+        channels: `RGB`, or `BGR` for networks that came from Caffe.
+    """
+
+    pixels: PixelProgram
+    mean: Triple = (0.485, 0.456, 0.406)  # ImageNet, as timm's IMAGENET_DEFAULT_MEAN
+    std: Triple = (0.229, 0.224, 0.225)
+    channels: Channels = "RGB"
+
+    def __post_init__(self) -> None:
+        mistakes = _mistakes(self)
+        if mistakes:
+            raise SettingsError(
+                "The preprocessing cannot be carried out.",
+                "mean and std are three finite numbers on the scale 0 to 1, and std is above zero.",
+                "Correct the fields named below.",
+                details=mistakes,
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and text, for JSON; `from_dict` gives an equal value back, to the last bit."""
+        return {
+            "pixels": self.pixels.to_dict(),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "channels": self.channels,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
+        """The value that `to_dict` wrote.
+
+        Raises:
+            SettingsError: For unknown, missing or impossible fields.
+        """
+        expected = {"pixels", "mean", "std", "channels"}
+        if set(fields) != expected or not isinstance(fields["pixels"], Mapping):
+            raise SettingsError(
+                f"Stored preprocessing has the fields {sorted(fields)}.",
+                f"It has exactly the fields {sorted(expected)}.",
+                "Use the version of regraft that wrote the model folder, or a newer one.",
+            )
+        pixels = PixelProgram.from_dict(fields["pixels"])
+        return cls(pixels, _triple(fields["mean"]), _triple(fields["std"]), fields["channels"])
+
+    @classmethod
+    def from_timm_cfg(
+        cls, cfg: Mapping[str, Any], *, size: tuple[int, int] | None = None, resize: Resize = "squash"
+    ) -> Preprocessing:
+        """The preprocessing that a timm `pretrained_cfg` describes.
+
+        Args:
+            cfg: A plain dict with, where they differ from ImageNet's, `mean`, `std`, `interpolation`,
+                `input_size` (channels, height, width) and `crop_pct`.
+            size: Height and width to use in place of the configured ones.
+            resize: The resize policy; `crop_pct` counts only for `crop`.
+        """
+        height, width = size or tuple(cfg.get("input_size", (3, 224, 224)))[-2:]
+        interpolation: Interpolation = cfg.get("interpolation", "bicubic")
+        if interpolation not in get_args(Interpolation):  # timm's "random" means: any filter will do
+            interpolation = "bicubic"
+        crop_fraction = float(cfg.get("crop_pct") or 1.0) if resize == "crop" else 1.0
+        pixels = PixelProgram((int(height), int(width)), resize, interpolation, crop_fraction=min(1.0, crop_fraction))
+        given: dict[str, Any] = {name: _triple(cfg[name]) for name in ("mean", "std") if cfg.get(name) is not None}
+        return cls(pixels, **given)
+
+
+def _triple(values: Sequence[float] | float) -> Triple:
+    if isinstance(values, (int, float)) or len(values) == 1:
+        value = float(values if isinstance(values, (int, float)) else values[0])
+        return (value, value, value)
+    return tuple(float(value) for value in values)  # type: ignore[return-value]  # __post_init__ counts them
+
+
+def _mistakes(preprocessing: Preprocessing) -> list[str]:
+    mistakes = []
+    for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        if len(values) != 3 or not all(math.isfinite(value) for value in values):
+            mistakes.append(f"{name} is {values!r}; it is three finite numbers.")
+        elif name == "std" and min(values) <= 0:
+            mistakes.append(f"std is {values!r}; each number is above zero.")
+    if preprocessing.channels not in get_args(Channels):
+        mistakes.append(f"channels is {preprocessing.channels!r}; it is RGB or BGR.")
+    return mistakes
