@@ -1,0 +1,182 @@
+"""The layers of a network as people list them: index, name, alias, type, output shape, parameters.
+
+A layer is a module that owns parameters or buffers. They stand in execution order; the index counts the backbone's own
+layers, never the head's. A model in a Keras form lists Keras's own rows instead, also those without weights: its
+`ModelInfo.origin["keras_rows"]` holds (Keras's name, Keras's class, module name or None) for each row of the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from regraft.errors import SettingsError
+from regraft.models.aliases import keras_aliases
+from regraft.models.info import ModelInfo, info_of
+from regraft.models.trace import Call, own_tensors, plain, trace
+
+__all__ = ["Layer", "format_table", "list_layers", "num_parameters"]
+
+_CHANNELS_LAST = {"Linear", "LayerNorm", "RmsNorm"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a model's listing.
+
+    Attributes:
+        name: The module's full name in `named_modules()` ("" for the model itself, as where it owns a class token);
+            of a Keras row without weights, Keras's name.
+        aliases: Its names in Keras, newest spelling first.
+        kind: The module's class, or Keras's class of a row without weights.
+        output_shape: (channels, height, width) or (features,), without the batch; None where it does not run.
+        num_parameters: As Keras counts: moving mean and variance count, `num_batches_tracked` does not.
+        num_trainable: How many of these get gradients now.
+        part: "backbone" or "head".
+        index: The place in the backbone's own listing; None for layers of the head.
+        owns: Whether it owns parameters or buffers (False only for some Keras rows).
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    kind: str
+    output_shape: tuple[int, ...] | None
+    num_parameters: int
+    num_trainable: int
+    part: str
+    index: int | None
+    owns: bool = True
+
+    @property
+    def alias(self) -> str | None:
+        """Its newest name in Keras, if it has one."""
+        return self.aliases[0] if self.aliases else None
+
+    @property
+    def num_non_trainable(self) -> int:
+        """How many of its parameters get no gradients now, moving mean and variance among them."""
+        return self.num_parameters - self.num_trainable
+
+
+def list_layers(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> tuple[Layer, ...]:
+    """All layers of a model: its backbone's in execution order, then its head's.
+
+    Modules that do not run stand behind the module that they are registered after.
+
+    Args:
+        model: Any module; it is run once on a blank image (shapes only) and not changed.
+        image_size: Side, or (height, width), in pixels, for the output shapes; None for the model's own.
+
+    Raises:
+        SettingsError: The network does not take an image of the given size.
+    """
+    model = plain(model)
+    info, modules = info_of(model), dict(model.named_modules())
+    calls = _calls(model, image_size)
+    aliases = keras_aliases(model, info.architecture)
+    names = _order([name for name, module in modules.items() if own_tensors(module)], calls)
+    rows = _rows(names, info, aliases)
+    listed: list[Layer] = []
+    for part in ("backbone", "head"):
+        for index, row in enumerate(rows[part]):
+            listed.append(_layer(row, part, index if part == "backbone" else None, modules, calls))
+    return tuple(listed)
+
+
+def num_parameters(module: nn.Module) -> tuple[int, int]:
+    """A module's (all, trainable) own parameters as Keras counts: with moving mean and variance, without counters."""
+    parameters = [p for p in module._parameters.values() if p is not None]
+    buffers = [
+        b
+        for name, b in module._buffers.items()
+        if b is not None and b.is_floating_point() and name not in module._non_persistent_buffers_set
+    ]
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return sum(t.numel() for t in (*parameters, *buffers)), trainable
+
+
+def format_table(layers: Sequence[Layer]) -> str:
+    """The listing as plain text, one line for each layer; shapes are height×width×channels, or features."""
+    head = ("index", "name", "alias", "type", "output", "parameters", "trainable")
+    rows = [head, *(_cells(layer) for layer in layers)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    right = {0, 5, 6}
+    lines = [
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    total, trainable = sum(layer.num_parameters for layer in layers), sum(layer.num_trainable for layer in layers)
+    lines.append(f"{total:,} parameters: {trainable:,} trainable, {total - trainable:,} not")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    aliases: tuple[str, ...]
+    kind: str | None = None  # of a row without a module
+
+
+def _calls(model: nn.Module, image_size: int | tuple[int, int] | None) -> dict[str, Call]:
+    try:
+        return trace(model, image_size)
+    except SettingsError:
+        if image_size is not None:
+            raise
+        return {}  # a model that takes something else than images: registration order, no shapes
+
+
+def _order(owners: Sequence[str], calls: dict[str, Call]) -> list[str]:
+    """Owners by the start of their first call; those that never run follow the owner registered before them."""
+    keys: dict[str, tuple[int, int]] = {}
+    last = -1
+    for place, name in enumerate(owners):
+        last = calls[name].start if name in calls else last
+        keys[name] = (last, place if name not in calls else -1)
+    return sorted(owners, key=keys.__getitem__)
+
+
+def _rows(names: Sequence[str], info: ModelInfo, aliases: dict[str, tuple[str, ...]]) -> dict[str, list[_Row]]:
+    head = [_Row(name, aliases.get(name, ())) for name in names if info.is_head(name)]
+    keras = info.origin.get("keras_rows")
+    if keras:
+        backbone = [_keras_row(row, aliases) for row in keras]
+        listed = {row.name for row in backbone}
+        backbone += [_Row(n, aliases.get(n, ())) for n in names if n not in listed and not info.is_head(n)]
+    else:
+        backbone = [_Row(name, aliases.get(name, ())) for name in names if not info.is_head(name)]
+    return {"backbone": backbone, "head": head}
+
+
+def _keras_row(row: Sequence[str | None], aliases: dict[str, tuple[str, ...]]) -> _Row:
+    name, kind, module = row
+    if module is None:
+        return _Row(str(name), (str(name),), str(kind))
+    return _Row(module, tuple(dict.fromkeys((str(name), *aliases.get(module, ())))))
+
+
+def _layer(row: _Row, part: str, index: int | None, modules: dict[str, nn.Module], calls: dict[str, Call]) -> Layer:
+    if row.kind is not None:
+        return Layer(row.name, row.aliases, row.kind, None, 0, 0, part, index, owns=False)
+    module, call = modules[row.name], calls.get(row.name)
+    total, trainable = num_parameters(module)
+    shape = call.shape if call else None
+    return Layer(row.name, row.aliases, type(module).__name__, shape, total, trainable, part, index)
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
+    index = "head" if layer.index is None else str(layer.index)
+    shape = layer.output_shape or ()
+    turned = (*shape[1:], shape[0]) if len(shape) == 3 and layer.kind not in _CHANNELS_LAST else shape
+    return (
+        index,
+        layer.name or "(model)",
+        " ".join(layer.aliases),
+        layer.kind,
+        "×".join(map(str, turned)),
+        f"{layer.num_parameters:,}",
+        f"{layer.num_trainable:,}",
+    )
