@@ -1,0 +1,453 @@
+"""Random changes of training images, as a function of seed, epoch and sample: the same bits in any batch.
+
+All geometry of a sample (flip, rotation, shift, shear, zoom, crop) is one affine matrix and one interpolation; all
+colour is one affine map of the channels; erasing comes last. Geometry follows the conventions of Keras's
+`apply_affine_transform` (order: rotation, shift, shear, zoom, about the image centre), colour those of torchvision's
+`ColorJitter`. The numbers come from `regraft.data.random`, so nothing has to be saved to repeat them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regraft.data.random import uniform
+from regraft.errors import SettingsError
+
+__all__ = ["Augment", "Colour", "Fill", "Flip", "affine_matrices", "apply", "erase", "recolour", "warp"]
+
+Fill = Literal["nearest", "reflect", "constant"]
+Flip = Literal["horizontal", "vertical", "both"]
+Colour = float | Sequence[float]
+Array = npt.NDArray[np.float64]
+
+_STREAM = 0x6175676D656E74  # keeps these numbers apart from others drawn with the same seed and epoch
+# One column for each number a sample may need, so that switching one change on leaves all others as they were.
+_COLUMNS = (
+    *("rotation", "shift_x", "shift_y", "shear", "zoom_x", "zoom_y", "flip_x", "flip_y"),
+    *("crop_area", "crop_ratio", "crop_x", "crop_y"),
+    *("brightness", "contrast", "saturation", "hue"),
+    *("erase", "erase_area", "erase_ratio", "erase_x", "erase_y"),
+)
+_PADDING: dict[Fill, str] = {"nearest": "border", "reflect": "reflection", "constant": "zeros"}
+_CROP_RATIOS = (3 / 4, 4 / 3)  # as torchvision's RandomResizedCrop
+_ERASE_AREAS, _ERASE_RATIOS = (0.02, 0.33), (0.3, 3.3)  # as torchvision's RandomErasing (Zhong et al., 2017)
+_GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as Pillow and torchvision
+# NTSC 1953: luma and the two chroma axes; a rotation of the chroma plane turns the hue and leaves greys as they are.
+_YIQ = np.array([_GREY, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_CHUNK_BYTES = 2_500_000  # of float32 pixels: what stays in a processor's cache between the passes
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How much each training image may change; the default changes nothing.
+
+    Attributes:
+        rotation: Largest angle in degrees, either way.
+        shift: Largest shift in both directions, as a fraction of the side.
+        shear: Largest shear angle in degrees (Keras's shear: it also shortens the rows' distance by the cosine).
+        zoom: Independent factors in [1 - zoom, 1 + zoom] for each axis; below 1 enlarges, as in Keras.
+        flip: Mirror with probability one half, along one or both axes.
+        crop: Smallest and largest share of the area to cut out and enlarge, for example (0.35, 1.0).
+        brightness: Factor in [1 - brightness, 1 + brightness] (never below 0); contrast and saturation likewise.
+        contrast: Blend with the image's mean grey.
+        saturation: Blend with each pixel's grey.
+        hue: Largest turn of the hue in either direction, as a fraction of the full circle, up to 0.5.
+        erase: Probability that a rectangle of 2 to 33 % of the area is filled with the constant.
+        fill: What lies beyond the border: the nearest pixel, the image mirrored, or a constant.
+
+    Raises:
+        SettingsError: On construction, naming every value that is out of range.
+    """
+
+    rotation: float = 0.0
+    shift: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    flip: Flip | None = None
+    crop: tuple[float, float] | None = None
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    erase: float = 0.0
+    fill: Fill = "nearest"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crop, list):  # as YAML gives it
+            object.__setattr__(self, "crop", tuple(self.crop))
+        if mistakes := _mistakes(self):
+            raise SettingsError(
+                "The augmentation has values that cannot be used.",
+                "Angles are in degrees, shifts and shares are fractions, zoom stays below 1.",
+                "Correct the values named below.",
+                details=mistakes,
+            )
+
+    @property
+    def is_identity(self) -> bool:
+        """True when every image stays as it is, so that its features may be computed once."""
+        return all(getattr(self, f.name) in (0, None) for f in fields(self) if f.name != "fill")
+
+    @property
+    def warps(self) -> bool:
+        """True when pixels are interpolated (a flip alone only moves them)."""
+        return any((self.rotation, self.shift, self.shear, self.zoom, self.crop))
+
+
+def apply(
+    images: Tensor,
+    augment: Augment,
+    *,
+    seed: int,
+    epoch: int,
+    sample_ids: Sequence[int] | npt.NDArray[np.integer],
+    constant: Colour = 0.0,
+    white: float = 255.0,
+) -> Tensor:
+    """The images, each changed as its own seed, epoch and sample number say.
+
+    Args:
+        images: uint8 or float, shape (N, C, H, W), any memory layout, on any device.
+        augment: What may change, and how much.
+        seed: The run's seed.
+        epoch: The epoch, or the number of the view.
+        sample_ids: N numbers that name the samples in the data set.
+        constant: Colour beyond the border for `fill="constant"` and in erased rectangles: one value or one per channel.
+        white: The value of full brightness on the images' own scale; colours are clipped to [0, white].
+
+    Returns:
+        float32, shape (N, C, H, W), contiguous, on the same scale: each sample's bits do not depend on its batch.
+
+    Raises:
+        SettingsError: When sample numbers and images differ in number, or saturation or hue meet other than 3 channels.
+    """
+    ids = np.asarray(sample_ids, dtype=np.int64)
+    _check_batch(images, augment, ids)
+    drawn = dict(zip(_COLUMNS, uniform(seed, _STREAM, epoch, ids, num=len(_COLUMNS)).T, strict=True))
+    num, _, height, width = images.shape
+    matrices = _drawn_matrices(augment, drawn, (height, width)) if augment.warps else None
+    factors = _drawn_factors(augment, drawn)
+    boxes = _drawn_boxes(augment, drawn, (height, width)) if augment.erase else None
+    out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    step = _chunk_size(images)
+    for rows in (slice(start, start + step) for start in range(0, num, step)):
+        if matrices is not None:
+            changed = warp(images[rows], matrices[rows], fill=augment.fill, constant=constant)
+        else:
+            changed = _flipped(images[rows], augment, drawn, rows)
+        if factors:
+            changed = recolour(changed, **{name: values[rows] for name, values in factors.items()}, white=white)
+        if boxes is not None:
+            changed = erase(changed, boxes[rows], constant=constant)
+        out[rows] = changed
+    return out
+
+
+def affine_matrices(
+    size: tuple[int, int],
+    *,
+    rotation: Array | float = 0.0,
+    shift_x: Array | float = 0.0,
+    shift_y: Array | float = 0.0,
+    shear: Array | float = 0.0,
+    zoom_x: Array | float = 1.0,
+    zoom_y: Array | float = 1.0,
+) -> Array:
+    """Inverse maps of pixel positions, composed as Keras does: rotation · shift · shear · zoom about the centre.
+
+    Keras (`apply_affine_transform`) turns a picture that is not square about the mirrored point of its centre; here it
+    is always the centre, which is the same for square pictures.
+
+    Args:
+        size: Height and width in pixels.
+        rotation: Degrees.
+        shift_x: Pixels along the width.
+        shift_y: Pixels along the height.
+        shear: Degrees.
+        zoom_x: Factor along the width; above 1 shows more of the surroundings.
+        zoom_y: Factor along the height.
+
+    Returns:
+        float64, shape (N, 2, 3): (x, y) of the output pixel, with 1, times this gives (x, y) in the input.
+    """
+    turn, tilt, x, y, zx, zy = np.broadcast_arrays(
+        *(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (rotation, shear, shift_x, shift_y, zoom_x, zoom_y))
+    )
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    slant, squeeze = -np.sin(np.deg2rad(tilt)), np.cos(np.deg2rad(tilt))
+    linear = np.empty((len(cos), 2, 2))
+    linear[:, 0, 0], linear[:, 0, 1] = cos * zx, (cos * slant - sin * squeeze) * zy
+    linear[:, 1, 0], linear[:, 1, 1] = sin * zx, (sin * slant + cos * squeeze) * zy
+    moved = np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
+    centre = (np.array([size[1], size[0]]) - 1) / 2
+    offset = centre + moved - (linear[:, :, 0] * centre[0] + linear[:, :, 1] * centre[1])
+    return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def warp(images: Tensor, matrices: Array, *, fill: Fill = "nearest", constant: Colour = 0.0) -> Tensor:
+    """Each image seen through its inverse affine map, bilinear.
+
+    `nearest` and `reflect` (half-sample symmetric) equal `scipy.ndimage.affine_transform(order=1)`; `constant` fades
+    into the constant over one pixel, as torchvision does with zeros.
+
+    Args:
+        images: uint8 or float, shape (N, C, H, W).
+        matrices: float64, shape (N, 2, 3), as `affine_matrices` gives them.
+        fill: What lies beyond the border.
+        constant: The colour for `fill="constant"`, one value or one per channel.
+
+    Returns:
+        float32, shape (N, C, H, W).
+    """
+    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
+    grid = _sampling_grid(matrices, (images.shape[2], images.shape[3]), images.device)
+    colour = _colour(constant, pixels) if fill == "constant" and np.any(constant) else None
+    if colour is not None:
+        pixels = pixels - colour
+    out = F.grid_sample(pixels, grid, mode="bilinear", padding_mode=_PADDING[fill], align_corners=False)
+    return out if colour is None else out.add_(colour)
+
+
+def recolour(
+    images: Tensor,
+    *,
+    brightness: Array | None = None,
+    contrast: Array | None = None,
+    saturation: Array | None = None,
+    hue: Array | None = None,
+    white: float = 255.0,
+) -> Tensor:
+    """Brightness, contrast, saturation and hue as one affine map of the channels for each image, clipped at the end.
+
+    Factors mean what they mean in torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation`. Hue
+    turns the chroma plane of YIQ, a linear map that keeps the luma; torchvision's `adjust_hue` turns the angle of HSV.
+
+    Args:
+        images: uint8 or float, shape (N, C, H, W); not changed.
+        brightness: N factors.
+        contrast: N factors, blending with the image's mean grey.
+        saturation: N factors, blending with each pixel's grey.
+        hue: N turns, as fractions of the full circle.
+        white: The largest value; results are clipped to [0, white].
+
+    Returns:
+        float32, shape (N, C, H, W).
+    """
+    pixels = images.to(torch.float32)
+    light = np.ones(len(pixels)) if brightness is None else brightness
+    spread = np.ones(len(pixels)) if contrast is None else contrast
+    grey = None if contrast is None else _mean_grey(pixels) * _column((1 - spread) * light, pixels)
+    if saturation is None and hue is None:
+        pixels = pixels * _column(light * spread, pixels)
+    else:
+        mixing = _chroma_matrices(saturation, hue, len(pixels))
+        pixels = _mixed_channels(pixels, mixing * (light * spread)[:, None, None])
+    if grey is not None:
+        pixels = pixels.add_(grey)
+    return pixels.clamp_(0.0, white)
+
+
+def erase(images: Tensor, boxes: npt.NDArray[np.int64], *, constant: Colour = 0.0) -> Tensor:
+    """Fills one rectangle in each image.
+
+    Args:
+        images: float, shape (N, C, H, W); not changed.
+        boxes: Shape (N, 4): top, left, bottom, right in pixels, ends excluded; an empty box erases nothing.
+        constant: The colour, one value or one per channel.
+
+    Returns:
+        The same shape and type as the images.
+    """
+    top, left, bottom, right = torch.from_numpy(boxes).to(images.device).T[:, :, None]
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    between_rows, between_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    inside = between_rows[:, None, :, None] & between_columns[:, None, None]
+    return torch.where(inside, _colour(constant, images), images)
+
+
+def _mistakes(augment: Augment) -> list[str]:
+    limits = {"rotation": 360.0, "shift": 1.0, "shear": 89.0, "zoom": 0.99, "hue": 0.5, "erase": 1.0}
+    limits |= dict.fromkeys(("brightness", "contrast", "saturation"), 10.0)
+    found = []
+    for name, most in limits.items():
+        value = getattr(augment, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            found.append(f"{name} is {value!r}, it must be a number from 0 to {most:g}")
+    if augment.flip is not None and augment.flip not in get_args(Flip):
+        found.append(f"flip is {augment.flip!r}, it must be horizontal, vertical, both or nothing")
+    if augment.fill not in get_args(Fill):
+        found.append(f"fill is {augment.fill!r}, it must be nearest, reflect or constant")
+    if augment.crop is not None and not _is_share_range(augment.crop):
+        found.append(f"crop is {augment.crop!r}, it must be two shares of the area such as [0.35, 1.0]")
+    return found
+
+
+def _is_share_range(crop: object) -> bool:
+    if not isinstance(crop, tuple) or len(crop) != 2:
+        return False
+    return all(isinstance(share, int | float) for share in crop) and 0 < crop[0] <= crop[1] <= 1
+
+
+def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64]) -> None:
+    if images.ndim != 4 or ids.shape != (images.shape[0],):
+        raise SettingsError(
+            f"A batch of shape {tuple(images.shape)} came with {ids.size} sample numbers.",
+            "Images have the shape (N, C, H, W), with one sample number for each of the N.",
+            "Pass the numbers of exactly these samples.",
+        )
+    if images.shape[1] != 3 and (augment.saturation or augment.hue):
+        raise SettingsError(
+            f"Saturation or hue is to change in images with {images.shape[1]} channels.",
+            "Both need three channels: red, green, blue.",
+            "Set saturation and hue to 0.",
+        )
+
+
+def _chunk_size(images: Tensor) -> int:
+    per_image = max(1, images[0].numel() if len(images) else 1) * 4
+    # grid_sample switches to another kernel, with other roundings, above 2**31 elements.
+    budget = _CHUNK_BYTES if images.device.type == "cpu" else 2**31
+    return max(1, budget // per_image)
+
+
+def _spread(drawn: Array, most: float) -> Array:
+    return (drawn * 2 - 1) * most
+
+
+def _drawn_matrices(augment: Augment, drawn: dict[str, Array], size: tuple[int, int]) -> Array:
+    matrices = affine_matrices(
+        size,
+        rotation=_spread(drawn["rotation"], augment.rotation),
+        shift_x=_spread(drawn["shift_x"], augment.shift * size[1]),
+        shift_y=_spread(drawn["shift_y"], augment.shift * size[0]),
+        shear=_spread(drawn["shear"], augment.shear),
+        zoom_x=1 + _spread(drawn["zoom_x"], augment.zoom),
+        zoom_y=1 + _spread(drawn["zoom_y"], augment.zoom),
+    )
+    for axis, name in enumerate(("flip_x", "flip_y")):
+        chosen = _flips(augment, drawn)[name]
+        # The output position is mirrored first: M(side - 1 - p) = -M p + M (side - 1).
+        matrices[chosen, :, 2] += matrices[chosen, :, axis] * (size[1 - axis] - 1)
+        matrices[chosen, :, axis] *= -1
+    return _cropped(matrices, augment.crop, drawn, size) if augment.crop else matrices
+
+
+def _cropped(matrices: Array, crop: tuple[float, float], drawn: dict[str, Array], size: tuple[int, int]) -> Array:
+    area = crop[0] + drawn["crop_area"] * (crop[1] - crop[0])
+    ratio = _log_spread(drawn["crop_ratio"], _CROP_RATIOS)
+    for axis, (side, share) in enumerate(((size[1], np.sqrt(area * ratio)), (size[0], np.sqrt(area / ratio)))):
+        kept = np.minimum(share, 1.0)
+        start = drawn["crop_x" if axis == 0 else "crop_y"] * (1 - kept) * side
+        matrices[:, axis] *= kept[:, None]
+        matrices[:, axis, 2] += start + kept * 0.5 - 0.5
+    return matrices
+
+
+def _log_spread(drawn: Array, limits: tuple[float, float]) -> Array:
+    low, high = math.log(limits[0]), math.log(limits[1])
+    return np.exp(low + drawn * (high - low))
+
+
+def _flips(augment: Augment, drawn: dict[str, Array]) -> dict[str, npt.NDArray[np.bool_]]:
+    along = {"flip_x": ("horizontal", "both"), "flip_y": ("vertical", "both")}
+    return {name: (drawn[name] < 0.5) & (augment.flip in kinds) for name, kinds in along.items()}
+
+
+def _flipped(images: Tensor, augment: Augment, drawn: dict[str, Array], rows: slice) -> Tensor:
+    out = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    if augment.flip is None:
+        return out
+    for axis, name in ((3, "flip_x"), (2, "flip_y")):
+        chosen = np.flatnonzero(_flips(augment, drawn)[name][rows])
+        if len(chosen):
+            where = torch.from_numpy(chosen).to(out.device)
+            out[where] = out[where].flip(axis)
+    return out
+
+
+def _drawn_factors(augment: Augment, drawn: dict[str, Array]) -> dict[str, Array]:
+    factors = {
+        name: np.maximum(1 + _spread(drawn[name], getattr(augment, name)), 0.0)
+        for name in ("brightness", "contrast", "saturation")
+        if getattr(augment, name)
+    }
+    return factors | ({"hue": _spread(drawn["hue"], augment.hue)} if augment.hue else {})
+
+
+def _drawn_boxes(augment: Augment, drawn: dict[str, Array], size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    area = (_ERASE_AREAS[0] + drawn["erase_area"] * (_ERASE_AREAS[1] - _ERASE_AREAS[0])) * size[0] * size[1]
+    ratio = _log_spread(drawn["erase_ratio"], _ERASE_RATIOS)
+    chosen = drawn["erase"] < augment.erase
+    height = np.minimum(np.rint(np.sqrt(area * ratio)), size[0]) * chosen
+    width = np.minimum(np.rint(np.sqrt(area / ratio)), size[1]) * chosen
+    top = np.floor(drawn["erase_y"] * (size[0] - height + 1))
+    left = np.floor(drawn["erase_x"] * (size[1] - width + 1))
+    return np.stack([top, left, top + height, left + width], axis=1).astype(np.int64)
+
+
+def _sampling_grid(matrices: Array, size: tuple[int, int], device: torch.device) -> Tensor:
+    # grid_sample wants positions on [-1, 1] over the pixels' outer edges. Only single additions and multiplications
+    # are used, each exactly rounded, so that no vector lane of a kernel can differ from another.
+    sides = np.array([size[1], size[0]], dtype=np.float64)
+    scaled = matrices * (2 / sides)[None, :, None]
+    scaled[:, :, 2] += 1 / sides - 1
+    across = scaled[:, None, :, 0] * np.arange(size[1])[None, :, None] + scaled[:, None, :, 2]
+    down = scaled[:, None, :, 1] * np.arange(size[0])[None, :, None]
+    parts = [torch.from_numpy(part.astype(np.float32)).to(device) for part in (across, down)]
+    return parts[0][:, None] + parts[1][:, :, None]
+
+
+def _colour(constant: Colour, like: Tensor) -> Tensor:
+    return torch.as_tensor(constant, dtype=like.dtype, device=like.device).reshape(1, -1, 1, 1)
+
+
+def _column(values: Array, like: Tensor) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(like.device)[:, None, None, None]
+
+
+def _mean_grey(pixels: Tensor) -> Tensor:
+    # Summed by halving: torch's own sum may split an image differently in another batch, with other last bits.
+    sums = pixels.flatten(2)
+    while (length := sums.shape[2]) > 1:
+        half = length // 2
+        folded = sums[:, :, :half] + sums[:, :, half : 2 * half]
+        if length % 2:
+            folded[:, :, 0] += sums[:, :, -1]
+        sums = folded
+    means = sums[:, :, 0] / (pixels.shape[2] * pixels.shape[3])
+    weights = _GREY if pixels.shape[1] == 3 else np.full(pixels.shape[1], 1 / pixels.shape[1])
+    grey = means[:, 0] * float(weights[0])
+    for channel in range(1, pixels.shape[1]):
+        grey = grey + means[:, channel] * float(weights[channel])
+    return grey[:, None, None, None]
+
+
+def _chroma_matrices(saturation: Array | None, hue: Array | None, num: int) -> Array:
+    matrices = np.broadcast_to(np.eye(3), (num, 3, 3))
+    if saturation is not None:
+        blend = saturation[:, None, None]
+        matrices = blend * np.eye(3) + (1 - blend) * _GREY[None, None, :]
+    if hue is not None:
+        turn = np.broadcast_to(np.eye(3), (num, 3, 3)).copy()
+        cos, sin = np.cos(2 * np.pi * hue), np.sin(2 * np.pi * hue)
+        turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cos, -sin, sin, cos
+        matrices = np.linalg.inv(_YIQ) @ turn @ _YIQ @ matrices
+    return matrices
+
+
+def _mixed_channels(pixels: Tensor, matrices: Array) -> Tensor:
+    # Not a matrix product: its kernel, and so its last bits, would depend on the number of images.
+    weights = torch.from_numpy(matrices.astype(np.float32)).to(pixels.device)[:, :, :, None, None]
+    out = pixels[:, None, 0] * weights[:, :, 0]
+    for channel in (1, 2):
+        out += pixels[:, None, channel] * weights[:, :, channel]
+    return out
