@@ -1,0 +1,315 @@
+"""The selector language: which layers a person means by `block5`, `last:26`, `from:block5_conv1` or `type:BatchNorm2d`.
+
+    head  backbone  all  none      a part of the model; everything; nothing
+    layer4  layer4.2.conv3         a module: itself and all inside it
+    block5_conv1  res5c_branch2c   a layer by its name in Keras; `conv5_block3`, `res5c` all layers of that block
+    block5  stage:-1  stage:-2:    a block, or resolution stages (0 is the first, -1 the last; slices work)
+    layer4.*  *.bn?  /regex/       globs over the whole name, regular expressions anywhere in it
+    last:26  first:3  [7]  [:-26]  by index in the backbone's own listing (`regraft inspect`), never the head
+    from:NAME  until:NAME          from that layer to the end of its part; from the start to that layer, itself included
+    type:BatchNorm2d               a module class, its subclasses too; globs work
+    a,b  !b                        unions; `!` takes away, wherever it stands; only `!` terms start from everything
+
+A selector names layers: modules that own parameters or buffers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from torch import nn
+
+from regraft.errors import RegraftError, SettingsError, nearest
+from regraft.models.aliases import keras_aliases
+from regraft.models.info import ModelInfo, info_of, is_under
+from regraft.models.layers import Layer, list_layers
+from regraft.models.trace import plain, trace
+
+__all__ = ["ROOT", "select", "stage_spans", "terms_of"]
+
+ROOT = "(model)"  # how the model itself is called where it owns parameters
+T = TypeVar("T")
+_SLICE = re.compile(r"\[?(-?\d+)?(?:(:)(-?\d+)?(?::(-?\d+)?)?)?\]?")
+_BLOCK = re.compile(r"block(\d+)")
+
+
+class _NoMatchError(RegraftError):
+    """One term that matches nothing; gathered, so that all wrong terms are told at once."""
+
+
+def select(model: nn.Module, selector: str | Sequence[str]) -> frozenset[str]:
+    """The full names of the layers that a selector means.
+
+    Args:
+        model: Any module (inside DDP or `torch.compile` wrappers too: names are the inner module's).
+        selector: One string, with commas between terms, or a sequence of such strings.
+
+    Returns:
+        Names of modules that own parameters or buffers; "" is the model itself. Empty only for `none`.
+
+    Raises:
+        SettingsError: A term matches no layer (the nearest names are given), or is malformed.
+    """
+    terms = terms_of(selector)
+    if not terms:
+        raise SettingsError("The selector is empty.", "A selector names layers.", "Write `none` to select nothing.")
+    listing = _Listing(plain(model))
+    taken: set[str] = set()
+    left_out: set[str] = set()
+    mistakes: list[_NoMatchError] = []
+    for term in terms:
+        try:
+            found = listing.find(term.removeprefix("!").strip())
+        except _NoMatchError as mistake:
+            mistakes.append(mistake)
+            continue
+        (left_out if term.startswith("!") else taken).update(found)
+    _raise_all(mistakes, listing)
+    if all(term.startswith("!") for term in terms):
+        taken = set(listing.find("all"))
+    return frozenset(taken - left_out)
+
+
+def terms_of(selector: str | Sequence[str]) -> list[str]:
+    """A selector's single terms; commas inside /regular expressions/ and [slices] do not part them."""
+    texts = [selector] if isinstance(selector, str) else list(selector)
+    terms: list[str] = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise SettingsError(
+                f"A selector holds {text!r}, which is no text.", "Each term is text.", "Put it in quotes."
+            )
+        terms += [term.strip() for term in _split(text) if term.strip()]
+    return terms
+
+
+def stage_spans(model: nn.Module) -> list[tuple[str, ...]]:
+    """The backbone's layers by resolution stage, finest first; what follows the last stage's end belongs to it."""
+    listing = _Listing(plain(model))
+    return [tuple(span) for span in listing.spans()]
+
+
+def _split(text: str) -> list[str]:
+    if re.fullmatch(r"\s*!?\s*/.*/\s*", text) and not re.search(r"/\s*,", text):
+        return [text]
+    return re.findall(r"!?\s*/(?:[^/\\]|\\.)*/|!?\s*\[[^\]]*\]|[^,]+", text)
+
+
+def _raise_all(mistakes: Sequence[_NoMatchError], listing: _Listing) -> None:
+    if not mistakes:
+        return
+    if len(mistakes) == 1:
+        only = mistakes[0]
+        raise SettingsError(only.what, only.expected, only.next_step)
+    raise SettingsError(
+        f"{len(mistakes)} terms of the selector match nothing in {listing.info.architecture}.",
+        "Each term selects at least one layer.",
+        "Run `regraft inspect MODEL` for the names, or correct them:",
+        details=[f"{mistake.what} {mistake.next_step}".strip() for mistake in mistakes],
+    )
+
+
+class _Listing:
+    """A model's layers, and the answer to each kind of term."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.info: ModelInfo = info_of(model)
+        self.layers: tuple[Layer, ...] = list_layers(model)
+        self.modules = dict(model.named_modules())
+        self.backbone = [layer for layer in self.layers if layer.part == "backbone"]
+        self.owners = [layer.name for layer in self.layers if layer.owns]
+        self.aliases = keras_aliases(model, self.info.architecture)
+        for layer in self.layers:
+            self.aliases[layer.name] = tuple(dict.fromkeys((*layer.aliases, *self.aliases.get(layer.name, ()))))
+
+    def find(self, term: str) -> list[str]:
+        """The layers of one term without its `!`; raises _NoMatchError when there are none."""
+        parts: dict[str, Callable[[], list[str]]] = {
+            "all": lambda: self.owners,
+            "none": list,
+            "head": lambda: [layer.name for layer in self.layers if layer.part == "head"],
+            "backbone": lambda: _owning(self.backbone),
+        }
+        if term in parts:
+            return self._some(parts[term](), term) if term != "none" else []
+        kind, colon, rest = term.partition(":")
+        kinds: dict[str, Callable[[str], list[str]]] = {
+            "last": self._last,
+            "first": self._first,
+            "stage": self._stages,
+            "from": self._from,
+            "until": self._until,
+            "type": self._type,
+        }
+        if colon and kind in kinds:
+            return self._some(kinds[kind](rest.strip()), term)
+        if len(term) > 1 and term[0] == term[-1] == "/":
+            return self._some(self._regex(term[1:-1]), term)
+        if term.startswith("[") and term.endswith("]") and _SLICE.fullmatch(term):
+            return self._some(_owning(_cut(self.backbone, term, term, "layers of the backbone")), term)
+        return self._some(self._named(term), term)
+
+    def spans(self) -> list[list[str]]:
+        """Backbone layers by resolution stage; stages without weights of their own are not counted."""
+        calls = trace(self.model)
+        ends = [calls[name].end for name in self.info.feature_stages if name in calls]
+        starts = [call.start for call in calls.values()]
+        names = _owning(self.backbone)
+        spans: list[list[str]] = [[] for _ in range(len(ends) or 1)]
+        place, last = 0, min(starts, default=0)
+        for name in names:
+            last = max(last, calls[name].start) if name in calls and name else last
+            while place < len(ends) - 1 and last > ends[place]:
+                place += 1
+            spans[place].append(name)
+        return [span for span in spans if span]
+
+    def _some(self, found: list[str], term: str) -> list[str]:
+        if found:
+            return found
+        raise _NoMatchError(
+            f"{term!r} matches no layer of {self.info.architecture} that owns weights.",
+            "A selector selects at least one layer.",
+            "Run `regraft inspect MODEL` for the names.",
+        )
+
+    def _last(self, number: str) -> list[str]:
+        count = _count(number, "last", len(self.backbone))
+        return _owning(self.backbone[len(self.backbone) - count :])
+
+    def _first(self, number: str) -> list[str]:
+        return _owning(self.backbone[: _count(number, "first", len(self.backbone))])
+
+    def _stages(self, text: str) -> list[str]:
+        if not re.fullmatch(r"\[?-?\d*(:-?\d*)?\]?", text) or not re.search(r"\d", text):
+            raise _malformed(f"stage:{text}", "`stage:` takes a number or a slice, as `stage:-1` and `stage:-2:`.")
+        return [name for span in _cut(self.spans(), text, f"stage:{text}", "stages") for name in span]
+
+    def _from(self, word: str) -> list[str]:
+        rows, first, _ = self._anchor(word)
+        return _owning(rows[first:])
+
+    def _until(self, word: str) -> list[str]:
+        rows, _, stop = self._anchor(word)
+        before = [] if rows and rows[0].part == "backbone" else _owning(self.backbone)
+        return before + _owning(rows[:stop])
+
+    def _anchor(self, word: str) -> tuple[list[Layer], int, int]:
+        """The part that a name lies in, its first row there, and the row behind its last one."""
+        head = [layer for layer in self.layers if layer.part == "head"]
+        for rows in (self.backbone, head):
+            if hits := [place for place, layer in enumerate(rows) if word in (layer.name, *layer.aliases)]:
+                return rows, hits[0], hits[-1] + 1
+        if place := self._weightless(word):
+            return place
+        names = set(self.find(word))
+        rows = self.backbone if any(layer.name in names for layer in self.backbone) else head
+        places = [place for place, layer in enumerate(rows) if layer.name in names]
+        return rows, places[0], places[-1] + 1
+
+    def _weightless(self, word: str) -> tuple[list[Layer], int, int] | None:
+        """Where a layer without weights, as an activation or a pooling, stands between the rows of the backbone."""
+        calls = trace(self.model)
+        known = [name for name in calls if word == name or word in self.aliases.get(name, ())]
+        if not known or any(is_under(owner, known) for owner in self.owners):
+            return None
+        tick = calls[known[0]].start
+        place = sum(1 for layer in self.backbone if layer.name in calls and calls[layer.name].start < tick)
+        return self.backbone, place, place
+
+    def _type(self, pattern: str) -> list[str]:
+        found = [
+            name
+            for name in self.owners
+            if any(fnmatchcase(kind.__name__, pattern) for kind in type(self.modules[name]).__mro__[:-2])
+        ]
+        if found:
+            return found
+        kinds = sorted({type(self.modules[name]).__name__ for name in self.owners})
+        raise _unknown(f"type:{pattern}", pattern, kinds, "layer of type", self.info.architecture)
+
+    def _regex(self, pattern: str) -> list[str]:
+        try:
+            found = re.compile(pattern)
+        except re.error as error:
+            raise _malformed(f"/{pattern}/", f"It is no regular expression: {error}.") from None
+        return [name for name in self.owners if any(found.search(text) for text in self._names(name))]
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        return (name or ROOT, *self.aliases.get(name, ()))
+
+    def _named(self, word: str) -> list[str]:
+        if any(sign in word for sign in "*?["):
+            return self._some([n for n in self.owners if any(fnmatchcase(t, word) for t in self._names(n))], word)
+        if word == ROOT:
+            return [name for name in self.owners if name == ""]
+        for search in (self._by_module, self._by_alias, self._by_block):
+            if found := search(word):
+                return found
+        known = [text for name in self.modules for text in self._names(name)]
+        known += [layer.name for layer in self.layers if not layer.owns]
+        if word in known:
+            return self._some([], word)
+        raise _unknown(word, word, [*known, "head", "backbone", "all", "none"], "layer", self.info.architecture)
+
+    def _by_module(self, word: str) -> list[str]:
+        return [name for name in self.owners if is_under(name, (word,))] if word else []
+
+    def _by_alias(self, word: str) -> list[str]:
+        tops = [name for name, names in self.aliases.items() if word in names]
+        if tops:
+            return [name for name in self.owners if is_under(name, tops)]
+        return [name for name in self.owners if any(a.startswith(f"{word}_") for a in self.aliases.get(name, ()))]
+
+    def _by_block(self, word: str) -> list[str]:
+        """`block5` without a module or an alias of that very name: `block5a_…` in Keras, else the fifth stage."""
+        match = _BLOCK.fullmatch(word)
+        if not match:
+            return []
+        lettered = re.compile(rf"{word}[a-z]_")
+        found = [name for name in self.owners if any(lettered.match(a) for a in self.aliases.get(name, ()))]
+        spans = self.spans() if not found else []
+        number = int(match[1])
+        return found or (spans[number - 1] if 1 <= number <= len(spans) else [])
+
+
+def _owning(layers: Iterable[Layer]) -> list[str]:
+    return [layer.name for layer in layers if layer.owns]
+
+
+def _count(text: str, word: str, most: int) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) == 0:
+        raise _malformed(f"{word}:{text}", f"`{word}:` takes a number of layers, as `{word}:26`.")
+    if int(text) > most:
+        raise _malformed(f"{word}:{text}", f"The backbone lists {most} layers.")
+    return int(text)
+
+
+def _cut(rows: Sequence[T], text: str, term: str, noun: str) -> list[T]:
+    match = _SLICE.fullmatch(text)
+    if match is None:
+        raise _malformed(term, "A slice is written as in Python, as `[:-26]`.")
+    start, colon, stop, step = match.groups()
+    if step is not None and int(step) == 0:
+        raise _malformed(term, "The step of a slice is not zero.")
+    if colon:
+        return list(rows[slice(*(None if n is None else int(n) for n in (start, stop, step)))])
+    if start is None or not -len(rows) <= int(start) < len(rows):
+        raise _malformed(term, f"There are {len(rows)} {noun}.")
+    return [rows[int(start)]]
+
+
+def _malformed(term: str, expected: str) -> _NoMatchError:
+    return _NoMatchError(f"{term!r} selects nothing.", expected, "Run `regraft inspect MODEL` for the listing.")
+
+
+def _unknown(term: str, word: str, known: Sequence[str], noun: str, architecture: str) -> _NoMatchError:
+    near = nearest(word, list(dict.fromkeys(known)))
+    hint = f"Did you mean {near}?" if near else "Run `regraft inspect MODEL` for the names."
+    return _NoMatchError(
+        f"{term!r} matches no {noun} in {architecture}.", "A selector selects at least one layer.", hint
+    )
