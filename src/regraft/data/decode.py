@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from regraft.errors import DecodeError, SettingsError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "PixelProgram", "decode", "decode_or_reason", "known_format"]
+__all__ = ["FORMATS", "MAX_PIXELS", "PixelProgram", "decode", "decode_or_reason", "known_format", "read_file"]
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Literal["squash", "crop", "pad"]
@@ -136,7 +136,7 @@ def decode(source: Path | str | bytes, program: PixelProgram) -> Pixels:
 
 def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixels | str:
     """Like `decode`, but a file that cannot be read gives the reason as text ("is empty") and raises nothing."""
-    data = source if isinstance(source, bytes) else _read(source)
+    data = source if isinstance(source, bytes) else read_file(source)
     if isinstance(data, str):
         return data
     strange = _not_a_picture(data)
@@ -155,10 +155,12 @@ def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixel
 
 
 def known_format(head: bytes) -> str | None:
-    """The format that the first 16 bytes of a file announce, one of FORMATS, or None."""
+    """The format that the first 32 bytes of a file announce, one of FORMATS, or None."""
     for name, magic in _MAGIC:
         if head.startswith(magic):
             return name
+    if head[:2] == b"BM" and head[14:18] in _BMP_HEADERS:
+        return "BMP"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
@@ -170,12 +172,12 @@ _MAGIC = (
     ("JPEG", b"\xff\xd8\xff"),
     ("PNG", b"\x89PNG\r\n\x1a\n"),
     ("GIF", b"GIF8"),
-    ("BMP", b"BM"),
     ("TIFF", b"II*\x00"),
     ("TIFF", b"MM\x00*"),
     ("TIFF", b"II+\x00"),
     ("TIFF", b"MM\x00+"),
 )
+_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 
 class _RefusedError(Exception):
@@ -205,8 +207,8 @@ def _is_whole(values: object, length: int) -> bool:
     return isinstance(values, tuple) and len(values) == length and all(type(value) is int for value in values)
 
 
-def _read(path: Path | str) -> bytes | str:
-    """The bytes of a regular file, or the reason why there are none."""
+def read_file(path: Path | str) -> bytes | str:
+    """The bytes of a regular file of at most 1 GiB, or the reason as text why there are none."""
     try:
         # O_NONBLOCK: opening a named pipe would otherwise wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -370,9 +372,9 @@ def _too_many_pixels(error: Exception) -> str:
 
 
 def _damage(data: bytes, error: Exception) -> str:
-    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(known_format(data[:16]) or "")
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(known_format(data[:32]) or "")
     if "truncated" in str(error).lower() or (end and end not in data[-4096:]):
         return "is cut off"
     if isinstance(error, UnidentifiedImageError):
-        return f"is damaged (its first bytes say {known_format(data[:16])}, the rest does not follow)"
+        return f"is damaged (its first bytes say {known_format(data[:32])}, the rest does not follow)"
     return f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]})"

@@ -1,0 +1,84 @@
+"""What a person should know about a data set before training on it; the data doctor's first visit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from regraft.data.dataset import DataSet
+from regraft.errors import DataError
+
+__all__ = ["Finding", "check", "require_usable"]
+
+_FEW = 5  # examples shown of each kind
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about a data set: an `error` ends the run, a `warning` is shown, a `note` is for the record."""
+
+    level: Literal["error", "warning", "note"]
+    text: str
+
+
+def check(data: DataSet) -> list[Finding]:
+    """Everything found so far about a data set and its quarantine, errors first; nothing is read from the disk."""
+    findings = [*_lost_splits(data), *_lost_classes(data)]
+    findings += [Finding("warning", text) for text in data.warnings]
+    findings += _quarantine(data)
+    if data.ignored:
+        counts = ", ".join(f"{count} x {reason}" for reason, count in data.ignored.items())
+        findings.append(Finding("note", f"Left out: {counts}."))
+    order = {"error": 0, "warning": 1, "note": 2}
+    return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def require_usable(data: DataSet) -> None:
+    """Nothing, for a data set that can be trained on.
+
+    Raises:
+        DataError: If a split, or a class in the training split, has no readable image left; all of them named.
+    """
+    errors = [finding.text for finding in check(data) if finding.level == "error"]
+    if not errors:
+        return
+    reasons = [f"{item.path!r} ({item.split}) {item.reason}." for item in data.quarantined[:_FEW]]
+    if len(data.quarantined) > _FEW:
+        reasons.append(f"{len(data.quarantined) - _FEW} more files cannot be read.")
+    raise DataError(
+        f"Too few images of {data.root!r} can be read.",
+        "Every split, and every class to train on, keeps at least one readable image.",
+        "Replace the unreadable files, or take the class out of every split.",
+        details=[*errors, *reasons],
+    )
+
+
+def _lost_splits(data: DataSet) -> list[Finding]:
+    return [
+        Finding("error", f"The {name} split has no readable image.")
+        for name, split in data.splits.items()
+        if not len(split)
+    ]
+
+
+def _lost_classes(data: DataSet) -> list[Finding]:
+    findings = []
+    for split in data.splits:
+        counts = data.counts(split)
+        for name, count in zip(data.class_names, counts.tolist(), strict=True):
+            if count == 0 and counts.any():
+                level: Literal["error", "warning"] = "error" if split == "train" else "warning"
+                findings.append(Finding(level, f"Class {name!r} has no readable image in {split}."))
+    return findings
+
+
+def _quarantine(data: DataSet) -> list[Finding]:
+    if not data.quarantined:
+        return []
+    kinds = Counter(item.reason for item in data.quarantined)
+    counts = ", ".join(f"{count} x {reason}" for reason, count in kinds.most_common(_FEW))
+    return [
+        Finding("warning", f"{len(data.quarantined)} files cannot be read and are left out: {counts}."),
+        *(Finding("note", f"{item.path!r} ({item.split}) {item.reason}.") for item in data.quarantined),
+    ]

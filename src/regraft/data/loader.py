@@ -1,0 +1,117 @@
+"""Batches in an order that the caller gives, prepared by threads a few batches ahead.
+
+Nothing here is random and nothing about threads is ever saved: a batch is a function of the order, the batch size
+and its number, so a run resumes at any batch with any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft.data.cache import PixelCache, num_cpus
+
+__all__ = ["Batch", "batches", "num_batches"]
+
+Indices = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
+
+
+class Batch(NamedTuple):
+    """Rows of a split: numbers, int64 (n,); images, uint8 (n, height, width, 3), red first; labels, int64 (n,)."""
+
+    indices: Indices
+    images: Pixels
+    labels: Indices
+
+
+def num_batches(num_rows: int, batch_size: int) -> int:
+    """How many batches hold this many rows; the last may be smaller."""
+    return -(-num_rows // batch_size)
+
+
+def batches(
+    cache: PixelCache,
+    labels: Indices,
+    order: Indices,
+    batch_size: int,
+    *,
+    start_batch: int = 0,
+    threads: int | None = None,
+    ahead: int = 2,
+) -> Iterator[Batch]:
+    """The rows named by `order`, in that order, `batch_size` at a time.
+
+    Closing the iterator, or an error in the caller's loop, stops the threads.
+
+    Args:
+        cache: The pixels, in RAM or streamed.
+        labels: The label of each row of the cache.
+        order: Row numbers; any subset, in any order, repeats allowed.
+        batch_size: Rows in a batch; the last batch holds what is left.
+        start_batch: The number of the first batch to give, for resuming within an epoch.
+        threads: Decoding threads when streaming; None takes one for each processor.
+        ahead: How many batches are prepared while the caller works on one.
+
+    Raises:
+        ValueError: If the sizes do not fit together.
+        DecodeError: If a streamed file became unreadable since it was checked.
+    """
+    order = np.asarray(order, dtype=np.int64)
+    if batch_size < 1 or start_batch < 0 or ahead < 0:
+        raise ValueError(f"batch_size {batch_size}, start_batch {start_batch}, ahead {ahead}: sizes count from 1, or 0")
+    if len(labels) != len(cache):
+        raise ValueError(f"{len(labels)} labels for {len(cache)} rows")
+    if len(order) and not 0 <= order.min() <= order.max() < len(cache):
+        raise ValueError(f"the order names rows from {order.min()} to {order.max()}; the cache has {len(cache)}")
+    return _run(cache, labels, order[start_batch * batch_size :], batch_size, threads, ahead)
+
+
+def _run(
+    cache: PixelCache, labels: Indices, order: Indices, batch_size: int, threads: int | None, ahead: int
+) -> Iterator[Batch]:
+    num_threads = (threads or num_cpus()) if cache.streams else 1
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="regraft-load")
+    waiting: deque[_Pending] = deque()
+    try:
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            waiting.append(_begin(cache, indices, pool, num_threads))
+            if len(waiting) > ahead:
+                yield _finish(waiting.popleft(), labels)
+        while waiting:
+            yield _finish(waiting.popleft(), labels)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Pending(NamedTuple):
+    indices: Indices
+    images: Pixels
+    parts: list[Future[None]]
+
+
+def _begin(cache: PixelCache, indices: Indices, pool: ThreadPoolExecutor, num_parts: int) -> _Pending:
+    images = np.empty((len(indices), *cache.program.size, 3), dtype=np.uint8)
+    parts = [pool.submit(_fill, cache, indices, images, part, num_parts) for part in range(num_parts)]
+    return _Pending(indices, images, parts)
+
+
+def _fill(cache: PixelCache, indices: Indices, images: Pixels, part: int, num_parts: int) -> None:
+    if cache.images is not None:
+        # The row numbers are checked; the mode "raise" would copy the pixels twice.
+        np.take(cache.images, indices, axis=0, out=images, mode="clip")
+        return
+    for position in range(part, len(indices), num_parts):
+        images[position] = cache.row(int(indices[position]))
+
+
+def _finish(pending: _Pending, labels: Indices) -> Batch:
+    for part in pending.parts:
+        part.result()
+    return Batch(pending.indices, pending.images, labels[pending.indices])

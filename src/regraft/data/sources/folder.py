@@ -1,0 +1,199 @@
+"""Folders of classes: `root/{train,val,test}/class/*` and `root/class/*`.
+
+The top-level folder is the class, however deep a file lies below it. Hidden and system files and everything that is
+no image are left out quietly and counted by reason; what *should* be there and is not becomes one error that names
+all of it. Nothing is decoded here, and files are columns, not objects: a million of them are a normal case.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from regraft.data.sources.listing import Listing
+from regraft.data.sources.walk import Walk, is_hidden
+from regraft.errors import DataError, nearest
+
+__all__ = ["list_folder"]
+
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def list_folder(root: Path) -> Listing:
+    """The labelled files below a folder, in one of the two layouts.
+
+    Raises:
+        DataError: With every mistake at once, if the folder does not hold at least two classes of images, or if
+            its splits do not agree on the classes.
+    """
+    _require_folder(root)
+    walk = Walk()
+    walk.enter(root)
+    children = walk.folders(root)
+    splits = _split_folders(root, children, walk)
+    layers = {name: walk.folders(path) for name, path in splits.items()} if splits else {"": children}
+    for folders in layers.values():
+        _claim(folders, walk)
+    files = {name: {folder.name: walk.pictures(folder) for folder in folders} for name, folders in layers.items()}
+    return _listing(root, files, walk)
+
+
+def _require_folder(root: Path) -> None:
+    try:
+        mode = os.stat(root).st_mode
+    except (OSError, ValueError):
+        raise _missing(root) from None
+    if not stat.S_ISDIR(mode):
+        raise DataError(
+            f"{str(root)!r} is a file.",
+            "A data set is a folder that holds one folder of images for each class.",
+            f"Give the folder, for example {str(root.parent)!r}; unpack it first if this is an archive.",
+        )
+
+
+def _missing(root: Path) -> DataError:
+    parent = root.parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    wanted = root.relative_to(parent).parts[0] if root != parent else root.name
+    try:
+        close = nearest(wanted, [entry.name for entry in os.scandir(parent) if entry.is_dir()])
+    except OSError:
+        close = ""
+    hint = f"Did you mean {close}?" if close else "Check the spelling, or give the full path."
+    return DataError(
+        f"There is no folder {str(root)!r}.", f"The nearest folder that exists is {str(parent)!r}.", hint
+    )
+
+
+def _split_folders(root: Path, children: list[Path], walk: Walk) -> dict[str, Path]:
+    """Split name to folder, or an empty dict for the layout without splits."""
+    named = [(SPLIT_NAMES[child.name.lower()], child) for child in children if child.name.lower() in SPLIT_NAMES]
+    train = [child for name, child in named if name == "train"]
+    if not any(_has_folders(child) for child in train):
+        # `train` may be the name of a class: {car, plane, train}. But {val, test} alone is half a data set.
+        if named and len(named) == len(children) and any(_has_folders(child) for _, child in named):
+            walk.mistakes.append(f"{str(root)!r} has {_quoted(child.name for _, child in named)}, but no 'train'.")
+        return {}
+    for name in ("train", "val", "test"):
+        twins = [child.name for found, child in named if found == name]
+        if len(twins) > 1:
+            walk.mistakes.append(f"{_quoted(twins)} both name the {name} split.")
+    others = [child.name for child in children if child.name.lower() not in SPLIT_NAMES]
+    if others:
+        walk.warnings.append(f"Beside the split folders, {_quoted(others)} were left out.")
+    splits = dict(reversed(named))
+    for name, child in sorted(splits.items(), reverse=True):
+        if not walk.enter(child):
+            walk.mistakes.append(f"The {name} split is the same folder as another split.")
+    return {name: splits[name] for name in ("train", "val", "test") if name in splits}
+
+
+def _has_folders(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
+def _claim(folders: list[Path], walk: Walk) -> None:
+    """Mark every class folder before the first is walked, so that a link from one class never collects another."""
+    for folder in list(folders):
+        if not walk.enter(folder):
+            folders.remove(folder)
+            walk.warnings.append(f"{str(folder)!r} links to a folder that is counted elsewhere, and was left out.")
+
+
+def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk) -> Listing:
+    names = {name for classes in files.values() for name in classes}
+    empty = {name for name in names if not any(classes.get(name) for classes in files.values())}
+    class_names = tuple(sorted(names - empty))
+    mistakes = [*walk.mistakes, *_class_mistakes(root, files, class_names, empty)]
+    if mistakes:
+        raise DataError(
+            f"The folder {str(root)!r} cannot be used as a data set.",
+            "It holds at least two folders of images, one for each class, and the same classes in every split.",
+            _next_step(root, files),
+            details=mistakes,
+        )
+    number = {name: label for label, name in enumerate(class_names)}
+    rows = {
+        split: (
+            [path for name in class_names for path in classes[name]],
+            [number[name] for name in class_names for _ in classes[name]],
+        )
+        for split, classes in files.items()
+    }
+    warnings = [*walk.warnings, *_class_warnings(files, class_names, empty), *_raw_warnings(walk.ignored)]
+    return Listing(str(root), class_names, rows, tuple(warnings), dict(sorted(walk.ignored.items())))
+
+
+def _class_mistakes(
+    root: Path, files: dict[str, dict[str, list[str]]], class_names: tuple[str, ...], empty: set[str]
+) -> Iterator[str]:
+    if not class_names:
+        if not any(os.scandir(root)):
+            yield "The folder is empty."
+        elif empty:
+            yield f"No image lies in its class folders {_quoted(sorted(empty))}."
+        else:
+            yield "It holds no class folders."
+        return
+    if len(class_names) == 1:
+        yield f"There is only one class with images, {class_names[0]!r}; a classifier needs two."
+    for split, classes in files.items():
+        for name in class_names:
+            if not classes.get(name):
+                others = [other for other in files if files[other].get(name)]
+                state = "is empty in" if name in classes else "is missing from"
+                counted = ", ".join(f"{len(files[other][name])} images in {other}" for other in others)
+                yield f"Class {name!r} {state} {split} ({counted}{_twin(name, classes)})."
+
+
+def _twin(name: str, classes: Iterable[str]) -> str:
+    twins = [other for other in classes if _folded(other) == _folded(name) and other != name]
+    return f"; there is {_quoted(twins)}, which differs only in how it is written" if twins else ""
+
+
+def _class_warnings(
+    files: dict[str, dict[str, list[str]]], class_names: tuple[str, ...], empty: set[str]
+) -> Iterator[str]:
+    if empty:
+        yield f"Class folders without any image were left out: {_quoted(sorted(empty))}."
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        groups.setdefault(_folded(name), []).append(name)
+    for group in groups.values():
+        if len(group) > 1:
+            yield f"The classes {_quoted(group)} differ only in how they are written; they are kept apart."
+    for split, classes in files.items():
+        single = [name for name in class_names if split == "train" and len(classes[name]) == 1]
+        if single:
+            yield f"Classes with a single training image: {_quoted(single)}."
+
+
+def _raw_warnings(ignored: Counter[str]) -> Iterator[str]:
+    for reason, count in ignored.items():
+        if reason.startswith("camera raw"):
+            yield f"{count} camera raw files were left out; convert them to JPEG or PNG to use them."
+
+
+def _next_step(root: Path, files: dict[str, dict[str, list[str]]]) -> str:
+    children = [root / name for name in files.get("", {})]
+    if len(children) == 1 and _has_folders(children[0]):
+        return f"Did you mean the folder inside it, {str(children[0])!r}?"
+    return "Make the layout ROOT/CLASS/IMAGES, or ROOT/train/CLASS/IMAGES with ROOT/val beside it."
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _quoted(names: Iterable[str]) -> str:
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")

@@ -1,0 +1,148 @@
+"""Finding the picture files below a folder, whatever else lies there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regraft.data.decode import known_format
+from regraft.errors import DataError
+
+__all__ = ["Walk", "find_pictures", "is_hidden"]
+
+
+def _suffixes(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+_SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information", "__pycache__"}
+# Suffixes that promise a picture: accepted here, and judged when they are decoded. The second row are pictures that
+# regraft does not read: they must come out as quarantined files with a reason, not vanish as "not an image".
+_PICTURES = _suffixes(
+    ".jpg .jpeg .jpe .jfif .jif .png .webp .bmp .dib .tif .tiff .gif .avif .mpo "
+    ".heic .heif .hif .jxl .jp2 .j2k .ppm .pgm .pbm .pnm .psd .tga"
+)
+_CAMERA_RAW = _suffixes(".cr2 .cr3 .nef .arw .dng .orf .rw2 .raf .pef .srw")
+_OTHERS = _suffixes(
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .cfg .log .html .htm .pdf .doc .docx .xls .xlsx "
+    ".py .ipynb .js .sh .bat .zip .tar .gz .tgz .bz2 .xz .7z .rar .npy .npz .mat .h5 .hdf5 .pt .pth .ckpt .pkl .pickle "
+    ".parquet .arrow .db .sqlite .lock .mp4 .avi .mov .mkv .webm .mp3 .wav .svg .eps .ps .ai"
+)
+
+
+def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, int]]:
+    """The image files below a folder, sorted by path, and how many other files were left out, by reason.
+
+    Raises:
+        DataError: If a folder below it cannot be opened.
+    """
+    walk = Walk()
+    walk.enter(os.fspath(folder))
+    paths = walk.pictures(os.fspath(folder))
+    if walk.mistakes:
+        raise DataError(
+            f"Not every folder below {os.fspath(folder)!r} can be read.",
+            "Each of them lists its files.",
+            "Correct the rights of the folders named below.",
+            details=walk.mistakes,
+        )
+    return paths, dict(sorted(walk.ignored.items()))
+
+
+@dataclass
+class Walk:
+    """One walk over the disk: what was seen, and what was left out and why."""
+
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    ignored: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+
+    def enter(self, folder: Path | str) -> bool:
+        """Whether this folder is met for the first time, whatever name leads to it."""
+        status = os.stat(folder)
+        key = (status.st_dev, status.st_ino)
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    def entries(self, folder: Path | str) -> list[os.DirEntry[str]]:
+        """What lies in a folder, sorted by name; a folder that cannot be opened is a mistake."""
+        try:
+            with os.scandir(folder) as found:
+                return sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            self.mistakes.append(f"{str(folder)!r} cannot be opened ({error.strerror}).")
+            return []
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The visible folders in a folder, sorted; files beside them are counted as ignored."""
+        found = []
+        for entry in self.entries(folder):
+            if is_hidden(entry.name):
+                self.ignored["hidden or system " + ("folder" if _is_folder(entry) else "file")] += 1
+            elif _is_folder(entry):
+                found.append(Path(entry.path))
+            else:
+                self.ignored["outside the class folders"] += 1
+        return found
+
+    def pictures(self, folder: Path | str) -> list[str]:
+        """The image files below a class folder, sorted by their path."""
+        found: list[str] = []
+        waiting = [str(folder)]
+        while waiting:
+            for entry in self.entries(waiting.pop()):
+                if is_hidden(entry.name):
+                    self.ignored["hidden or system " + ("folder" if _is_folder(entry) else "file")] += 1
+                elif _is_folder(entry):
+                    self._descend(entry, waiting)
+                elif reason := _no_picture(entry):
+                    self.ignored[reason] += 1
+                else:
+                    found.append(entry.path)
+        return sorted(found)
+
+    def _descend(self, entry: os.DirEntry[str], waiting: list[str]) -> None:
+        if self.enter(entry.path):
+            waiting.append(entry.path)
+        else:
+            self.ignored["folder met before (a link)"] += 1
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a system, not to a data set."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES or name.lower() in _SYSTEM_FOLDERS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _no_picture(entry: os.DirEntry[str]) -> str:
+    """Why a file is not listed; empty for one that is."""
+    try:
+        is_file = entry.is_file()
+    except OSError:
+        is_file = False
+    if not is_file:
+        return "broken link" if entry.is_symlink() else "not a regular file"
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in _PICTURES:
+        return ""
+    if suffix in _CAMERA_RAW:
+        return "camera raw file, which regraft does not read"
+    if suffix in _OTHERS:
+        return "not an image"
+    try:
+        with open(entry.path, "rb") as file:
+            return "" if known_format(file.read(32)) else "not an image"
+    except OSError:
+        return "cannot be opened"
