@@ -1,6 +1,6 @@
 """Augmentation per sample: regraft's fused pass against torchvision v2, alternating in the same run.
 
-    uv run python benchmarks/augment.py [--size 224] [--images 64] [--rounds 5] [--threads 0]
+    uv run python benchmarks/augment.py [--size 224] [--images 32] [--rounds 9] [--threads 0]
 
 Both sides start from the same uint8 images in memory and give each image its own random numbers. torchvision is run
 the faster way it offers for that: one call per image on uint8 tensors, then the stack and the conversion to float32
@@ -68,7 +68,7 @@ def compare(augment: Augment, transform: v2.Transform, images: torch.Tensor, rou
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name, default in (("size", 224), ("images", 64), ("rounds", 5), ("threads", 0)):
+    for name, default in (("size", 224), ("images", 32), ("rounds", 9), ("threads", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     if options.threads:

@@ -16,17 +16,16 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from regraft.data.colour import recolour_
 from regraft.data.random import uniform
+from regraft.data.warp import Fill, Level, affine_matrices, levels, warp
 from regraft.errors import SettingsError
 
-__all__ = ["Augment", "Colour", "Fill", "Flip", "affine_matrices", "apply", "erase", "recolour", "warp"]
+__all__ = ["Augment", "Flip", "apply"]
 
-Fill = Literal["nearest", "reflect", "constant"]
 Flip = Literal["horizontal", "vertical", "both"]
-Colour = float | Sequence[float]
 Array = npt.NDArray[np.float64]
 
 _STREAM = 0x6175676D656E74  # keeps these numbers apart from others drawn with the same seed and epoch
@@ -37,12 +36,8 @@ _COLUMNS = (
     *("brightness", "contrast", "saturation", "hue"),
     *("erase", "erase_area", "erase_ratio", "erase_x", "erase_y"),
 )
-_PADDING: dict[Fill, str] = {"nearest": "border", "reflect": "reflection", "constant": "zeros"}
 _CROP_RATIOS = (3 / 4, 4 / 3)  # as torchvision's RandomResizedCrop
 _ERASE_AREAS, _ERASE_RATIOS = (0.02, 0.33), (0.3, 3.3)  # as torchvision's RandomErasing (Zhong et al., 2017)
-_GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as Pillow and torchvision
-# NTSC 1953: luma and the two chroma axes; a rotation of the chroma plane turns the hue and leaves greys as they are.
-_YIQ = np.array([_GREY, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _CHUNK_BYTES = 2_500_000  # of float32 pixels: what stays in a processor's cache between the passes
 
 
@@ -110,7 +105,7 @@ def apply(
     seed: int,
     epoch: int,
     sample_ids: Sequence[int] | npt.NDArray[np.integer],
-    constant: Colour = 0.0,
+    constant: Level = 0.0,
     white: float = 255.0,
 ) -> Tensor:
     """The images, each changed as its own seed, epoch and sample number say.
@@ -145,133 +140,9 @@ def apply(
         else:
             changed = _flipped(images[rows], augment, drawn, rows)
         if factors:
-            changed = recolour(changed, **{name: values[rows] for name, values in factors.items()}, white=white)
-        if boxes is not None:
-            changed = erase(changed, boxes[rows], constant=constant)
+            recolour_(changed, **{name: values[rows] for name, values in factors.items()}, white=white)
         out[rows] = changed
-    return out
-
-
-def affine_matrices(
-    size: tuple[int, int],
-    *,
-    rotation: Array | float = 0.0,
-    shift_x: Array | float = 0.0,
-    shift_y: Array | float = 0.0,
-    shear: Array | float = 0.0,
-    zoom_x: Array | float = 1.0,
-    zoom_y: Array | float = 1.0,
-) -> Array:
-    """Inverse maps of pixel positions, composed as Keras does: rotation · shift · shear · zoom about the centre.
-
-    Keras (`apply_affine_transform`) turns a picture that is not square about the mirrored point of its centre; here it
-    is always the centre, which is the same for square pictures.
-
-    Args:
-        size: Height and width in pixels.
-        rotation: Degrees.
-        shift_x: Pixels along the width.
-        shift_y: Pixels along the height.
-        shear: Degrees.
-        zoom_x: Factor along the width; above 1 shows more of the surroundings.
-        zoom_y: Factor along the height.
-
-    Returns:
-        float64, shape (N, 2, 3): (x, y) of the output pixel, with 1, times this gives (x, y) in the input.
-    """
-    turn, tilt, x, y, zx, zy = np.broadcast_arrays(
-        *(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (rotation, shear, shift_x, shift_y, zoom_x, zoom_y))
-    )
-    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-    slant, squeeze = -np.sin(np.deg2rad(tilt)), np.cos(np.deg2rad(tilt))
-    linear = np.empty((len(cos), 2, 2))
-    linear[:, 0, 0], linear[:, 0, 1] = cos * zx, (cos * slant - sin * squeeze) * zy
-    linear[:, 1, 0], linear[:, 1, 1] = sin * zx, (sin * slant + cos * squeeze) * zy
-    moved = np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
-    centre = (np.array([size[1], size[0]]) - 1) / 2
-    offset = centre + moved - (linear[:, :, 0] * centre[0] + linear[:, :, 1] * centre[1])
-    return np.concatenate([linear, offset[:, :, None]], axis=2)
-
-
-def warp(images: Tensor, matrices: Array, *, fill: Fill = "nearest", constant: Colour = 0.0) -> Tensor:
-    """Each image seen through its inverse affine map, bilinear.
-
-    `nearest` and `reflect` (half-sample symmetric) equal `scipy.ndimage.affine_transform(order=1)`; `constant` fades
-    into the constant over one pixel, as torchvision does with zeros.
-
-    Args:
-        images: uint8 or float, shape (N, C, H, W).
-        matrices: float64, shape (N, 2, 3), as `affine_matrices` gives them.
-        fill: What lies beyond the border.
-        constant: The colour for `fill="constant"`, one value or one per channel.
-
-    Returns:
-        float32, shape (N, C, H, W).
-    """
-    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
-    grid = _sampling_grid(matrices, (images.shape[2], images.shape[3]), images.device)
-    colour = _colour(constant, pixels) if fill == "constant" and np.any(constant) else None
-    if colour is not None:
-        pixels = pixels - colour
-    out = F.grid_sample(pixels, grid, mode="bilinear", padding_mode=_PADDING[fill], align_corners=False)
-    return out if colour is None else out.add_(colour)
-
-
-def recolour(
-    images: Tensor,
-    *,
-    brightness: Array | None = None,
-    contrast: Array | None = None,
-    saturation: Array | None = None,
-    hue: Array | None = None,
-    white: float = 255.0,
-) -> Tensor:
-    """Brightness, contrast, saturation and hue as one affine map of the channels for each image, clipped at the end.
-
-    Factors mean what they mean in torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation`. Hue
-    turns the chroma plane of YIQ, a linear map that keeps the luma; torchvision's `adjust_hue` turns the angle of HSV.
-
-    Args:
-        images: uint8 or float, shape (N, C, H, W); not changed.
-        brightness: N factors.
-        contrast: N factors, blending with the image's mean grey.
-        saturation: N factors, blending with each pixel's grey.
-        hue: N turns, as fractions of the full circle.
-        white: The largest value; results are clipped to [0, white].
-
-    Returns:
-        float32, shape (N, C, H, W).
-    """
-    pixels = images.to(torch.float32)
-    light = np.ones(len(pixels)) if brightness is None else brightness
-    spread = np.ones(len(pixels)) if contrast is None else contrast
-    grey = None if contrast is None else _mean_grey(pixels) * _column((1 - spread) * light, pixels)
-    if saturation is None and hue is None:
-        pixels = pixels * _column(light * spread, pixels)
-    else:
-        mixing = _chroma_matrices(saturation, hue, len(pixels))
-        pixels = _mixed_channels(pixels, mixing * (light * spread)[:, None, None])
-    if grey is not None:
-        pixels = pixels.add_(grey)
-    return pixels.clamp_(0.0, white)
-
-
-def erase(images: Tensor, boxes: npt.NDArray[np.int64], *, constant: Colour = 0.0) -> Tensor:
-    """Fills one rectangle in each image.
-
-    Args:
-        images: float, shape (N, C, H, W); not changed.
-        boxes: Shape (N, 4): top, left, bottom, right in pixels, ends excluded; an empty box erases nothing.
-        constant: The colour, one value or one per channel.
-
-    Returns:
-        The same shape and type as the images.
-    """
-    top, left, bottom, right = torch.from_numpy(boxes).to(images.device).T[:, :, None]
-    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
-    between_rows, between_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-    inside = between_rows[:, None, :, None] & between_columns[:, None, None]
-    return torch.where(inside, _colour(constant, images), images)
+    return out if boxes is None else _erase_(out, boxes, constant)
 
 
 def _mistakes(augment: Augment) -> list[str]:
@@ -394,60 +265,9 @@ def _drawn_boxes(augment: Augment, drawn: dict[str, Array], size: tuple[int, int
     return np.stack([top, left, top + height, left + width], axis=1).astype(np.int64)
 
 
-def _sampling_grid(matrices: Array, size: tuple[int, int], device: torch.device) -> Tensor:
-    # grid_sample wants positions on [-1, 1] over the pixels' outer edges. Only single additions and multiplications
-    # are used, each exactly rounded, so that no vector lane of a kernel can differ from another.
-    sides = np.array([size[1], size[0]], dtype=np.float64)
-    scaled = matrices * (2 / sides)[None, :, None]
-    scaled[:, :, 2] += 1 / sides - 1
-    across = scaled[:, None, :, 0] * np.arange(size[1])[None, :, None] + scaled[:, None, :, 2]
-    down = scaled[:, None, :, 1] * np.arange(size[0])[None, :, None]
-    parts = [torch.from_numpy(part.astype(np.float32)).to(device) for part in (across, down)]
-    return parts[0][:, None] + parts[1][:, :, None]
-
-
-def _colour(constant: Colour, like: Tensor) -> Tensor:
-    return torch.as_tensor(constant, dtype=like.dtype, device=like.device).reshape(1, -1, 1, 1)
-
-
-def _column(values: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).to(like.device)[:, None, None, None]
-
-
-def _mean_grey(pixels: Tensor) -> Tensor:
-    # Summed by halving: torch's own sum may split an image differently in another batch, with other last bits.
-    sums = pixels.flatten(2)
-    while (length := sums.shape[2]) > 1:
-        half = length // 2
-        folded = sums[:, :, :half] + sums[:, :, half : 2 * half]
-        if length % 2:
-            folded[:, :, 0] += sums[:, :, -1]
-        sums = folded
-    means = sums[:, :, 0] / (pixels.shape[2] * pixels.shape[3])
-    weights = _GREY if pixels.shape[1] == 3 else np.full(pixels.shape[1], 1 / pixels.shape[1])
-    grey = means[:, 0] * float(weights[0])
-    for channel in range(1, pixels.shape[1]):
-        grey = grey + means[:, channel] * float(weights[channel])
-    return grey[:, None, None, None]
-
-
-def _chroma_matrices(saturation: Array | None, hue: Array | None, num: int) -> Array:
-    matrices = np.broadcast_to(np.eye(3), (num, 3, 3))
-    if saturation is not None:
-        blend = saturation[:, None, None]
-        matrices = blend * np.eye(3) + (1 - blend) * _GREY[None, None, :]
-    if hue is not None:
-        turn = np.broadcast_to(np.eye(3), (num, 3, 3)).copy()
-        cos, sin = np.cos(2 * np.pi * hue), np.sin(2 * np.pi * hue)
-        turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cos, -sin, sin, cos
-        matrices = np.linalg.inv(_YIQ) @ turn @ _YIQ @ matrices
-    return matrices
-
-
-def _mixed_channels(pixels: Tensor, matrices: Array) -> Tensor:
-    # Not a matrix product: its kernel, and so its last bits, would depend on the number of images.
-    weights = torch.from_numpy(matrices.astype(np.float32)).to(pixels.device)[:, :, :, None, None]
-    out = pixels[:, None, 0] * weights[:, :, 0]
-    for channel in (1, 2):
-        out += pixels[:, None, channel] * weights[:, :, channel]
-    return out
+def _erase_(pixels: Tensor, boxes: npt.NDArray[np.int64], constant: Level) -> Tensor:
+    colour = levels(constant, pixels)[0]
+    for row in np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).tolist():
+        top, left, bottom, right = boxes[row].tolist()
+        pixels[row, :, top:bottom, left:right] = colour
+    return pixels
