@@ -372,9 +372,16 @@ def _too_many_pixels(error: Exception) -> str:
 
 
 def _damage(data: bytes, error: Exception) -> str:
-    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(known_format(data[:32]) or "")
-    if "truncated" in str(error).lower() or (end and end not in data[-4096:]):
+    kind = known_format(data[:32])
+    if "truncated" in str(error).lower() or _misses_its_end(kind, data):
         return "is cut off"
     if isinstance(error, UnidentifiedImageError):
-        return f"is damaged (its first bytes say {known_format(data[:32])}, the rest does not follow)"
+        return f"is damaged (its first bytes say {kind}, the rest does not follow)"
     return f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+
+
+def _misses_its_end(kind: str | None, data: bytes) -> bool:
+    if kind == "WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x00;"}.get(kind or "")
+    return end is not None and end not in data[-4096:]
