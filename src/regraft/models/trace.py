@@ -64,10 +64,14 @@ def trace_sizes(model: nn.Module, image_size: int | tuple[int, int] | None = Non
     """The image sizes (height, width) to try, best first: the given one alone, else the model's own and usual ones."""
     if image_size is not None:
         return [(image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])]
+    stored = getattr(getattr(model, "regraft_info", None), "preprocessing", None) or {}
     config = getattr(model, "pretrained_cfg", None) or {}
-    known = config.get("input_size") if isinstance(config, dict) else None
-    own = [(int(known[-2]), int(known[-1]))] if known else []
-    return own + [(size, size) for size in _SIZES if (size, size) not in own]
+    known = [
+        stored.get("pixels", {}).get("size"),  # the size that a head that flattens was built for
+        config.get("input_size", ())[-2:] if isinstance(config, dict) else None,
+    ]
+    sizes = [(int(size[0]), int(size[1])) for size in known if size]
+    return list(dict.fromkeys([*sizes, *((size, size) for size in _SIZES)]))
 
 
 def trace(
@@ -88,8 +92,8 @@ def trace(
     """
     model = plain(model)
     failures: list[str] = []
-    for size in trace_sizes(model, image_size):
-        for run in (_run_on_meta, _run_for_real):
+    for run in (_run_on_meta, _run_for_real):
+        for size in trace_sizes(model, image_size):
             try:
                 return _record(model, lambda size=size, run=run: run(model, method, size))  # type: ignore[misc]
             except Exception as error:
