@@ -6,17 +6,15 @@ nothing, except where the names count the layers (`layer_with_weights-3`, `_oper
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regraft.errors import WeightsError
-from regraft.weights.file import SourceTensor, WeightFile
-from regraft.weights.readers import sstable
+from regraft.weights.file import WeightFile
+from regraft.weights.readers import sstable, tf_names
 from regraft.weights.readers.span import companion, open_source
 from regraft.weights.readers.tf_bundle import Variable, read_v1, read_v2
 from regraft.weights.readers.tf_objects import Owner, owners
@@ -28,25 +26,12 @@ FORMAT = "tf_checkpoint"
 
 _DATA_NAME = re.compile(r"(.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 _POINTER = re.compile(r'model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"')
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_AVERAGE = "ExponentialMovingAverage"
 _MAX_METADATA = 1 << 28
 
-_ROLES = {
-    "kernel": "kernel", "_kernel": "kernel", "weights": "kernel", "weight": "kernel", "w": "kernel",
-    "depthwise_kernel": "depthwise_kernel", "depthwise_weights": "depthwise_kernel",
-    "pointwise_kernel": "pointwise_kernel", "pointwise_weights": "pointwise_kernel",
-    "bias": "bias", "biases": "bias", "b": "bias", "gamma": "gamma", "beta": "beta",
-    "moving_mean": "mean", "moving_variance": "variance",
-}  # fmt: skip
-_KERNEL_AXES = {2: "IO", 3: "WIO", 4: "HWIO", 5: "DHWIO"}
-_ROLE_ORDER = ("depthwise_kernel", "pointwise_kernel", "kernel", "bias", "gamma", "beta", "mean", "variance")
 _BOOKKEEPING = re.compile(
     r"(^|/)(global_step|step|save_counter|beta[12]_power(_\d+)?|_?iterations?|iter|decay|_?learning_rate|momentum|rho|"
     r"epsilon|beta_[12]|loss_scale|good_steps|current_loss_scale)$|(^|/)(metrics|keras_api|_metrics)/"
 )
-_COUNTED = re.compile(r"^(?:layer_with_weights|layer)-(\d+)$")
-_LISTS = {"_operations", "_layers", "layers", "variables"}
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -158,58 +143,30 @@ def _starts_like_a_table(head: bytes) -> bool:
     return head[start : start + 1] == b"\x0a" and size > 8 and b"\x0a" in head[start + 2 : start + 8]
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A variable with what its name, or the object graph, says about it."""
-
-    variable: Variable
-    path: tuple[str, ...]
-    full_name: str
-    role: str | None
-
-    @property
-    def rank(self) -> tuple[tuple[str, int], ...]:
-        home = self.path if self.path[-2:-1] == ("variables",) else self.path[:-1]
-        return tuple((_word(part), int(_digits(part) or -1)) for part in home)
-
-    @property
-    def role_rank(self) -> int:
-        return _ROLE_ORDER.index(self.role) if self.role in _ROLE_ORDER else len(_ROLE_ORDER)
-
-    @property
-    def counted(self) -> bool:
-        """Whether the path counts layers."""
-        parts = self.path
-        pairs = itertools.pairwise(parts)
-        return any(_COUNTED.match(part) for part in parts) or any(
-            name in _LISTS and number.isdigit() for name, number in pairs
-        )
-
-
 def _weight_file(
     path: Path, table: Path, variables: list[Variable], owned: Mapping[str, Owner], key: str | None
 ) -> WeightFile:
     notes: list[str] = []
+    num_entries = len(variables)
     variables = _choose_averages(variables, key, notes)
-    kept = [_place(variable, owned) for variable in _weights_only(variables, owned, notes)]
+    variables = _weights_only(variables, owned, notes)
+    kept = tf_names.place(variables, owned)
     if not kept:
         raise WeightsError(
-            f"{str(path)!r} holds no weights ({len(variables)} entries, all of an optimizer or counters).",
+            f"{str(path)!r} holds no weights ({num_entries} entries, all of an optimizer or counters).",
             "A checkpoint of a model was expected.",
             "Save the model as well.",
         )
     ordered = all(item.counted for item in kept)
     if ordered:
-        kept.sort(key=lambda item: (item.rank, item.role_rank))
-    _note_parts(kept, notes)
-    layers = _layer_names(kept)
-    tensors = {item.variable.name: _tensor(item, layer) for item, layer in zip(kept, layers, strict=True)}
+        kept.sort(key=lambda item: item.rank)
+    _note_parts(variables, notes)
     folder = table.parent.parent if table.name == "variables.index" else None
     return WeightFile(
         path=path,
         format=FORMAT,
         producer=_producer(folder, "V2" if table.name.endswith(".index") else "V1"),
-        tensors=tensors,
+        tensors={item.variable.name: item.tensor() for item in kept},
         ordered=ordered,
         graph=_model_config(folder, notes),
         notes=tuple(notes),
@@ -219,30 +176,32 @@ def _weight_file(
 def _choose_averages(variables: list[Variable], key: str | None, notes: list[str]) -> list[Variable]:
     """Drop the moving averages, or take each in the place of its raw value when `key` asks for them."""
     averages = {
-        item.name.removesuffix("/" + _AVERAGE): item for item in variables if item.name.endswith("/" + _AVERAGE)
+        item.name.removesuffix("/" + tf_names.AVERAGE): item
+        for item in variables
+        if item.name.endswith("/" + tf_names.AVERAGE)
     }
-    if key is not None and key.lower() not in (_AVERAGE.lower(), "ema"):
+    if key is not None and key.lower() not in (tf_names.AVERAGE.lower(), "ema"):
         raise WeightsError(
             f"A TensorFlow checkpoint has no set of tensors called {key!r}.",
-            f"It holds the raw values and, where the trainer kept them, {_AVERAGE!r}.",
-            f"Leave the key out, or give {_AVERAGE!r}.",
+            f"It holds the raw values and, where the trainer kept them, {tf_names.AVERAGE!r}.",
+            f"Leave the key out, or give {tf_names.AVERAGE!r}.",
         )
     if not averages:
         if key is not None:
             raise WeightsError(
                 "This checkpoint holds no moving averages.",
-                f"Variables that end in `/{_AVERAGE}` were expected.",
+                f"Variables that end in `/{tf_names.AVERAGE}` were expected.",
                 "Leave the key out to read the raw values.",
             )
         return variables
-    raw = [item for item in variables if not item.name.endswith("/" + _AVERAGE)]
+    raw = [item for item in variables if not item.name.endswith("/" + tf_names.AVERAGE)]
     if key is None:
         notes.append(
-            f"{len(averages)} variables also have a moving average ({_AVERAGE}): the raw values were read; "
-            f"`--from {_AVERAGE}` takes the averages."
+            f"{len(averages)} variables also have a moving average ({tf_names.AVERAGE}): the raw values were read; "
+            f"`--from {tf_names.AVERAGE}` takes the averages."
         )
         return raw
-    notes.append(f"{len(averages)} variables were taken from their moving averages ({_AVERAGE}).")
+    notes.append(f"{len(averages)} variables were taken from their moving averages ({tf_names.AVERAGE}).")
     taken = [averages.pop(item.name, item) for item in raw]
     return [*taken, *averages.values()]
 
@@ -258,7 +217,7 @@ def _weights_only(variables: list[Variable], owned: Mapping[str, Owner], notes: 
         if why is None:
             kept.append(item)
         else:
-            left_out.setdefault(why, []).append(item.name.removesuffix(_SUFFIX))
+            left_out.setdefault(why, []).append(item.name.removesuffix(tf_names.SUFFIX))
     for why, names in left_out.items():
         more = ", ..." if len(names) > 3 else ""
         notes.append(f"{len(names)} {why} left out: {', '.join(names[:3])}{more}.")
@@ -266,7 +225,7 @@ def _weights_only(variables: list[Variable], owned: Mapping[str, Owner], notes: 
 
 
 def _why_not(item: Variable, shapes: Mapping[str, Any], owner: Owner | None, direct_names: set[str]) -> str | None:
-    name = item.name.removesuffix(_SUFFIX)
+    name = item.name.removesuffix(tf_names.SUFFIX)
     if item.dtype is None:
         return "entries without numbers"
     if owner is not None and name.startswith("_all_variables/") and owner.full_name in direct_names:
@@ -285,65 +244,8 @@ def _why_not(item: Variable, shapes: Mapping[str, Any], owner: Owner | None, dir
     return None
 
 
-def _place(variable: Variable, owned: Mapping[str, Owner]) -> _Placed:
-    name = variable.name.removesuffix(_SUFFIX).removesuffix("/" + _AVERAGE)
-    owner = owned.get(variable.name)
-    path = owner.path if owner is not None and owner.path is not None else tuple(name.split("/"))
-    full_name = owner.full_name.removesuffix(":0") if owner is not None and "/" in owner.full_name else ""
-    leaf = full_name.rpartition("/")[2] if full_name else path[-1]
-    role = _ROLES.get(leaf) or _ROLES.get(path[-1])
-    return _Placed(variable, path, full_name, _kernel_role(role, full_name or name))
-
-
-def _kernel_role(role: str | None, name: str) -> str | None:
-    """Keras 3 calls every kernel `kernel`; the layer's own name is all that tells its kind."""
-    layer = name.rpartition("/")[0].lower()
-    if role == "kernel" and "depthwise" in layer:
-        return "depthwise_kernel"
-    if role == "kernel" and ("transpose" in layer or "deconv" in layer):
-        return "transpose_kernel"
-    return role
-
-
-def _layer_names(kept: list[_Placed]) -> list[str]:
-    """The name of each variable's layer: as the program called it where that is unique, else its path."""
-    own = [item.full_name.rpartition("/")[0] for item in kept]
-    paths = ["/".join(item.path[:-1]) for item in kept]
-    homes: dict[str, set[str]] = {}
-    for name, path in zip(own, paths, strict=True):
-        homes.setdefault(name, set()).add(path)
-    flat = all(path.endswith("variables") or len(item.path) < 2 for item, path in zip(kept, paths, strict=True))
-    return [
-        name if name and (flat or len(homes[name]) == 1) else path or item.path[-1]
-        for name, path, item in zip(own, paths, kept, strict=True)
-    ]
-
-
-def _tensor(item: _Placed, layer: str) -> SourceTensor:
-    variable = item.variable
-    return SourceTensor(
-        name=variable.name,
-        shape=variable.shape,
-        dtype=variable.dtype or "",
-        layer=layer,
-        load=variable.load,
-        role=item.role,
-        axes=_axes(item.role, len(variable.shape)),
-    )
-
-
-def _axes(role: str | None, rank: int) -> str | None:
-    if role == "depthwise_kernel":
-        return {3: "WCM", 4: "HWCM"}.get(rank)
-    if role == "transpose_kernel":
-        return {4: "HWOI"}.get(rank)
-    if role in ("kernel", "pointwise_kernel"):
-        return _KERNEL_AXES.get(rank)
-    return "C" if role is not None and rank == 1 else None
-
-
-def _note_parts(kept: Iterable[_Placed], notes: list[str]) -> None:
-    parted = [item.variable for item in kept if item.variable.num_parts > 1]
+def _note_parts(variables: Iterable[Variable], notes: list[str]) -> None:
+    parted = [item for item in variables if item.num_parts > 1]
     if parted:
         names = ", ".join(f"{item.name} ({item.num_parts} parts)" for item in parted[:3])
         notes.append(f"{len(parted)} partitioned variables were put together: {names}{', ...' if parted[3:] else ''}.")
@@ -385,15 +287,6 @@ def _root_config(root: Any) -> Mapping[str, Any] | None:
     if not isinstance(root, dict) or not isinstance(root.get("config"), dict):
         return None
     return {"class_name": root.get("class_name"), "config": root["config"]}
-
-
-def _word(part: str) -> str:
-    return part[: len(part) - len(_digits(part))]
-
-
-def _digits(part: str) -> str:
-    found = re.search(r"\d{1,9}$", part)
-    return found[0] if found else ""
 
 
 def _not_found(path: Path, what: str) -> WeightsError:
