@@ -81,7 +81,7 @@ def test_a_probability_of_zero_keeps_the_loss_finite_and_json_plain() -> None:
         (np.full((2, 2), 0.5), np.zeros(3, dtype=int), "shape (3,)"),
         (np.full((2, 2), 0.5), np.array([0, 2]), "from 0 to 2"),
         (np.full((2, 2), 0.5), np.array([-1, 0]), "from -1 to 0"),
-        (np.array([[0.5, np.nan], [0.5, 0.5]]), np.array([0, 0]), "1 rows are no probabilities"),
+        (np.array([[0.5, np.nan], [0.5, 0.5]]), np.array([0, 0]), "hold no probabilities: 1"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(probabilities: np.ndarray, labels: np.ndarray, word: str) -> None:

@@ -66,9 +66,8 @@ def _check(probabilities: Floats, labels: Ints, class_names: Sequence[str]) -> N
     if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
         wrong.append(f"probabilities have the shape {probabilities.shape}, with {len(class_names)} class names")
     elif not np.isfinite(probabilities).all() or (probabilities < 0).any():
-        wrong.append(
-            f"{int((~np.isfinite(probabilities) | (probabilities < 0)).any(1).sum())} rows are no probabilities"
-        )
+        bad = (~np.isfinite(probabilities) | (probabilities < 0)).any(1)
+        wrong.append(f"rows that hold no probabilities: {int(bad.sum())}")
     if labels.shape != probabilities.shape[:1]:
         wrong.append(f"labels have the shape {labels.shape}, with {len(probabilities)} rows of probabilities")
     elif labels.size == 0:
@@ -89,7 +88,8 @@ def _ranks(probabilities: Floats, labels: Ints) -> npt.NDArray[np.int64]:
     true = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1])[None] < labels[:, None]
     before = (probabilities > true) | ((probabilities == true) & earlier)
-    return before.sum(1, dtype=np.int64)
+    ranks: npt.NDArray[np.int64] = before.sum(1, dtype=np.int64)
+    return ranks
 
 
 def _per_class(counts: npt.NDArray[np.int64], recalls: Floats, class_names: Sequence[str]) -> list[dict[str, Any]]:
