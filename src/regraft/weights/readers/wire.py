@@ -63,8 +63,13 @@ def read_varint(buffer: memoryview, position: int) -> tuple[int, int]:
     raise WireError("a number that is cut off")
 
 
-def fields(buffer: memoryview, budget: Budget | None = None) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of one message, as (number, wire type, start, end); for a varint `start` is the value itself."""
+def fields(
+    buffer: memoryview, budget: Budget | None = None, *, cut: bool = False
+) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of one message, as (number, wire type, start, end); for a varint `start` is the value itself.
+
+    With `cut`, the buffer may end inside a field of bytes: its range then ends with the buffer.
+    """
     position, length = 0, len(buffer)
     while position < length:
         if budget is not None:
@@ -84,6 +89,9 @@ def fields(buffer: memoryview, budget: Budget | None = None) -> Iterator[tuple[i
         else:
             raise WireError(f"wire type {kind}")
         if size > length - position:
+            if cut and kind == BYTES:
+                yield number, kind, position, length
+                return
             raise WireError(f"field {number} says {size} bytes, and {length - position} are left")
         yield number, kind, position, position + size
         position += size
