@@ -419,7 +419,10 @@ def test_all_mistakes_of_a_program_are_named_at_once() -> None:
     assert len(caught.value.details) == 6
 
 
-@pytest.mark.parametrize("fields", [{}, {"size": [8, 8], "colour": "red"}, {"size": [8.5, 8]}, {"size": 8}])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"size": [8, 8], "colour": "red"}, {"size": [8.5, 8]}, {"size": 8}, {"size": [8, 8], "crop_fraction": "1"}],
+)
 def test_foreign_fields_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         PixelProgram.from_dict(fields)

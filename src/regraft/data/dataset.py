@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from regraft.data.sources.folder import list_folder
 from regraft.data.sources.listing import Listing
-from regraft.data.split import divide
+from regraft.data.split import divide, require_fractions
 from regraft.errors import DataError
 
 __all__ = ["DataSet", "Quarantined", "Split", "open_data"]
@@ -188,7 +188,9 @@ def open_data(
 
     Raises:
         DataError: If the folder is no usable data set; all mistakes at once.
+        SettingsError: If the fractions are not shares that add up to 1.
     """
+    require_fractions(fractions)
     root = Path(os.path.abspath(Path(source).expanduser()))
     return _divided(list_folder(root), seed, fractions)
 

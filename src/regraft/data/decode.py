@@ -198,7 +198,7 @@ def _program_mistakes(program: PixelProgram) -> list[str]:
         mistakes.append(f"interpolation is {program.interpolation!r}; it is one of {names}.")
     if not _is_whole(program.background, 3) or not all(0 <= value <= 255 for value in program.background):
         mistakes.append(f"background is {program.background!r}; it is (red, green, blue), each from 0 to 255.")
-    if not 0.05 <= program.crop_fraction <= 1.0:
+    if not isinstance(program.crop_fraction, (int, float)) or not 0.05 <= program.crop_fraction <= 1.0:
         mistakes.append(f"crop_fraction is {program.crop_fraction!r}; it lies between 0.05 and 1.")
     return mistakes
 

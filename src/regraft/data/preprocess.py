@@ -91,10 +91,12 @@ class Preprocessing:
 
 
 def _triple(values: Sequence[float] | float) -> Triple:
-    if isinstance(values, (int, float)) or len(values) == 1:
-        value = float(values if isinstance(values, (int, float)) else values[0])
-        return (value, value, value)
-    return tuple(float(value) for value in values)  # type: ignore[return-value]  # __post_init__ counts them
+    numbers = [values] if isinstance(values, (int, float)) else list(values)
+    if not numbers or not all(isinstance(number, (int, float)) for number in numbers):
+        raise SettingsError(f"{values!r} is no colour.", "It is one number, or three.", "Correct mean or std.")
+    red, *others = (float(number) for number in numbers)
+    # One number stands for all channels; any other count is refused with the rest of the value.
+    return (red, *others) if others else (red, red, red)  # type: ignore[return-value]
 
 
 def _mistakes(preprocessing: Preprocessing) -> list[str]:

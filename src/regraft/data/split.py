@@ -10,7 +10,7 @@ import numpy.typing as npt
 from regraft.data.random import bits, permutation
 from regraft.errors import SettingsError
 
-__all__ = ["divide"]
+__all__ = ["divide", "require_fractions"]
 
 _SPLIT_STREAM = 0x73706C6974  # keeps splits apart from the order of training with the same seed
 
@@ -32,13 +32,7 @@ def divide(
     Raises:
         SettingsError: If the fractions are negative, do not add up to 1, or leave nothing to train on.
     """
-    shares = tuple(float(share) for share in fractions)
-    if not shares or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
-        raise SettingsError(
-            f"The split fractions are {shares}.",
-            "They are shares from 0 to 1 that add up to 1, and the first, for training, is above 0.",
-            "Give, for example, (0.70, 0.15, 0.15).",
-        )
+    shares = require_fractions(fractions)
     stream = int(bits(seed, _SPLIT_STREAM, num=1)[0, 0])
     parts: list[list[npt.NDArray[np.int64]]] = [[] for _ in shares]
     for label in np.unique(labels):
@@ -49,6 +43,22 @@ def divide(
             part.append(rows[start : start + size])
             start += size
     return tuple(np.sort(np.concatenate([*part, np.empty(0, np.int64)])) for part in parts)
+
+
+def require_fractions(fractions: Iterable[float]) -> tuple[float, ...]:
+    """The fractions as a tuple.
+
+    Raises:
+        SettingsError: If they are negative, do not add up to 1, or leave nothing to train on.
+    """
+    shares = tuple(float(share) for share in fractions)
+    if shares and min(shares) >= 0 and shares[0] > 0 and abs(sum(shares) - 1) <= 1e-6:
+        return shares
+    raise SettingsError(
+        f"The split fractions are {shares}.",
+        "They are shares from 0 to 1 that add up to 1, and the first, for training, is above 0.",
+        "Give, for example, (0.70, 0.15, 0.15).",
+    )
 
 
 def _sizes(num_rows: int, shares: tuple[float, ...]) -> list[int]:

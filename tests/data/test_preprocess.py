@@ -1,0 +1,73 @@
+"""The preprocessing that a model folder stores."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regraft.data.decode import PixelProgram
+from regraft.data.preprocess import Preprocessing
+from regraft.errors import SettingsError
+
+triples = st.tuples(*[st.floats(-2, 2)] * 3)
+positive = st.tuples(*[st.floats(1e-6, 3)] * 3)
+
+
+@given(mean=triples, std=positive, channels=st.sampled_from(["RGB", "BGR"]))
+def test_values_survive_json_to_the_last_bit(mean: Any, std: Any, channels: Any) -> None:
+    value = Preprocessing(PixelProgram((20, 30), "pad", stored=(7, 9)), mean, std, channels)
+    assert Preprocessing.from_dict(json.loads(json.dumps(value.to_dict()))) == value
+
+
+def test_a_timm_configuration_is_taken_over() -> None:
+    cfg = {
+        "input_size": (3, 240, 260),
+        "mean": (0.5, 0.4, 0.3),
+        "std": [0.1, 0.2, 0.3],
+        "interpolation": "bilinear",
+        "crop_pct": 0.875,
+    }
+    value = Preprocessing.from_timm_cfg(cfg)
+    assert value.pixels == PixelProgram((240, 260), interpolation="bilinear")
+    assert (value.mean, value.std, value.channels) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3), "RGB")
+    assert Preprocessing.from_timm_cfg(cfg, size=(64, 64), resize="crop").pixels == PixelProgram(
+        (64, 64), "crop", "bilinear", crop_fraction=0.875
+    )
+
+
+def test_an_empty_configuration_means_imagenet() -> None:
+    value = Preprocessing.from_timm_cfg({"interpolation": "random"})
+    assert value == Preprocessing(PixelProgram((224, 224)))
+
+
+def test_one_number_stands_for_three() -> None:
+    assert Preprocessing.from_timm_cfg({"mean": 0.5, "std": (0.5,)}).std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mean": (0.1, 0.2)},
+        {"mean": (0.1, 0.2, float("nan"))},
+        {"std": (0.1, 0.0, 0.1)},
+        {"std": (0.1, float("inf"), 0.1)},
+        {"channels": "GRB"},
+    ],
+)
+def test_impossible_values_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Preprocessing(PixelProgram((8, 8)), **fields)
+    assert len(caught.value.details) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"pixels": None}, {"extra": 1}, {"mean": ["a", "b", "c"]}, {"std": []}, {"mean": "red"}]
+)
+def test_foreign_fields_are_refused(change: dict[str, Any]) -> None:
+    fields = {**Preprocessing(PixelProgram((8, 8))).to_dict(), **change}
+    with pytest.raises(SettingsError):
+        Preprocessing.from_dict(fields)
