@@ -92,14 +92,25 @@ def test_sixteen_bit_grey_is_scaled_by_its_depth(value: int) -> None:
         assert np.unique(decode(data, PixelProgram((2, 3)))).tolist() == [value >> 8]
 
 
-def test_twelve_bit_grey_is_scaled_by_its_depth() -> None:
-    # A minimal little-endian TIFF: 2 x 2 pixels of 12 bits, one strip, values 0, 1024, 2048, 4095.
-    strip = bytes([0x00, 0x04, 0x00, 0x80, 0x0F, 0xFF])
-    tags = [(256, 3, 2), (257, 3, 2), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 3, 2)]
-    tags.append((279, 4, len(strip)))
+def tiff(width: int, height: int, depth: int, strip: bytes, *, white_is_zero: bool = False) -> bytes:
+    """A minimal little-endian grey TIFF with one strip."""
+    tags = [(256, 3, width), (257, 3, height), (258, 3, depth), (259, 3, 1), (262, 3, int(not white_is_zero))]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 3, height), (279, 4, len(strip))]
     directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
-    data = struct.pack("<2sHI", b"II", 42, 14) + strip + struct.pack("<H", len(tags)) + directory + bytes(4)
-    assert decode(data, PixelProgram((2, 2)))[..., 0].tolist() == [[0, 64], [128, 255]]
+    return struct.pack("<2sHI", b"II", 42, 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+def test_twelve_bit_grey_is_scaled_by_its_depth() -> None:
+    strip = bytes([0x00, 0x04, 0x00, 0x80, 0x0F, 0xFF])  # 0, 1024, 2048, 4095
+    assert decode(tiff(2, 2, 12, strip), PixelProgram((2, 2)))[..., 0].tolist() == [[0, 64], [128, 255]]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_that_counts_from_white_is_turned_round(depth: int) -> None:
+    strip = struct.pack("<BB" if depth == 8 else "<HH", 0, 2**depth - 1)
+    assert decode(tiff(2, 1, depth, strip), PixelProgram((1, 2)))[0, :, 0].tolist() == [0, 255]
+    inverted = tiff(2, 1, depth, strip, white_is_zero=True)
+    assert decode(inverted, PixelProgram((1, 2)))[0, :, 0].tolist() == [255, 0]
 
 
 def test_sixteen_bit_colour_keeps_its_colours() -> None:
@@ -330,6 +341,37 @@ def test_a_file_without_a_picture_says_why(data: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason) as caught:
         decode(data, PixelProgram((8, 8)))
     assert caught.value.exit_code == 3
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files whose headers promise gigabytes, or that hide one in a side block."""
+    row, flood = zlib.compress(bytes(9) * 8), zlib.compress(bytes(200_000_000))
+    screen = struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6)
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\x02\x02\x4c\x01\x00;"
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 100_000, 100_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    return {
+        "gif": b"GIF89a" + screen + frame,
+        "bmp": b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + bitmap,
+        "tiff": tiff(65_535, 65_535, 8, bytes(10)),
+        "webp": b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X\x0a\x00\x00\x00" + bytes(4) + b"\xff" * 6 + bytes(80),
+        "text": png(8, 8, 8, 0, row, (b"zTXt", b"k\x00\x00" + flood)),
+        "profile": png(8, 8, 8, 0, row, (b"iCCP", b"k\x00\x00" + flood)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["gif", "bmp", "tiff", "webp", "text", "profile"])
+def test_bombs_of_every_format_are_refused_before_they_unfold(kind: str) -> None:
+    resource = pytest.importorskip("resource", reason="peak memory is measured with Unix's getrusage")
+    data = bombs()[kind]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert isinstance(decode_or_reason(data, PixelProgram((8, 8))), str)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_chain_of_many_directories_costs_nothing() -> None:
+    ring = bytearray(tiff(8, 8, 8, bytes(64)))
+    ring[-4:] = struct.pack("<I", 8 + 64)  # the next directory is this one
+    assert decode(bytes(ring), PixelProgram((8, 8))).shape == (8, 8, 3)
 
 
 def test_the_pixel_limit_holds_below_pillows_own() -> None:

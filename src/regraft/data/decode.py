@@ -7,11 +7,13 @@ a history of holes), with the size read from the header before a pixel is decode
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
 import re
 import stat
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
 MAX_BYTES = 1 << 30
+
+# A picture at the limit takes 1.5 GB on its way, and there may be a thread for each of many processors.
+_LARGE_PIXELS = 32_000_000
+_ONE_LARGE_PICTURE = threading.Lock()
 
 _LONGEST_SIDE = 16_384
 _ORIENTATION_TAG = 0x0112  # TIFF 6.0 section 8, EXIF 2.32 section 4.6.4
@@ -270,13 +276,17 @@ def _pixels(data: bytes, program: PixelProgram) -> Pixels:
         orientation = _orientation(image) if image.format in ("JPEG", "MPO") else None
         if program.draft and orientation is not None:
             image.draft(None, _needed(image.size, program, turned=orientation >= 5))
-        image.load()
-        # A PNG may hold its EXIF block behind the pixels, and a TIFF turns itself while it loads.
-        orientation = orientation or _orientation(image)
-        picture = _flatten(image, program.background)
-        if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
-    return np.array(_resize(picture, program))
+        large = image.width * image.height > _LARGE_PIXELS
+        with _ONE_LARGE_PICTURE if large else contextlib.nullcontext():
+            return np.array(_resize(_upright(image, orientation, program), program))
+
+
+def _upright(image: Image.Image, orientation: int | None, program: PixelProgram) -> Image.Image:
+    image.load()
+    # A PNG may hold its EXIF block behind the pixels, and a TIFF turns itself while it loads.
+    orientation = orientation or _orientation(image)
+    picture = _flatten(image, program.background)
+    return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
 def _orientation(image: Image.Image) -> int:
@@ -317,12 +327,13 @@ def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Imag
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     # Pillow clips these to 255 on convert("L"), which turns every photo white. Its 16-bit colour reader keeps the
     # high byte of each number, and so does this.
-    bits_per_sample = getattr(image, "tag_v2", {}).get(258, (16,))  # TIFF 6.0 section 8
-    depth = int(np.max(bits_per_sample))
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; numbers from TIFF 6.0 section 8
+    depth = int(np.max(tags.get(258, 16)))
     if not 8 <= depth <= 16:
         raise _RefusedError(f"holds grey values of {depth} bits, which regraft does not read")
-    values = np.asarray(image).astype(np.uint16)
-    return Image.fromarray((values >> (depth - 8)).astype(np.uint8)).convert("RGB")
+    grey = (np.asarray(image).astype(np.uint16) >> (depth - 8)).astype(np.uint8)
+    white_is_zero = tags.get(262) == 0
+    return Image.fromarray(255 - grey if white_is_zero else grey).convert("RGB")
 
 
 def _resize(picture: Image.Image, program: PixelProgram) -> Image.Image:
