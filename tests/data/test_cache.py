@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from regraft.data.cache import PixelCache, decode_all, memory_budget, num_cpus
-from regraft.data.dataset import Quarantined, open_data
+from regraft.data.dataset import DataSet, Quarantined, open_data
 from regraft.data.decode import PixelProgram, decode
 from regraft.errors import DataError, DecodeError
 
@@ -119,6 +119,17 @@ def test_a_data_set_and_its_caches_keep_the_same_rows(plant: Plant) -> None:
         ("x.jpg", "is an HTML page", "val"),
     ]
     assert seen[-1] == (16, 16)
+
+
+def test_a_resumed_run_finds_the_same_rows_and_pixels(plant: Plant) -> None:
+    tree = {"cat": 9, "dog": 9, "cat/005.jpg": b"", "dog/bad.png": HTML}
+    checked, caches = decode_all(open_data(plant(tree), seed=2), PROGRAM)
+    again, recached = decode_all(DataSet.from_dict(checked.to_dict()), PROGRAM, threads=1)
+    assert again.to_dict() == checked.to_dict()
+    for name, cache in caches.items():
+        assert recached[name].quarantined == ()
+        assert recached[name].fingerprint() == cache.fingerprint()
+        np.testing.assert_array_equal(recached[name].images, cache.images)
 
 
 def test_the_splits_share_the_budget(plant: Plant) -> None:

@@ -24,15 +24,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from regraft.data.sniff import FORMATS, known_format, misses_its_end, not_a_picture
 from regraft.errors import DecodeError, SettingsError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "PixelProgram", "decode", "decode_or_reason", "known_format", "read_file"]
+__all__ = ["MAX_PIXELS", "PixelProgram", "decode", "decode_or_reason", "read_file"]
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
 MAX_BYTES = 1 << 30
 
@@ -145,7 +145,7 @@ def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixel
     data = source if isinstance(source, bytes) else read_file(source)
     if isinstance(data, str):
         return data
-    strange = _not_a_picture(data)
+    strange = not_a_picture(data)
     if strange:
         return strange
     try:
@@ -158,32 +158,6 @@ def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixel
         return "needs more memory than there is"
     except Exception as error:  # a hostile file can raise anything inside a decoder
         return _damage(data, error)
-
-
-def known_format(head: bytes) -> str | None:
-    """The format that the first 32 bytes of a file announce, one of FORMATS, or None."""
-    for name, magic in _MAGIC:
-        if head.startswith(magic):
-            return name
-    if head[:2] == b"BM" and head[14:18] in _BMP_HEADERS:
-        return "BMP"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
-        return "AVIF"
-    return None
-
-
-_MAGIC = (
-    ("JPEG", b"\xff\xd8\xff"),
-    ("PNG", b"\x89PNG\r\n\x1a\n"),
-    ("GIF", b"GIF8"),
-    ("TIFF", b"II*\x00"),
-    ("TIFF", b"MM\x00*"),
-    ("TIFF", b"II+\x00"),
-    ("TIFF", b"MM\x00+"),
-)
-_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 
 class _RefusedError(Exception):
@@ -231,40 +205,6 @@ def read_file(path: Path | str) -> bytes | str:
         return "may not be read (permission denied)"
     except (OSError, ValueError) as error:
         return f"cannot be read ({error})"
-
-
-def _not_a_picture(data: bytes) -> str:
-    """Why these bytes are no picture, in words for people; empty when they may be one."""
-    if not data:
-        return "is empty"
-    head = data[:512]
-    if known_format(head):
-        return ""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for start, reason in _STRANGERS:
-        if text.startswith(start) or head.startswith(start):
-            return reason
-    if head[4:8] == b"ftyp":
-        return "is a HEIC photo or a film, which regraft does not read"
-    if not head.strip(b"\x00"):
-        return "holds only zero bytes" if not data.strip(b"\x00") else "begins with zero bytes, as damaged files do"
-    return f"is not an image in one of the formats {', '.join(FORMATS)}"
-
-
-_STRANGERS = (
-    (b"<!doctype html", "is an HTML page"),
-    (b"<html", "is an HTML page"),
-    (b"<head", "is an HTML page"),
-    (b"<svg", "is an SVG drawing"),
-    (b"<?xml", "is an XML text"),
-    (b"{", "is a JSON text"),
-    (b"version https://git-lfs", "is a Git LFS pointer, not the picture itself"),
-    (b"%pdf", "is a PDF document"),
-    (b"%!ps", "is a PostScript document"),
-    (b"pk\x03\x04", "is a ZIP archive"),
-    (b"\x00\x05\x16\x07", "is a macOS resource file, not a picture"),
-    (b"\x00\x05\x16\x00", "is a macOS resource file, not a picture"),
-)
 
 
 def _pixels(data: bytes, program: PixelProgram) -> Pixels:
@@ -384,15 +324,8 @@ def _too_many_pixels(error: Exception) -> str:
 
 def _damage(data: bytes, error: Exception) -> str:
     kind = known_format(data[:32])
-    if "truncated" in str(error).lower() or _misses_its_end(kind, data):
+    if "truncated" in str(error).lower() or misses_its_end(kind, data):
         return "is cut off"
     if isinstance(error, UnidentifiedImageError):
         return f"is damaged (its first bytes say {kind}, the rest does not follow)"
     return f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-
-
-def _misses_its_end(kind: str | None, data: bytes) -> bool:
-    if kind == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x00;"}.get(kind or "")
-    return end is not None and end not in data[-4096:]

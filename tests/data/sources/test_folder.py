@@ -10,7 +10,6 @@ import pytest
 
 from regraft.data.sources.folder import list_folder
 from regraft.data.sources.listing import Listing
-from regraft.data.sources.walk import find_pictures
 from regraft.errors import DataError
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]
@@ -111,7 +110,8 @@ def test_files_that_are_no_images_are_left_out_by_suffix_and_by_content(plant: P
     (root / "labels.csv").write_text("a,b\n")
     listing = list_folder(root)
     assert counts(listing) == {"": {"cat": 1, "dog": 1}}
-    assert listing.ignored == {"not an image": 3, "outside the class folders": 1}
+    assert listing.ignored == {"not an image": 4}
+    assert listing.warnings == ()
 
 
 def test_pictures_are_found_whatever_their_suffix(plant: Plant) -> None:
@@ -122,6 +122,12 @@ def test_pictures_are_found_whatever_their_suffix(plant: Plant) -> None:
     (root / "cat" / "broken.png").write_bytes(b"")
     (root / "cat" / "phone.heic").write_bytes(b"\x00\x00\x00\x18ftypheic")
     assert counts(list_folder(root)) == {"": {"cat": 8, "dog": 1}}
+
+
+def test_pictures_without_a_class_are_no_small_loss(plant: Plant) -> None:
+    listing = list_folder(plant({"cat": 1, "dog": 1, "": 3}))
+    assert listing.ignored == {"picture outside the class folders": 3}
+    assert "3 pictures beside the class folders" in listing.warnings[0]
 
 
 def test_camera_raw_files_are_no_small_loss(plant: Plant) -> None:
@@ -273,17 +279,3 @@ def test_pipes_are_left_out(plant: Plant) -> None:
     root = plant({"cat": 1, "dog": 1})
     os.mkfifo(root / "cat" / "pipe.jpg")
     assert list_folder(root).ignored == {"not a regular file": 1}
-
-
-# Any folder of pictures
-
-
-def test_pictures_of_a_folder_come_sorted_and_the_rest_is_counted(plant: Plant) -> None:
-    root = plant({"b": 2, "a/deep": 1, "c.txt": b"no", ".hidden": 2})
-    paths, ignored = find_pictures(root)
-    assert [os.path.relpath(path, root) for path in paths] == [
-        os.path.join("a", "deep", "000.jpg"),
-        os.path.join("b", "000.jpg"),
-        os.path.join("b", "001.jpg"),
-    ]
-    assert ignored == {"hidden or system folder": 1, "not an image": 1}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from regraft.data.sources.listing import Listing
-from regraft.data.sources.walk import Walk, is_hidden
+from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden
 from regraft.errors import DataError, nearest
 
 __all__ = ["list_folder"]
@@ -65,9 +65,7 @@ def _missing(root: Path) -> DataError:
     except OSError:
         close = ""
     hint = f"Did you mean {close}?" if close else "Check the spelling, or give the full path."
-    return DataError(
-        f"There is no folder {str(root)!r}.", f"The nearest folder that exists is {str(parent)!r}.", hint
-    )
+    return DataError(f"There is no folder {str(root)!r}.", f"The nearest folder that exists is {str(parent)!r}.", hint)
 
 
 def _split_folders(root: Path, children: list[Path], walk: Walk) -> dict[str, Path]:
@@ -113,7 +111,7 @@ def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk) -> 
     names = {name for classes in files.values() for name in classes}
     empty = {name for name in names if not any(classes.get(name) for classes in files.values())}
     class_names = tuple(sorted(names - empty))
-    mistakes = [*walk.mistakes, *_class_mistakes(root, files, class_names, empty)]
+    mistakes = [*walk.mistakes, *_class_mistakes(root, files, class_names, empty, walk.ignored)]
     if mistakes:
         raise DataError(
             f"The folder {str(root)!r} cannot be used as a data set.",
@@ -129,12 +127,16 @@ def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk) -> 
         )
         for split, classes in files.items()
     }
-    warnings = [*walk.warnings, *_class_warnings(files, class_names, empty), *_raw_warnings(walk.ignored)]
+    warnings = [*walk.warnings, *_class_warnings(files, class_names, empty), *_loss_warnings(walk.ignored)]
     return Listing(str(root), class_names, rows, tuple(warnings), dict(sorted(walk.ignored.items())))
 
 
 def _class_mistakes(
-    root: Path, files: dict[str, dict[str, list[str]]], class_names: tuple[str, ...], empty: set[str]
+    root: Path,
+    files: dict[str, dict[str, list[str]]],
+    class_names: tuple[str, ...],
+    empty: set[str],
+    ignored: Counter[str],
 ) -> Iterator[str]:
     if not class_names:
         if not any(os.scandir(root)):
@@ -142,7 +144,7 @@ def _class_mistakes(
         elif empty:
             yield f"No image lies in its class folders {_quoted(sorted(empty))}."
         else:
-            yield "It holds no class folders."
+            yield f"It holds no class folders, only {sum(ignored.values())} files and hidden folders."
         return
     if len(class_names) == 1:
         yield f"There is only one class with images, {class_names[0]!r}; a classifier needs two."
@@ -177,9 +179,11 @@ def _class_warnings(
             yield f"Classes with a single training image: {_quoted(single)}."
 
 
-def _raw_warnings(ignored: Counter[str]) -> Iterator[str]:
+def _loss_warnings(ignored: Counter[str]) -> Iterator[str]:
     for reason, count in ignored.items():
-        if reason.startswith("camera raw"):
+        if reason == STRAY_PICTURE:
+            yield f"{count} pictures beside the class folders have no class, and were left out."
+        elif reason.startswith("camera raw"):
             yield f"{count} camera raw files were left out; convert them to JPEG or PNG to use them."
 
 

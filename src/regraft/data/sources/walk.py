@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regraft.data.decode import known_format
+from regraft.data.sniff import known_format
 from regraft.errors import DataError
 
-__all__ = ["Walk", "find_pictures", "is_hidden"]
+__all__ = ["STRAY_PICTURE", "Walk", "find_pictures", "is_hidden"]
 
 
 def _suffixes(text: str) -> frozenset[str]:
@@ -31,6 +31,9 @@ _OTHERS = _suffixes(
     ".py .ipynb .js .sh .bat .zip .tar .gz .tgz .bz2 .xz .7z .rar .npy .npz .mat .h5 .hdf5 .pt .pth .ckpt .pkl .pickle "
     ".parquet .arrow .db .sqlite .lock .mp4 .avi .mov .mkv .webm .mp3 .wav .svg .eps .ps .ai"
 )
+
+
+STRAY_PICTURE = "picture outside the class folders"
 
 
 def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, int]]:
@@ -88,7 +91,7 @@ class Walk:
             elif _is_folder(entry):
                 found.append(Path(entry.path))
             else:
-                self.ignored["outside the class folders"] += 1
+                self.ignored[_no_picture(entry) or STRAY_PICTURE] += 1
         return found
 
     def pictures(self, folder: Path | str) -> list[str]:
