@@ -1,0 +1,92 @@
+"""report.html: one file that opens offline, a pure function of the run folder.
+
+Every text in it that comes from the run (class names, file names, errors) is escaped; a strict Content-Security-Policy
+forbids scripts and any request, so that a hostile file name can do nothing even if an escape were missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from regraft import commit
+from regraft.errors import SettingsError
+from regraft.report import sections, training
+from regraft.report.evidence import Evidence, gather
+from regraft.report.markup import Html, html, join, package_text
+from regraft.report.results import results
+from regraft.run.folder import RunFolder
+
+__all__ = ["write_report"]
+
+_SECTIONS: tuple[tuple[str, str, Callable[[Evidence], Html]], ...] = (
+    ("stages", "What was trained", training.stages),
+    ("curves", "Curves", training.curves),
+    ("results", "Results", results),
+    ("weights", "Weights", sections.weights),
+    ("freezing", "Frozen and trained", training.freezing),
+    ("data", "Data", sections.data),
+    ("environment", "Environment", sections.environment),
+)
+
+
+def write_report(run_folder: Path | str) -> Path:
+    """Writes `report.html` into the run folder, from what lies there and nothing else, and returns its path.
+
+    Records that are absent (a run that was stopped early) or damaged are named in the report, which goes on without
+    them. Pictures of errors are read from where the predictions say that they lie, when they are still there.
+
+    Raises:
+        SettingsError: When there is no such folder.
+        StorageError: When the report cannot be written.
+    """
+    path = Path(run_folder)
+    if not path.is_dir():
+        raise SettingsError(
+            f"{path} is not a folder.",
+            "A report is made from a run folder, which regraft train writes.",
+            "Type: regraft report runs/NAME",
+        )
+    target = RunFolder(path).report
+    commit.write_text(target, _page(gather(path)))
+    return target
+
+
+def _page(evidence: Evidence) -> Html:
+    style = package_text("style.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    return html(
+        package_text("page.html"),
+        title=f"{evidence.path.resolve().name}: regraft report",
+        name=evidence.path.resolve().name,
+        style=style,
+        style_digest=digest,
+        links=join(html('<a href="#{}">{}</a>', key, title) for key, title, _ in _SECTIONS),
+        verdict=_guarded(sections.verdict, evidence),
+        gaps=_gaps(evidence),
+        sections=join(
+            html('<section id="{}"><h2>{}</h2>{}</section>', key, title, _guarded(make, evidence))
+            for key, title, make in _SECTIONS
+        ),
+        version=evidence.environment.get("regraft", ""),
+    )
+
+
+def _guarded(make: Callable[[Evidence], Html], evidence: Evidence) -> Html:
+    """The section, or a sentence that says why its records cannot be shown: one strange file costs one section."""
+    try:
+        return make(evidence)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        return html('<p class="warning">The records behind this part are not what regraft writes ({}).</p>', reason)
+
+
+def _gaps(evidence: Evidence) -> Html:
+    lines = list(evidence.problems)
+    if evidence.absent:
+        lines.append(f"Not in this run folder: {', '.join(evidence.absent)}.")
+    if not lines:
+        return Html("")
+    return html('<ul class="gaps">{}</ul>', join(html("<li>{}</li>", line) for line in lines))

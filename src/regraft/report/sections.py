@@ -1,0 +1,179 @@
+"""The sections of the report around the training: verdict, weights, data, environment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from regraft.report.charts import bar
+from regraft.report.evidence import Evaluated, Evidence, Record, best_epoch, part
+from regraft.report.markup import Html, block, compact, html, join
+from regraft.report.tables import definitions, folded, listing, table
+from regraft.report.wording import count, duration, is_number, number, percent, wilson_interval
+
+__all__ = ["data", "environment", "model_name", "verdict", "weights"]
+
+_SELECTION = "validation, also used for selection"
+_MOST_CLASSES_LISTED = 60
+
+
+def verdict(evidence: Evidence) -> Html:
+    """The headline figure with the name of its split, and the run in a few facts."""
+    status = evidence.status
+    facts = [
+        ("Model", model_name(evidence)),
+        ("Data", compact(evidence.splits.get("source") or part(evidence.recipe, "data").get("source") or "–")),
+        ("Classes", _classes_in_short(evidence)),
+        ("Best epoch", best_epoch(status)),
+        ("Time", duration(status.get("seconds"))),
+        ("State", _state(status)),
+    ]
+    shown = join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text)
+    return html('{}{}<dl class="facts">{}</dl>', _headline(evidence), _interruption(status), shown)
+
+
+def model_name(evidence: Evidence) -> str:
+    """The architecture, as the model folder or else the recipe has it."""
+    return compact(evidence.model.get("architecture") or part(evidence.recipe, "model").get("name") or "–")
+
+
+def weights(evidence: Evidence) -> Html:
+    """The match of the weight file: six counts, coverage, rules, and what is left on either side."""
+    match = evidence.match
+    if not match:
+        return html('<p class="absent">No match was recorded: the model kept the weights it was built with.</p>')
+    origin = [(key, match.get(key)) for key in ("file", "format", "producer", "model") if match.get(key)]
+    counts = part(match, "counts")
+    tiles = join(html("<div><dt>{}</dt><dd>{:,}</dd></div>", str(k).replace("_", " "), v) for k, v in counts.items())
+    coverage = part(match, "coverage")
+    rules = Counter(str(entry.get("rule")) for entry in match.get("matched") or ())
+    kinds = ("missing", "unexpected", "wrong_shape", "ambiguous", "dropped", "notes")
+    return html(
+        '{}<dl class="facts six">{}</dl>{}{}{}{}',
+        definitions(origin),
+        tiles,
+        table(("coverage", "", "#"), ((name, bar(float(share)), percent(share)) for name, share in coverage.items())),
+        table(("rule", "#tensors"), ((rule, f"{num:,}") for rule, num in rules.most_common())) if rules else "",
+        _matched_table(match.get("matched") or ()),
+        join(folded(f"{k.replace('_', ' ')} ({len(match[k]):,})", listing(match[k])) for k in kinds if match.get(k)),
+    )
+
+
+def data(evidence: Evidence) -> Html:
+    """Sizes of splits and classes, and what was left out and why."""
+    splits = evidence.splits
+    if not splits:
+        return html('<p class="absent">The splits of this run were not recorded.</p>')
+    origins = {"folders": "the folders of the data set", "random": f"random, stratified, seed {splits.get('seed')}"}
+    origin = splits.get("split_origin")
+    quarantined, ignored = list(splits.get("quarantined") or ()), part(splits, "ignored")
+    rows = [(item.get("path"), item.get("reason"), item.get("split")) for item in quarantined]
+    return html(
+        "{}{}{}{}{}",
+        definitions([("source", splits.get("source")), ("splits come from", origins.get(str(origin), origin))]),
+        _class_sizes(splits),
+        _warnings(splits.get("warnings") or ()),
+        html("<h3>Quarantined: {}</h3>{}", count(len(rows), "file"), table(("file", "reason", "split"), rows, most=500))
+        if rows
+        else html("<p>No file was quarantined.</p>"),
+        html("<h3>Ignored</h3>{}", definitions((reason, f"{num:,}") for reason, num in ignored.items()))
+        if ignored
+        else "",
+    )
+
+
+def environment(evidence: Evidence) -> Html:
+    """The machine, the versions and the exact command."""
+    command = html("<pre>{}</pre>", block(evidence.command.strip())) if evidence.command else Html("")
+    pairs = [(key, compact(value)) for key, value in evidence.environment.items()]
+    return html("<h3>Command</h3>{}<h3>Machine and versions</h3>{}", command or "–", definitions(pairs))
+
+
+def _headline(evidence: Evidence) -> Html:
+    if evidence.evaluated and is_number(evidence.evaluated[0].metrics.get("top1")):
+        return _measured(evidence.evaluated[0])
+    best = part(evidence.status, "best")
+    if not is_number(best.get("value")):
+        return html('<p class="headline"><span class="label">This run has no result yet.</span></p>')
+    monitor = str(best.get("monitor"))
+    value = percent(best["value"]) if "top" in monitor or "accuracy" in monitor else number(best["value"])
+    label = f"{monitor} ({_SELECTION})" if monitor.startswith("val") else monitor
+    return html(
+        '<p class="headline"><span class="figure">{}</span> <span class="label">best {}</span></p>', value, label
+    )
+
+
+def _measured(result: Evaluated) -> Html:
+    top1, num = float(result.metrics["top1"]), result.metrics.get("num_images")
+    note = ""
+    if isinstance(num, int) and num > 0:
+        low, high = wilson_interval(top1, num)
+        note = f"{round(top1 * num):,} of {num:,} images; 95 % interval {percent(low)} to {percent(high)}"
+    return html(
+        '<p class="headline"><span class="figure">{}</span> <span class="label">accuracy ({})</span>'
+        '<span class="note">{}</span></p>',
+        percent(top1, 1 if top1 < 0.9995 or top1 == 1 else 2), result.label, note,
+    )  # fmt: skip
+
+
+def _state(status: Record) -> str:
+    where = f"in stage {status.get('stage')}, epoch {status.get('epoch')}" if status.get("stage") is not None else ""
+    state = str(status.get("state", "unknown"))
+    return state if state == "finished" else f"{state} {where}".strip()
+
+
+def _interruption(status: Record) -> Html:
+    if status.get("state") == "finished":
+        return Html("")
+    text = {
+        "running": "The run was still going on, or was killed, when this report was written.",
+        "stopped": "The run was stopped before its end.",
+        "failed": "The run failed.",
+    }.get(str(status.get("state")), "How the run ended was not recorded.")
+    return html('<p class="warning">{} {}</p>', text, status.get("message") or "")
+
+
+def _classes_in_short(evidence: Evidence) -> str:
+    names = [str(name) for name in evidence.splits.get("class_names") or ()]
+    if not names:
+        return "–"
+    return f"{len(names)}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}"
+
+
+def _matched_table(matched: Sequence[Record]) -> Html:
+    if not matched:
+        return Html("")
+    rows = [
+        (
+            m.get("target"),
+            compact(m.get("source")),
+            m.get("rule"),
+            "; ".join(map(str, m.get("steps") or ())) or "as it is",
+        )
+        for m in matched
+    ]
+    title = f"matched ({len(rows):,})"
+    return folded(title, table(("model", "file", "rule", "axis steps"), rows, most=500))
+
+
+def _class_sizes(splits: Record) -> Html:
+    names = [str(name) for name in splits.get("class_names") or ()]
+    sizes = {str(split): _sizes(rows, names) for split, rows in part(splits, "splits").items()}
+    header = ("class", *(f"#{split}" for split in sizes))
+    totals = ("all", *(f"{sum(size.values()):,}" for size in sizes.values()))
+    rows = [(name, *(f"{size[name]:,}" for size in sizes.values())) for name in names]
+    if len(rows) <= _MOST_CLASSES_LISTED:
+        return table(header, [*rows, tuple(html("<strong>{}</strong>", cell) for cell in totals)])
+    return html("{}{}", table(header, [totals]), folded(f"All {len(rows)} classes", table(header, rows)))
+
+
+def _sizes(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Counter[str]:
+    labels = Counter(row[1] for row in rows)
+    return Counter({(names[k] if isinstance(k, int) else str(k)): num for k, num in labels.items()})
+
+
+def _warnings(warnings: Sequence[Any]) -> Html:
+    if not warnings:
+        return Html("")
+    return html('<ul class="warning">{}</ul>', join(html("<li>{}</li>", text) for text in warnings))

@@ -1,0 +1,187 @@
+"""The training part of the report: stages, curves, and the proof of what was frozen and what moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from regraft.report.charts import Series, Span, line_chart
+from regraft.report.evidence import Evidence, Record, best_epoch, part
+from regraft.report.markup import Html, block, compact, html, join
+from regraft.report.tables import definitions, folded, listing, table
+from regraft.report.wording import count, duration, is_number, number, percent
+
+__all__ = ["curves", "freezing", "stages"]
+
+_SELECTION = "validation, also used for selection"
+
+
+def stages(evidence: Evidence) -> Html:
+    """What each stage trained, how, and what came of it."""
+    recipe = [stage for stage in evidence.recipe.get("stages") or () if isinstance(stage, dict)]
+    names = [str(stage.get("name", "")) for stage in recipe]
+    names += [name for name in dict.fromkeys(str(e.get("stage")) for e in evidence.epochs) if name not in names]
+    if not names:
+        return html('<p class="absent">The recipe of this run names no stages.</p>')
+    settings = {str(stage.get("name", "")): stage for stage in recipe}
+    audits = {str(audit.get("stage")): audit for audit in evidence.audit.get("stages") or ()}
+    header = (
+        "stage",
+        "what trains",
+        "#tensors",
+        "#epochs",
+        "optimizer",
+        "#rate",
+        "best of the stage",
+        "#time",
+        "proof",
+    )
+    rows = [_stage_row(name, settings.get(name, {}), audits.get(name, {}), evidence) for name in names]
+    return html(
+        "{}{}{}",
+        table(header, rows),
+        _augmentations(settings),
+        folded("The whole recipe", html("<pre>{}</pre>", block(evidence.recipe_text))),
+    )
+
+
+def curves(evidence: Evidence) -> Html:
+    """Loss and accuracy over the epochs of all stages."""
+    if not evidence.epochs:
+        return html('<p class="absent">No epoch was recorded.</p>')
+    spans, best = _spans(evidence.epochs), _best_mark(evidence)
+    loss = [Series("training", "train", _points(evidence.epochs, "train_loss"))]
+    loss.append(Series("validation", "val", _points(evidence.epochs, "val_loss")))
+    accuracy = [Series("training", "train", _points(evidence.epochs, "train_top1", 100))]
+    accuracy.append(Series(_SELECTION, "val", _points(evidence.epochs, "val_top1", 100)))
+    return html(
+        '<div class="charts">{}{}</div>{}',
+        line_chart("Loss", loss, x_label="epoch", y_label="loss (nats)", spans=spans, best=best),
+        line_chart("Accuracy", accuracy, x_label="epoch", y_label="top-1 (%)", spans=spans, best=best, most=100),
+        folded("The numbers", _epoch_table(evidence.epochs)),
+    )
+
+
+def freezing(evidence: Evidence) -> Html:
+    """The proof, stage by stage, that what was frozen did not move and what should train did."""
+    audits = evidence.audit.get("stages") or ()
+    if not audits:
+        return html('<p class="absent">No stage was audited.</p>')
+    return join(_audit(audit) for audit in audits)
+
+
+def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -> tuple[Any, ...]:
+    epochs = [epoch for epoch in evidence.epochs if str(epoch.get("stage")) == name]
+    planned = settings.get("epochs")
+    optimizer = settings.get("optimizer")
+    rates = part(epochs[0], "lr") if epochs else {}
+    tensors = f"{audit['num_trainable']:,} of {audit['num_trainable'] + audit['num_frozen']:,}" if audit else "–"
+    return (
+        html("<strong>{}</strong>", name),
+        compact(settings.get("train", "–")),
+        tensors,
+        f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}",
+        compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
+        ", ".join(sorted({number(rate) for rate in rates.values()})) or compact(settings.get("lr", "–")),
+        _best_of(epochs),
+        duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
+        _badge(audit),
+    )
+
+
+def _best_of(epochs: Sequence[Record]) -> str:
+    losses = [e for e in epochs if is_number(e.get("val_loss"))]
+    if not losses:
+        return "–"
+    best = min(losses, key=lambda e: e["val_loss"])
+    top1 = f", {percent(best['val_top1'])}" if is_number(best.get("val_top1")) else ""
+    return f"val loss {number(best['val_loss'])}{top1} (epoch {best.get('epoch')})"
+
+
+def _badge(audit: Record) -> Html:
+    if not audit:
+        return html('<span class="badge none">no audit</span>')
+    good = audit.get("verdict") == "ok"
+    return html('<span class="badge {}">{}</span>', "good" if good else "bad", audit.get("verdict"))
+
+
+def _augmentations(settings: Mapping[str, Record]) -> Html:
+    told = {name: _active(stage.get("augment")) for name, stage in settings.items()}
+    if not any(told.values()):
+        return html("<p>No stage changed its training images.</p>")
+    return definitions((f"augmentation of {name}", text or "none") for name, text in told.items())
+
+
+def _active(augment: Any) -> str:
+    if not isinstance(augment, dict):
+        return compact(augment) if augment else ""
+    active = {key: value for key, value in augment.items() if value not in (0, None, False)}
+    return compact(active) if set(active) - {"fill"} else ""
+
+
+def _points(epochs: Sequence[Record], key: str, scale: float = 1.0) -> tuple[tuple[float, float], ...]:
+    return tuple((float(i), scale * e[key]) for i, e in enumerate(epochs, 1) if is_number(e.get(key)))
+
+
+def _spans(epochs: Sequence[Record]) -> list[Span]:
+    numbered = enumerate((str(epoch.get("stage")) for epoch in epochs), 1)
+    groups = [(name, [i for i, _ in group]) for name, group in groupby(numbered, key=lambda pair: pair[1])]
+    return [Span(name, float(numbers[0]), float(numbers[-1])) for name, numbers in groups]
+
+
+def _best_mark(evidence: Evidence) -> tuple[float, str] | None:
+    best = part(evidence.status, "best")
+    for i, epoch in enumerate(evidence.epochs, 1):
+        if epoch.get("epoch") is not None and all(epoch.get(key) == best.get(key) for key in ("stage", "epoch")):
+            return float(i), f"best epoch: {best_epoch(evidence.status)}"
+    return None
+
+
+def _epoch_table(epochs: Sequence[Record]) -> Html:
+    header = ("stage", "#epoch", "#train loss", "#val loss", "#val top-1", "learning rate", "#images/s", "#time")
+    rows = [
+        (
+            e.get("stage"),
+            e.get("epoch"),
+            number(e.get("train_loss")),
+            number(e.get("val_loss")),
+            percent(e.get("val_top1"), 2),
+            compact(e.get("lr")),
+            number(e.get("images_per_second")),
+            duration(e.get("seconds")),
+        )
+        for e in epochs
+    ]
+    return table(header, rows)
+
+
+def _audit(audit: Record) -> Html:
+    trainable, frozen = list(audit.get("trainable") or ()), list(audit.get("frozen") or ())
+    moved = list(audit.get("buffers_moved") or ())
+    equal = audit.get("optimizer_equals_trainable")
+    sentence = (
+        f"{count(audit.get('num_trainable', len(trainable)), 'tensor')} trained, "
+        f"{audit.get('num_frozen', len(frozen)):,} frozen and compared byte for byte. "
+        f"The optimizer held {'exactly the trainable tensors' if equal else 'other tensors than the trainable ones'}."
+    )
+    rows = [
+        (t.get("name"), _shape(t.get("shape")), number(t.get("grad_norm")), number(t.get("moved"))) for t in trainable
+    ]
+    header = ("tensor", "shape", "#gradient norm", "#moved (L2)")
+    return html(
+        "<h3>{} {}</h3><p>{}</p>{}{}{}{}",
+        audit.get("stage"),
+        _badge(audit),
+        sentence,
+        html('<ul class="warning">{}</ul>', join(html("<li>{}</li>", text) for text in audit.get("violations") or ()))
+        if audit.get("violations")
+        else "",
+        folded(f"Trained ({len(rows):,})", table(header, rows, most=500), opened=len(rows) <= 8),
+        folded(f"Frozen ({len(frozen):,})", listing(frozen)) if frozen else "",
+        folded(f"Buffers that moved, as they may ({len(moved):,})", listing(moved)) if moved else "",
+    )
+
+
+def _shape(shape: Any) -> str:
+    return " × ".join(map(str, shape)) if isinstance(shape, list) else compact(shape)
