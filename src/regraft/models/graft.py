@@ -1,0 +1,101 @@
+"""`graft`: applies a match report to a model, all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from regraft.errors import WeightsError
+from regraft.models.trace import plain
+from regraft.weights.axes import convert
+from regraft.weights.report import Match, MatchReport
+
+__all__ = ["graft"]
+
+_NUMPY_OF = {torch.float64: np.float64, torch.int64: np.int64, torch.int32: np.int32, torch.bool: np.bool_}
+
+
+def graft(model: nn.Module, report: MatchReport, *, allow_nonfinite: bool = False) -> nn.Module:
+    """Put the matched values into the model, in place, and return the model.
+
+    Every tensor is read and converted before the first one is put in: where anything fails, the model stays byte for
+    byte what it was. Parameters keep their identity, device, dtype and `requires_grad`.
+
+    Args:
+        model: The module that was matched.
+        report: What `match_weights` decided.
+        allow_nonfinite: Whether values that are NaN or infinite, or variances below 0, are let through.
+
+    Raises:
+        WeightsError: A value that no weight can have, a file that changed, a model that is not the one matched.
+    """
+    tensors = dict(plain(model).state_dict(keep_vars=True))
+    _check_same_model(tensors, report)
+    staged: dict[str, torch.Tensor] = {}
+    problems: list[str] = []
+    for match in report.matched:
+        array = _values(match, tensors[match.target])
+        problem = None if allow_nonfinite else _problem(match, array)
+        if problem:
+            problems.append(problem)
+        staged[match.target] = torch.from_numpy(array)
+    if problems:
+        raise WeightsError(
+            f"{str(report.file)!r} holds values that are no weights, so nothing of it was put into the model.",
+            "Finite numbers, and variances that are not negative, were expected.",
+            "Look for an earlier checkpoint: this one was saved after the training had diverged, or was damaged.",
+            details=problems,
+        )
+    with torch.no_grad():
+        for name, values in staged.items():
+            _put(tensors[name], values)
+    return model
+
+
+def _check_same_model(tensors: Mapping[str, Any], report: MatchReport) -> None:
+    strange = [match.target for match in report.matched if match.target not in tensors]
+    if strange:
+        raise WeightsError(
+            f"The report matches {len(strange)} tensors that the model does not have ({', '.join(strange[:4])}).",
+            "The model that the report was made for was expected.",
+            "Match the file to this model: `match_weights(weights, model)`.",
+        )
+
+
+def _values(match: Match, target: torch.Tensor) -> NDArray[Any]:
+    dtype = _NUMPY_OF.get(target.dtype, np.float32)
+    array = convert([source.load() for source in match.sources], match.steps, dtype)
+    if array.shape != tuple(target.shape):
+        raise WeightsError(
+            f"{match.target} has the shape {tuple(target.shape)}, its match gives {array.shape}.",
+            "The model that the report was made for was expected.",
+            "Match the file to this model: `match_weights(weights, model)`.",
+        )
+    return array
+
+
+def _problem(match: Match, array: NDArray[Any]) -> str | None:
+    if array.dtype.kind != "f" or not array.size:
+        return None
+    with np.errstate(all="ignore"):
+        total = float(np.add.reduce(array, axis=None))
+    if not np.isfinite(total):
+        num_bad = int(array.size - np.isfinite(array).sum())
+        if num_bad:
+            return f"{match.target} <- {match.sources[0].name}: {num_bad} values are NaN or infinite"
+    if match.target.endswith("running_var") and float(array.min()) < 0:
+        return f"{match.target} <- {match.sources[0].name}: {int((array < 0).sum())} variances are negative"
+    return None
+
+
+def _put(target: torch.Tensor, values: torch.Tensor) -> None:
+    same = target.device == values.device and target.dtype == values.dtype and target.is_contiguous()
+    if same and target._base is None and target.untyped_storage().nbytes() == target.nbytes:
+        target.data = values  # no second copy of the whole model
+    else:
+        target.copy_(values)

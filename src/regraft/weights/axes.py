@@ -1,0 +1,298 @@
+"""Layout steps as values: how a tensor of a file becomes a tensor of a torch model.
+
+A match holds the steps it needs, in order, and `convert` carries them out. Nothing here decides anything. Axis
+letters: O out channels, I in channels, H height, W width, C channels, M depth multiplier; torch wants convolutions
+as OIHW, transposed convolutions as IOHW, depthwise ones as (C*M)1HW and dense kernels as OI.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.errors import WeightsError
+
+__all__ = [
+    "Divide",
+    "Fill",
+    "Flip",
+    "Reshape",
+    "Step",
+    "Subtract",
+    "SumChannels",
+    "Take",
+    "Transpose",
+    "WidenChannels",
+    "convert",
+    "kernel_steps",
+    "torch_shape",
+]
+
+_TILE_VALUES = 1 << 18  # one tile of a large transpose: 1 MiB of float32, so source and target stay in the cache
+_TILED_FROM = 1 << 20  # smaller transposes are not worth cutting up
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Reorder the axes."""
+
+    axes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"transpose {self.axes}"
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """Read the same numbers, in the same order, as another shape."""
+
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"reshape {self.shape}"
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A constant, for what the file's layer does not have (a scale of 1, a bias of 0)."""
+
+    value: float
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"fill {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Subtract:
+    """First source minus the second: a convolution's bias folded into the mean of the normalisation behind it."""
+
+    def __str__(self) -> str:
+        return "subtract"
+
+
+@dataclass(frozen=True)
+class Divide:
+    """First source divided by the second, a single number (Caffe's moving-average scale)."""
+
+    def __str__(self) -> str:
+        return "divide"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Reverse one axis: a stem made for BGR on RGB input, or the other way round."""
+
+    axis: int
+
+    def __str__(self) -> str:
+        return f"flip axis {self.axis}"
+
+
+@dataclass(frozen=True)
+class Take:
+    """Pick along one axis: the class permutation of a classifier."""
+
+    indices: tuple[int, ...]
+    axis: int
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.indices[:6])) + (", ..." if len(self.indices) > 6 else "")
+        return f"take [{shown}] of axis {self.axis}"
+
+
+@dataclass(frozen=True)
+class SumChannels:
+    """Add up the input channels of a stem, for grey images in the place of colour (source: timm's adapt_input_conv)."""
+
+    def __str__(self) -> str:
+        return "sum the input channels"
+
+
+@dataclass(frozen=True)
+class WidenChannels:
+    """Repeat a stem's input channels in turn, scaled to keep the size of the sum (timm's adapt_input_conv)."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"repeat the input channels to {self.count}"
+
+
+Step = Transpose | Reshape | Fill | Subtract | Divide | Flip | Take | SumChannels | WidenChannels
+
+
+def torch_shape(shape: tuple[int, ...], axes: str | None) -> tuple[int, ...]:
+    """The shape that a tensor with these axes has in torch."""
+    if axes is None or len(axes) != len(shape):
+        return shape
+    if axes == "HWCM":
+        height, width, channels, multiplier = shape
+        return channels * multiplier, 1, height, width
+    order = _torch_order(axes)
+    return tuple(shape[axis] for axis in order)
+
+
+def _torch_order(axes: str) -> tuple[int, ...]:
+    """Where torch's axes stand in these: `HWIO` -> (3, 2, 0, 1); a transposed kernel, HWOI, becomes IOHW."""
+    wanted = {"HWOI": "IOHW", "IOHW": "IOHW", "IODHW": "IODHW"}.get(axes)
+    if wanted is None:
+        wanted = "".join(letter for letter in "OIDHW" if letter in axes)
+    if sorted(wanted) != sorted(axes):
+        return tuple(range(len(axes)))
+    return tuple(axes.index(letter) for letter in wanted)
+
+
+def kernel_steps(
+    shape: tuple[int, ...],
+    axes: str | None,
+    target: tuple[int, ...],
+    *,
+    flattened: tuple[int, int, int] | None = None,
+    rows: str = "",
+) -> tuple[Step, ...] | None:
+    """The steps from a stored kernel to a target shape, or None where it does not fit.
+
+    Args:
+        shape: The shape as stored.
+        axes: Its axes; None when it is in torch's order already.
+        target: The shape wanted.
+        flattened: Where the target multiplies flattened features: their (channels, height, width).
+        rows: `HWC` when the file's flatten ran over NHWC features, `CHW` for NCHW ones, empty when it did not matter.
+    """
+    plain = torch_shape(shape, axes)
+    if plain == target and not (flattened and rows == "HWC"):
+        return _to_torch(shape, axes)
+    if _product(plain) != _product(target) or not plain or not target or plain[0] != target[0]:
+        return None
+    if len(target) in (2, 4) and len(plain) in (2, 4):
+        return _dense_steps(shape, axes, plain, target, flattened, rows)
+    return None
+
+
+def _dense_steps(
+    shape: tuple[int, ...],
+    axes: str | None,
+    plain: tuple[int, ...],
+    target: tuple[int, ...],
+    flattened: tuple[int, int, int] | None,
+    rows: str,
+) -> tuple[Step, ...] | None:
+    """A dense kernel for a convolution over the whole map or the other way round, and rows of flattened features."""
+    window = target[1:] if len(target) == 4 else flattened if len(plain) == 2 else None
+    if len(plain) == 4:  # a convolution over the whole map: its numbers already lie as (channels, height, width)
+        same = _product(plain[1:]) == target[1] and len(target) == 2
+        return (*_to_torch(shape, axes), Reshape(target)) if same else None
+    if window is None or _product(window) != plain[1]:
+        return None
+    channels, height, width = window
+    if height * width == 1 or rows != "HWC":
+        return (*_to_torch(shape, axes), *(() if plain == target else (Reshape(target),)))
+    if axes == "IO":
+        steps: tuple[Step, ...] = (Reshape((height, width, channels, plain[0])), Transpose((3, 2, 0, 1)))
+    else:
+        steps = (Reshape((plain[0], height, width, channels)), Transpose((0, 3, 1, 2)))
+    return steps if len(target) == 4 else (*steps, Reshape(target))
+
+
+def _to_torch(shape: tuple[int, ...], axes: str | None) -> tuple[Step, ...]:
+    if axes is None or len(axes) != len(shape):
+        return ()
+    if axes == "HWCM":
+        height, width, channels, multiplier = shape
+        return Transpose((2, 3, 0, 1)), Reshape((channels * multiplier, 1, height, width))
+    order = _torch_order(axes)
+    return () if order == tuple(range(len(order))) else (Transpose(order),)
+
+
+def convert(arrays: Sequence[NDArray[Any]], steps: Sequence[Step], dtype: Any = np.float32) -> NDArray[Any]:
+    """Carry out the steps; the result is a new contiguous array of the dtype."""
+    array = arrays[0] if arrays else np.zeros((), dtype)
+    for step in steps:
+        array = _apply(step, array, arrays)
+    return _contiguous(array, np.dtype(dtype))
+
+
+def _apply(step: Step, array: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    match step:
+        case Transpose(axes):
+            return array.transpose(axes)
+        case Reshape(shape):
+            return (array if array.flags.c_contiguous else _contiguous(array, array.dtype)).reshape(shape)
+        case Fill(value, shape):
+            return np.full(shape, value, np.float32)
+        case Subtract():
+            return np.asarray(array - _second(arrays).reshape(array.shape))
+        case Divide():
+            scale = float(_second(arrays).reshape(-1)[0])
+            return np.asarray(array / scale if scale else array * 0)
+        case Flip(axis):
+            return np.flip(array, axis)
+        case Take(indices, axis):
+            return np.take(array, indices, axis)
+        case SumChannels():
+            return np.asarray(array.sum(axis=1, keepdims=True))
+        case WidenChannels(count):
+            present = array.shape[1]
+            return np.take(array, np.arange(count) % present, 1) * (present / count)
+
+
+def _second(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    if len(arrays) < 2:
+        raise WeightsError(
+            "A layout step needs two tensors of the file and was given one.",
+            "A match with two sources was expected.",
+            "Report this as a bug of regraft.",
+        )
+    return arrays[1]
+
+
+def _contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A new C-contiguous copy; a large transpose goes tile by tile on all processors."""
+    result = np.empty(array.shape, dtype)
+    if array.size < _TILED_FROM or array.ndim < 2:
+        np.copyto(result, array, casting="unsafe")
+        return result
+    tiles = _tiles(array)
+    workers = min(len(tiles), os.cpu_count() or 1)
+
+    def copy(share: int) -> None:
+        for tile in tiles[share::workers]:
+            np.copyto(result[tile], array[tile], casting="unsafe")
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(copy, range(workers)))
+    return result
+
+
+def _tiles(array: NDArray[Any]) -> list[tuple[slice, ...]]:
+    """Cut the first axis, and the axis that runs fastest in memory, into pieces whose product fits the cache."""
+    shape = array.shape
+    fastest = min(range(array.ndim), key=lambda axis: abs(array.strides[axis]) if shape[axis] > 1 else 1 << 62)
+    if fastest == array.ndim - 1:  # contiguous rows: only share them out
+        rows = max(1, _TILE_VALUES * shape[0] // array.size)
+        return [(slice(start, start + rows),) for start in range(0, shape[0], rows)]
+    cut = max(1, min(shape[fastest], 64))
+    other = 1 if fastest == 0 else 0
+    inner = array.size // shape[fastest] // shape[other]
+    step = max(1, _TILE_VALUES // (cut * inner))
+    tiles = []
+    for first in range(0, shape[fastest], cut):
+        for second in range(0, shape[other], step):
+            tile = [slice(None)] * array.ndim
+            tile[fastest], tile[other] = slice(first, first + cut), slice(second, second + step)
+            tiles.append(tuple(tile))
+    return tiles
+
+
+def _product(lengths: Sequence[int]) -> int:
+    count = 1
+    for length in lengths:
+        count *= length
+    return count

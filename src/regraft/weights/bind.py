@@ -1,0 +1,185 @@
+"""From pairs of layers to tensors: which tensor of the file's layer fills which of the model's, by which steps.
+
+Also what has no plain counterpart: a normalisation without scale, a convolution's bias where the model has none (folded
+into the mean behind it), batch norms that were folded into the convolutions, and the counters that only torch has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regraft.weights.axes import Fill, Reshape, Step, Subtract, kernel_steps
+from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.layers import Layer, Slot
+from regraft.weights.naming import Pair
+from regraft.weights.report import Finding, Match, WrongShape
+
+__all__ = ["Binder", "Bound"]
+
+# Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
+_WHOLE_LAYERS = frozenset({"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint"})
+_FILL = {"bias": 0.0, "gamma": 1.0, "beta": 0.0}
+
+
+@dataclass
+class Bound:
+    """What came of the pairs."""
+
+    matches: dict[str, Match] = field(default_factory=dict)
+    wrong: list[WrongShape] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Binder:
+    """Turns pairs of layers into matches of tensors.
+
+    Args:
+        weights: The file.
+        targets: The model's layers.
+        sources: The file's layers.
+    """
+
+    def __init__(self, weights: WeightFile, targets: Mapping[str, Layer], sources: Mapping[str, Layer]) -> None:
+        self.weights = weights
+        self.targets = targets
+        self.sources = sources
+        self.rows = "HWC" if _channels_last(weights) else "CHW"
+        self.norm_behind = _norms_behind(targets)
+
+    def fits(self, target: Layer, source: Layer) -> bool:
+        """Whether a layer of the file can be this layer of the model, by its kernel or its channels."""
+        slot, tensor = target.tensors.get("kernel"), source.tensors.get("kernel")
+        if (slot is None) != (tensor is None):
+            return False
+        if slot is not None:
+            return self.steps(slot, tensor) is not None
+        if target.kind == "norm" or source.kind == "norm":
+            return target.kind == source.kind and target.shape == source.shape
+        shared = [role for role in target.tensors if role in source.tensors]
+        return bool(shared) and all(target.tensors[role].shape == source.tensors[role].shape for role in shared)
+
+    def steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
+        """The steps from a tensor of the file to one of the model, or None."""
+        if slot.role.endswith("kernel"):
+            return kernel_steps(tensor.shape, tensor.axes, slot.shape, flattened=slot.flattened, rows=self.rows)
+        if tensor.shape == slot.shape:
+            return ()
+        same_count = tensor.num_values == slot.num_values
+        return (Reshape(slot.shape),) if same_count and sum(length > 1 for length in tensor.shape) <= 1 else None
+
+    def bind(self, pairs: list[Pair]) -> Bound:
+        """Matches for all pairs."""
+        bound = Bound()
+        source_of = {pair.target.name: pair for pair in pairs}
+        for pair in pairs:
+            self._bind_pair(pair, bound)
+        for pair in pairs:
+            self._place_bias(pair, source_of, bound)
+        return bound
+
+    def _bind_pair(self, pair: Pair, bound: Bound) -> None:
+        for role, slot in pair.target.tensors.items():
+            tensor = pair.source.tensors.get(role)
+            if tensor is None:
+                match = self._absent(pair, role, slot)
+                if match:
+                    bound.matches[slot.name] = match
+                continue
+            steps = self.steps(slot, tensor)
+            if steps is None:
+                bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
+            else:
+                bound.matches[slot.name] = Match(slot.name, (tensor,), pair.rule, steps)
+
+    def _absent(self, pair: Pair, role: str, slot: Slot) -> Match | None:
+        """A part that the file's layer does not have: a constant where that is what absence means."""
+        if role == "counter":
+            return Match(slot.name, (), pair.rule, (Fill(0, slot.shape),))
+        is_norm = "mean" in pair.source.tensors or "variance" in pair.source.tensors
+        if role in _FILL and self.weights.format in _WHOLE_LAYERS and (role == "bias" or is_norm):
+            return Match(slot.name, (), pair.rule, (Fill(_FILL[role], slot.shape),))
+        return None
+
+    def _place_bias(self, pair: Pair, source_of: Mapping[str, Pair], bound: Bound) -> None:
+        """A bias that the model's convolution has no place for goes into the mean of the normalisation behind it."""
+        bias = pair.source.tensors.get("bias")
+        if bias is None or "bias" in pair.target.tensors or "kernel" not in pair.target.tensors:
+            return
+        norm = self.norm_behind.get(pair.target.name)
+        if norm is not None and norm.name in source_of:
+            slot = norm.tensors.get("mean")
+            mean = bound.matches.get(slot.name) if slot else None
+            if mean is not None and len(mean.sources) == 1 and slot.shape == bias.shape:
+                bound.matches[slot.name] = Match(slot.name, (*mean.sources, bias), mean.rule, (*mean.steps, Subtract()))
+                return
+        if norm is not None and self._is_folded(norm, source_of):
+            self._unfold(pair, norm, bias, bound)
+            return
+        bound.findings.append(
+            Finding(
+                "leftover",
+                pair.target.name,
+                f"{bias.name} has no place in the model: {pair.target.name} has no bias and no normalisation behind "
+                "it takes it",
+                serious=True,
+            )
+        )
+
+    def _is_folded(self, norm: Layer, source_of: Mapping[str, Pair]) -> bool:
+        """Whether the file has no normalisation left that could be this one."""
+        used = {pair.source.name for pair in source_of.values()}
+        return norm.name not in source_of and not any(
+            layer.kind == "norm" and layer.shape == norm.shape and name not in used
+            for name, layer in self.sources.items()
+        )
+
+    def _unfold(self, pair: Pair, norm: Layer, bias: SourceTensor, bound: Bound) -> None:
+        """Make the model's normalisation the identity plus the folded bias: gamma = sqrt(1 + eps), mean 0, variance 1."""
+        eps = float(norm.attributes.get("eps", 1e-5))
+        rule = "folded normalisation"
+        constants = {"gamma": (1.0 + eps) ** 0.5, "mean": 0.0, "variance": 1.0, "counter": 0.0}
+        for role, value in constants.items():
+            slot = norm.tensors.get(role)
+            if slot is not None:
+                bound.matches[slot.name] = Match(slot.name, (), rule, (Fill(value, slot.shape),))
+        slot = norm.tensors.get("beta")
+        if slot is not None and slot.shape == bias.shape:
+            bound.matches[slot.name] = Match(slot.name, (bias,), rule)
+        bound.findings.append(
+            Finding(
+                "folded",
+                norm.name,
+                f"the file's normalisation was folded into {pair.source.name}: {norm.name} is set to add its bias and "
+                "nothing else",
+            )
+        )
+
+
+def _channels_last(weights: WeightFile) -> bool:
+    """Whether the network that the file was made for flattened NHWC features."""
+    axes = {tensor.axes for tensor in weights if tensor.axes}
+    if any(name.startswith("HW") for name in axes):
+        return True
+    return weights.format in ("keras_h5", "keras_v3") and not any(name.endswith("HW") for name in axes)
+
+
+def _norms_behind(targets: Mapping[str, Layer]) -> dict[str, Layer]:
+    """For each convolution the normalisation that takes its output, and nothing else."""
+    found: dict[str, Layer] = {}
+    before: Layer | None = None
+    for layer in targets.values():
+        if layer.kind == "norm":
+            if layer.inputs is not None:
+                giver = targets.get(layer.inputs[0]) if len(layer.inputs) == 1 else None
+            else:
+                giver = before
+            if giver is not None and "kernel" in giver.tensors and _out_channels(giver) == layer.shape[0]:
+                found[giver.name] = layer
+        before = layer
+    return found
+
+
+def _out_channels(layer: Layer) -> Any:
+    return layer.shape[1] if layer.kind == "transpose" else layer.shape[0]

@@ -1,0 +1,192 @@
+"""Both sides of a match as layers: what the file holds, and what the model has room for.
+
+A `Slot` is one tensor of the model as plain data; the matcher never sees a module. `Layer` groups the tensors of
+either side by what they do (kernel, bias, gamma, ...), in torch's axes, so that two layers can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regraft.weights.axes import torch_shape
+from regraft.weights.file import SourceTensor, WeightFile
+
+__all__ = ["KERNEL_ROLES", "Layer", "Slot", "model_layers", "source_layers"]
+
+KERNEL_ROLES = ("kernel", "depthwise_kernel", "transpose_kernel", "dense_kernel", "pointwise_kernel")
+_NORM_ROLES = ("gamma", "beta", "mean", "variance")
+
+# How the formats call the tensors of a layer, where their reader does not say the role.
+_ROLE_OF_NAME = {
+    **dict.fromkeys(("kernel", "weights", "W", "w", "filters"), "kernel"),
+    **dict.fromkeys(("depthwise_kernel", "depthwise_weights"), "depthwise_kernel"),
+    **dict.fromkeys(("pointwise_kernel", "pointwise_weights"), "pointwise_kernel"),
+    **dict.fromkeys(("bias", "biases", "b"), "bias"),
+    **dict.fromkeys(("gamma", "scale"), "gamma"),
+    **dict.fromkeys(("beta", "offset"), "beta"),
+    **dict.fromkeys(("running_mean", "moving_mean", "mean"), "mean"),
+    **dict.fromkeys(("running_var", "moving_variance", "variance", "var"), "variance"),
+    "num_batches_tracked": "counter",
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of a model, as the matcher sees it.
+
+    Attributes:
+        name: Its name in the state dict.
+        shape: Its shape (torch axes).
+        role: `kernel`, `depthwise_kernel`, `transpose_kernel`, `dense_kernel`, `bias`, `gamma`, `beta`, `mean`,
+            `variance`, `counter` or `other`.
+        layer: The module that owns it.
+        order: The place of that module in the order of execution.
+        part: `backbone` or `head`.
+        kind: The module's class name.
+        inputs: The layers whose outputs reach this layer without another layer between; None when unknown.
+        attributes: What a weight file may have to say about, too: `stride`, `padding`, `groups`, `eps`.
+        flattened: For a dense kernel behind a flatten, the (channels, height, width) that were flattened.
+        normalises: For a normalisation, the convolution whose output alone it takes; empty otherwise.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+    layer: str
+    order: int
+    part: str
+    kind: str
+    inputs: tuple[str, ...] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    flattened: tuple[int, int, int] | None = None
+
+    @property
+    def num_values(self) -> int:
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+
+@dataclass
+class Layer:
+    """The tensors that work together, on either side.
+
+    Attributes:
+        name: The layer's name on its side.
+        kind: `conv`, `depthwise`, `transpose`, `dense`, `norm` or `other`.
+        tensors: Its tensors by role; every kernel is called `kernel` here.
+        order: Its place in the order of its side.
+        shape: The kernel's shape in torch's axes, or (channels,) of a normalisation.
+        inputs: The layers before it, where the side knows its graph.
+    """
+
+    name: str
+    kind: str
+    tensors: dict[str, Any]
+    order: int
+    shape: tuple[int, ...]
+    inputs: tuple[str, ...] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> tuple[str, tuple[int, ...]]:
+        """What must be equal for two layers to be the same one: the same for a 1x1 convolution and a dense layer."""
+        shape = self.shape
+        if self.kind in ("conv", "dense"):
+            return "linear", (shape[0], _product(shape[1:]))
+        return self.kind, shape
+
+
+def model_layers(slots: Sequence[Slot]) -> dict[str, Layer]:
+    """The model's layers by name, in order of execution."""
+    grouped: dict[str, list[Slot]] = {}
+    for slot in sorted(slots, key=lambda slot: slot.order):
+        grouped.setdefault(slot.layer, []).append(slot)
+    return {name: _model_layer(name, members) for name, members in grouped.items()}
+
+
+def _model_layer(name: str, slots: list[Slot]) -> Layer:
+    tensors = {("kernel" if slot.role in KERNEL_ROLES else slot.role): slot for slot in slots if slot.role != "other"}
+    kernel = tensors.get("kernel")
+    first = slots[0]
+    if kernel is not None:
+        kinds = {"depthwise_kernel": "depthwise", "transpose_kernel": "transpose", "dense_kernel": "dense"}
+        kind, shape = kinds.get(kernel.role, "conv"), kernel.shape
+    elif any(role in tensors for role in _NORM_ROLES):
+        kind, shape = "norm", next(tensors[role].shape for role in _NORM_ROLES if role in tensors)
+    else:
+        kind, shape = "other", first.shape
+    return Layer(name, kind, tensors, first.order, shape, first.inputs, first.attributes)
+
+
+def source_layers(weights: WeightFile) -> dict[str, Layer]:
+    """The file's layers by name, in the file's order; a separable convolution becomes two."""
+    layers: dict[str, Layer] = {}
+    for name, tensors in weights.layers.items():
+        roles = _roles(tensors)
+        for part in _split_separable(name, roles):
+            layers[part[0]] = _source_layer(part[0], part[1], len(layers))
+    return layers
+
+
+def _roles(tensors: list[SourceTensor]) -> dict[str, SourceTensor]:
+    """The tensors of one layer by role."""
+    leaf = {tensor.name: _leaf(tensor.name) for tensor in tensors}
+    is_norm = any(
+        tensor.role in ("mean", "variance", "gamma") or _ROLE_OF_NAME.get(leaf[tensor.name]) in ("mean", "variance")
+        for tensor in tensors
+    )
+    roles: dict[str, SourceTensor] = {}
+    for tensor in tensors:
+        role = tensor.role or _ROLE_OF_NAME.get(leaf[tensor.name])
+        if role is None and leaf[tensor.name] == "weight":
+            role = "gamma" if len(tensor.shape) == 1 else "kernel"
+        if role == "bias" and (is_norm or _one_dimensional(tensors)):
+            role = "beta"
+        if role == "gamma" and len(tensor.shape) > 1 and not is_norm:
+            role = "kernel"
+        roles[role if role and role not in roles else f"other:{tensor.name}"] = tensor
+    return roles
+
+
+def _one_dimensional(tensors: list[SourceTensor]) -> bool:
+    """A layer norm: a weight and a bias, both one number per channel."""
+    return any(_leaf(tensor.name) == "weight" and len(tensor.shape) == 1 for tensor in tensors)
+
+
+def _leaf(name: str) -> str:
+    return name.replace("/", ".").rpartition(".")[2].partition(":")[0]
+
+
+def _split_separable(name: str, roles: dict[str, SourceTensor]) -> list[tuple[str, dict[str, SourceTensor]]]:
+    if "depthwise_kernel" not in roles or "pointwise_kernel" not in roles:
+        return [(name, roles)]
+    depthwise = {"depthwise_kernel": roles["depthwise_kernel"]}
+    pointwise = {role: tensor for role, tensor in roles.items() if role != "depthwise_kernel"}
+    return [(f"{name}#depthwise", depthwise), (f"{name}#pointwise", pointwise)]
+
+
+def _source_layer(name: str, roles: dict[str, SourceTensor], order: int) -> Layer:
+    kernel_role = next((role for role in KERNEL_ROLES if role in roles), None)
+    tensors: dict[str, Any] = {("kernel" if role == kernel_role else role): tensor for role, tensor in roles.items()}
+    if kernel_role is None:
+        norm = [role for role in _NORM_ROLES if role in tensors]
+        kind = "norm" if norm else "other"
+        shape = tensors[norm[0]].shape if norm else next(iter(tensors.values())).shape
+        return Layer(name, kind, tensors, order, shape)
+    kernel = tensors["kernel"]
+    shape = torch_shape(kernel.shape, kernel.axes)
+    kind = {"depthwise_kernel": "depthwise", "transpose_kernel": "transpose", "dense_kernel": "dense"}.get(kernel_role)
+    if kind is None:
+        kind = "dense" if len(shape) == 2 else "depthwise" if len(shape) == 4 and shape[1] == 1 < shape[0] else "conv"
+    return Layer(name, kind, tensors, order, shape)
+
+
+def _product(lengths: Sequence[int]) -> int:
+    count = 1
+    for length in lengths:
+        count *= length
+    return count

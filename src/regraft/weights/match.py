@@ -1,0 +1,234 @@
+"""Which tensor of a file goes where in a model: the rules in their order, and the receipt.
+
+Rules work on layers, and each one only on what the rules before it left over. `match` decides and touches nothing;
+`models.graft` applies what it decided and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from regraft.errors import WeightsError, nearest
+from regraft.weights.bind import Binder, Bound
+from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.layers import Layer, Slot, model_layers, source_layers
+from regraft.weights.naming import Pair, by_family, by_name, by_suffix
+from regraft.weights.report import Ambiguity, Finding, Match, MatchReport, WrongShape
+
+__all__ = ["Match", "MatchReport", "Slot", "match"]
+
+
+@dataclass
+class _State:
+    """What is decided so far, by layers."""
+
+    targets: dict[str, Layer]
+    sources: dict[str, Layer]
+    pairs: list[Pair] = field(default_factory=list)
+    ambiguous: list[tuple[list[Layer], list[Layer], str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def take(self, pairs: Iterable[Pair]) -> None:
+        """Accept pairs whose two sides are both still free."""
+        taken_targets = {pair.target.name for pair in self.pairs}
+        taken_sources = {pair.source.name for pair in self.pairs}
+        for pair in pairs:
+            if pair.target.name not in taken_targets and pair.source.name not in taken_sources:
+                self.pairs.append(pair)
+                taken_targets.add(pair.target.name)
+                taken_sources.add(pair.source.name)
+
+    @property
+    def free_targets(self) -> dict[str, Layer]:
+        taken = {pair.target.name for pair in self.pairs}
+        return {name: layer for name, layer in self.targets.items() if name not in taken}
+
+    @property
+    def free_sources(self) -> dict[str, Layer]:
+        taken = {pair.source.name for pair in self.pairs}
+        return {name: layer for name, layer in self.sources.items() if name not in taken}
+
+
+def match(
+    weights: WeightFile,
+    slots: Sequence[Slot],
+    *,
+    skip: Sequence[str] = (),
+    map: Mapping[str, str] | None = None,
+    model: str = "",
+) -> MatchReport:
+    """Decide what of a file goes where in a model.
+
+    Args:
+        weights: The file.
+        slots: The model's tensors.
+        skip: Names or patterns (`fc8`, `head.*`) of layers or tensors, of either side, to leave out.
+        map: Pairs by hand, {name in the model: name in the file}, of layers or of single tensors; either direction.
+        model: The model's name, for the report.
+
+    Raises:
+        WeightsError: `map` or `skip` names something that neither side has.
+    """
+    slots = tuple(slots)
+    targets, sources = model_layers(slots), source_layers(weights)
+    binder = Binder(weights, targets, sources)
+    state = _State(targets, sources)
+    by_hand = _by_hand(map or {}, slots, weights, state)
+    state.take(by_name(state.free_targets, state.free_sources))
+    state.take(by_family(state.free_targets, state.free_sources, binder.fits))
+    state.take(by_suffix(state.free_targets, state.free_sources, binder.fits))
+    bound = binder.bind(state.pairs)
+    _bind_by_hand(by_hand, binder, bound)
+    _exact_tensors(weights, slots, bound)
+    return _report(weights, slots, state, bound, _Skip(skip, slots, weights), model)
+
+
+# --- what the user says -------------------------------------------------------------------------------------------
+
+
+def _by_hand(
+    named: Mapping[str, str], slots: Sequence[Slot], weights: WeightFile, state: _State
+) -> list[tuple[Slot, SourceTensor]]:
+    """Pairs of layers go into the state; pairs of single tensors are returned."""
+    slot_of = {slot.name: slot for slot in slots}
+    tensors: list[tuple[Slot, SourceTensor]] = []
+    problems: list[str] = []
+    for left, right in named.items():
+        for target, source in ((left, right), (right, left)):
+            if target in state.targets and source in state.sources:
+                state.take([Pair(state.targets[target], state.sources[source], "map")])
+                break
+            if target in slot_of and source in weights.tensors:
+                tensors.append((slot_of[target], weights.tensors[source]))
+                break
+        else:
+            known = [*state.targets, *state.sources, *slot_of, *weights.tensors]
+            near = [nearest(name, known) for name in (left, right) if name not in known]
+            problems.append(f"{left} = {right}: near to it are {'; '.join(n for n in near if n) or 'no names'}")
+    if problems:
+        raise WeightsError(
+            f"{len(problems)} of the pairs given by hand name nothing on one of the sides.",
+            "A pair names a layer (or a tensor) of the model and one of the file.",
+            "`regraft inspect FILE` and `regraft inspect MODEL` list the names.",
+            details=problems,
+        )
+    return tensors
+
+
+def _bind_by_hand(pairs: list[tuple[Slot, SourceTensor]], binder: Binder, bound: Bound) -> None:
+    for slot, tensor in pairs:
+        steps = binder.steps(slot, tensor)
+        if steps is None:
+            bound.matches.pop(slot.name, None)
+            bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
+        else:
+            bound.matches[slot.name] = Match(slot.name, (tensor,), "map", steps)
+
+
+class _Skip:
+    """What to leave out on request, on both sides."""
+
+    def __init__(self, patterns: Sequence[str], slots: Sequence[Slot], weights: WeightFile) -> None:
+        self.targets = {slot.name for slot in slots if any(_names(p, slot.name, slot.layer) for p in patterns)}
+        self.sources = {tensor.name for tensor in weights if any(_names(p, tensor.name, tensor.layer) for p in patterns)}
+        idle = [
+            pattern
+            for pattern in patterns
+            if not any(_names(pattern, slot.name, slot.layer) for slot in slots)
+            and not any(_names(pattern, tensor.name, tensor.layer) for tensor in weights)
+        ]
+        if idle:
+            known = [slot.layer for slot in slots] + [tensor.layer for tensor in weights]
+            raise WeightsError(
+                f"Nothing of the file or the model is called {', '.join(map(repr, idle))}, so it cannot be skipped.",
+                "A name or a pattern of a layer or a tensor was expected"
+                + (f"; near are {near}." if (near := nearest(idle[0], known)) else "."),
+                "Correct it, or leave it out.",
+            )
+
+
+def _names(pattern: str, name: str, layer: str) -> bool:
+    """Whether a pattern names a tensor: its own name, its layer, or a part of the path above it."""
+    layer_path = layer.replace("/", ".")
+    return (
+        fnmatchcase(name, pattern)
+        or fnmatchcase(layer, pattern)
+        or layer_path.startswith(pattern.replace("/", ".") + ".")
+        or layer.split("/")[-1] == pattern
+    )
+
+
+# --- single tensors -----------------------------------------------------------------------------------------------
+
+
+def _exact_tensors(weights: WeightFile, slots: Sequence[Slot], bound: Bound) -> None:
+    """Tensors of no layer kind that regraft knows (class tokens, layer scales): by their whole name and shape."""
+    used = {source.name for match in bound.matches.values() for source in match.sources}
+    wrong = {pair.target for pair in bound.wrong}
+    for slot in slots:
+        tensor = weights.tensors.get(slot.name)
+        if slot.name in bound.matches or slot.name in wrong or tensor is None or tensor.name in used:
+            continue
+        if tensor.shape == slot.shape:
+            bound.matches[slot.name] = Match(slot.name, (tensor,), "exact name")
+        else:
+            bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
+
+
+# --- the account --------------------------------------------------------------------------------------------------
+
+
+def _report(
+    weights: WeightFile, slots: Sequence[Slot], state: _State, bound: Bound, skip: _Skip, model: str
+) -> MatchReport:
+    """Every tensor of both sides in exactly one place."""
+    matched = [
+        bound.matches[slot.name]
+        for slot in slots
+        if slot.name in bound.matches and not _is_skipped(bound.matches[slot.name], skip)
+    ]
+    done = {match.target for match in matched} | skip.targets
+    done |= {match.target for match in bound.matches.values() if _is_skipped(match, skip)}
+    dropped_targets = sorted(done - {match.target for match in matched}, key=_order_of(slots).__getitem__)
+    wrong = [pair for pair in bound.wrong if pair.target not in done and pair.source not in skip.sources]
+    ambiguous = _ambiguities(state, done | {pair.target for pair in wrong}, skip)
+    left_out = done | {pair.target for pair in wrong} | {name for group in ambiguous for name in group.targets}
+    used = {source.name for match in matched for source in match.sources}
+    used |= {pair.source for pair in wrong} | {name for group in ambiguous for name in group.sources}
+    dropped = [tensor.name for tensor in weights if tensor.name in skip.sources and tensor.name not in used]
+    return MatchReport(
+        file=weights.path,
+        format=weights.format,
+        producer=weights.producer,
+        model=model,
+        matched=tuple(matched),
+        missing=tuple(slot.name for slot in slots if slot.name not in left_out),
+        unexpected=tuple(t.name for t in weights if t.name not in used and t.name not in skip.sources),
+        wrong_shape=tuple(wrong),
+        ambiguous=tuple(ambiguous),
+        dropped=tuple(dropped),
+        dropped_targets=tuple(dropped_targets),
+        parts={slot.name: slot.part for slot in slots},
+        findings=tuple(state.findings + bound.findings),
+        notes=weights.notes,
+    )
+
+
+def _is_skipped(match: Match, skip: _Skip) -> bool:
+    return match.target in skip.targets or any(source.name in skip.sources for source in match.sources)
+
+
+def _order_of(slots: Sequence[Slot]) -> dict[str, int]:
+    return {slot.name: place for place, slot in enumerate(slots)}
+
+
+def _ambiguities(state: _State, settled: set[str], skip: _Skip) -> list[Ambiguity]:
+    groups = []
+    for targets, sources, decides in state.ambiguous:
+        names = [slot.name for layer in targets for slot in layer.tensors.values() if slot.name not in settled]
+        tensors = [tensor.name for layer in sources for tensor in layer.tensors.values()]
+        if names:
+            groups.append(Ambiguity(tuple(names), tuple(t for t in tensors if t not in skip.sources), decides))
+    return groups
