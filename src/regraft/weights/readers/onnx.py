@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
 def _weight_file(path: Path, model: Message, graph: Message, reader: TensorReader) -> WeightFile:
     notes: list[str] = []
     nodes = [read_node(message) for message in graph.messages(1)]
-    found = _readable(_tensors(graph, nodes, reader), notes)
+    initialisers = _initialisers(graph, reader)
+    found = _readable(initialisers | _constants(nodes, initialisers, reader), notes)
     used = uses(nodes, {name: tensor.shape for name, tensor in found.items()})
     first: dict[str, Use] = {}
     for use in (use for group in used for use in group):
@@ -96,7 +98,9 @@ def _weight_file(path: Path, model: Message, graph: Message, reader: TensorReade
             "A model with its weights was expected.",
             "Export it with its parameters.",
         )
-    order = [*first, *(name for name in found if name not in first)]
+    order = [*first, *(name for name in found if name in initialisers and name not in first)]
+    if len(order) < len(found):
+        notes.append(f"{len(found) - len(order)} constants or copies that no layer uses as weights left out.")
     batch_norm = _batch_norm(nodes, used, notes)
     return WeightFile(
         path=path,
@@ -110,14 +114,21 @@ def _weight_file(path: Path, model: Message, graph: Message, reader: TensorReade
     )
 
 
-def _tensors(graph: Message, nodes: list[Node], reader: TensorReader) -> dict[str, OnnxTensor]:
-    """Initialisers, constants of floating numbers with axes, and `Identity` copies of either, by name."""
+def _initialisers(graph: Message, reader: TensorReader) -> dict[str, OnnxTensor]:
     found: dict[str, OnnxTensor] = {}
     for message in graph.messages(5):
         tensor = reader.read(message)
         if tensor.name in found:
             raise WireError(f"two initialisers are called {tensor.name!r}")
         found[tensor.name] = tensor
+    return found
+
+
+def _constants(
+    nodes: list[Node], initialisers: Mapping[str, OnnxTensor], reader: TensorReader
+) -> dict[str, OnnxTensor]:
+    """Constants of floating numbers with axes, and `Identity` copies of any tensor, by name."""
+    found = dict(initialisers)
     for node in nodes:
         if node.op == "Constant" and len(node.outputs) == 1:
             value = node.tensors.get("value")
@@ -126,8 +137,8 @@ def _tensors(graph: Message, nodes: list[Node], reader: TensorReader) -> dict[st
                 found.setdefault(constant.name, constant)
         elif node.op == "Identity" and len(node.inputs) == len(node.outputs) == 1 and node.inputs[0] in found:
             same = found[node.inputs[0]]
-            found.setdefault(node.outputs[0], OnnxTensor(node.outputs[0], same.shape, same.dtype, same.load))
-    return found
+            found.setdefault(node.outputs[0], replace(same, name=node.outputs[0]))
+    return {name: tensor for name, tensor in found.items() if name not in initialisers}
 
 
 def _listed(node: Node) -> OnnxTensor | None:
