@@ -1,1 +1,100 @@
-"""Graft new heads and foreign weights onto pretrained vision models, fine-tune them in stages, and know what took."""
+"""Graft new heads and foreign weights onto pretrained vision models, fine-tune them in stages, and know what took.
+
+The names below are the whole public face; everything else may change. Nothing here imports torch before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Augment": "regraft.data.augment",
+    "EarlyStopping": "regraft.plan.stages",
+    "Head": "regraft.models.head",
+    "Plateau": "regraft.plan.stages",
+    "RegraftError": "regraft.errors",
+    "Stage": "regraft.plan.stages",
+    "adapt": "regraft.models.surgery",
+    "build_model": "regraft.models.build",
+    "evaluate": "regraft.evaluate.evaluate",
+    "graft": "regraft.models.graft",
+    "load_model": "regraft.models.folder",
+    "make_plan": "regraft.plan.stages",
+    "match_weights": "regraft.models.match",
+    "open_data": "regraft.data.dataset",
+    "predict": "regraft.evaluate.predict",
+    "read_weights": "regraft.weights.file",
+    "resume": "regraft.pipeline",
+    "run_recipe": "regraft.pipeline",
+    "train": "regraft.train.train",
+    "write_report": "regraft.report.build",
+}
+
+if TYPE_CHECKING:
+    from regraft.data.augment import Augment
+    from regraft.data.dataset import open_data
+    from regraft.errors import RegraftError
+    from regraft.evaluate.evaluate import evaluate
+    from regraft.evaluate.predict import predict
+    from regraft.models.build import build_model
+    from regraft.models.folder import load_model
+    from regraft.models.graft import graft
+    from regraft.models.head import Head
+    from regraft.models.match import match_weights
+    from regraft.models.surgery import adapt
+    from regraft.pipeline import resume, run_recipe
+    from regraft.plan.stages import EarlyStopping, Plateau, Stage, make_plan
+    from regraft.report.build import write_report
+    from regraft.train.train import train
+    from regraft.weights.file import read_weights
+
+__all__ = [
+    "Augment",
+    "EarlyStopping",
+    "Head",
+    "Plateau",
+    "RegraftError",
+    "Stage",
+    "adapt",
+    "build_model",
+    "evaluate",
+    "graft",
+    "load_model",
+    "make_plan",
+    "match_weights",
+    "open_data",
+    "predict",
+    "read_weights",
+    "resume",
+    "run_recipe",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+class _Door(ModuleType):
+    """Keeps `regraft.train` and `regraft.evaluate` the functions, whichever room of that name is imported first."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

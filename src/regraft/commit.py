@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-_LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(tmp|trash)-(?P<pid>\d+)-[0-9a-f]{8}$")
+_LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|trash|gone)-(?P<pid>\d+)-[0-9a-f]{8}$")
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -138,20 +138,27 @@ def damage(path: Path, *, hashes: bool = True) -> str | None:
 def remove(path: Path) -> None:
     """Remove a committed folder so that no moment shows half of it."""
     with storage_errors(path):
-        trash = _beside(path, "trash")
-        os.rename(path, trash)
-        shutil.rmtree(trash, ignore_errors=True)
+        gone = _beside(path, "gone")
+        os.rename(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed processes left in the folder `path`: temporary names whose process is gone."""
-    for leftover in path.iterdir() if path.is_dir() else ():
+    """Remove what killed processes left in the folder `path`: temporary names whose process is gone.
+
+    A folder that was being replaced when the process died gets its name back.
+    """
+    for leftover in list(path.iterdir()) if path.is_dir() else ():
         match = _LEFTOVER.match(leftover.name)
-        if match and (int(match["pid"]) == os.getpid() or not _alive(int(match["pid"]))):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+        if match is None or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
+            continue
+        original = path / match["name"]
+        if match["kind"] == "trash" and not original.exists() and damage(leftover, hashes=False) is None:
+            os.rename(leftover, original)
+        elif leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def require_space(path: Path, num_bytes: int) -> None:

@@ -1,0 +1,124 @@
+"""`regraft inspect`: what a run, a model, a folder of photos or a name pattern holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(help="A run, a model folder, a folder of photos, a model name or pattern.", show_default=False),
+    ],
+    image_size: Annotated[int | None, typer.Option("--image-size", min=1, help="For output shapes.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what something is: a run's state, a network's layers with their index, a data set's classes and defects."""
+    path = Path(target)
+    if (path / "recipe.yaml").is_file():
+        facts = _run(path)
+    elif (path / "config.json").is_file():
+        facts = _model_folder(path)
+    elif path.is_dir():
+        facts = _photos(path)
+    else:
+        _network(target, image_size, as_json=as_json)
+        return
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, value in facts.items():
+        if isinstance(value, list):
+            typer.echo(f"{name}:")
+            for item in value:
+                typer.echo(f"  {item}")
+        else:
+            typer.echo(f"{name}: {value}")
+
+
+def _run(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from regraft.run.folder import RunFolder
+    from regraft.run.records import read_metrics
+
+    run = RunFolder(path)
+    recipe = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
+    status = run.read(run.status) or {}
+    best = run.read(run.best)
+    facts: dict[str, Any] = {
+        "run": str(path),
+        "state": status.get("state", "unknown") + (f" ({status['message']})" if status.get("message") else ""),
+        "model": recipe["model"]["name"],
+        "data": recipe["data"]["source"],
+        "classes": ", ".join(run.read(run.classes) or []),
+        "stages": [f"{stage['name']}: trains {', '.join(stage['train'])}" for stage in recipe["stages"]],
+        "epochs": [
+            f"{row['stage']} {row['epoch']}: val_loss {row['val_loss']:.4f}, val_top1 {row['val_top1']:.2%}"
+            for row in read_metrics(run.metrics)
+            if row.get("kind") == "epoch" and row.get("val_loss") is not None
+        ],
+    }
+    if best is not None:
+        facts["best"] = f"stage {best['stage']}, epoch {best['epoch']}, {recipe['monitor']} {best['value']:.4f}"
+    for measured in sorted(run.predictions.glob("*.json")) if run.predictions.is_dir() else ():
+        values = run.read(measured)
+        facts[f"accuracy ({values['label']})"] = f"{values['top1']:.2%} of {values['num_images']} images"
+    return facts
+
+
+def _model_folder(path: Path) -> dict[str, Any]:
+    from regraft.models.folder import read_config
+
+    config = read_config(path)
+    return {
+        "model": str(path),
+        "architecture": config["architecture"],
+        "classes": ", ".join(config["label_names"]),
+        "input": "x".join(map(str, config["pretrained_cfg"]["input_size"]))
+        + f", {config['pretrained_cfg']['crop_mode']}",
+        "mean": str(config["pretrained_cfg"]["mean"]),
+        "std": str(config["pretrained_cfg"]["std"]),
+        "timm can load it by itself": config["regraft"]["timm_loadable"],
+    }
+
+
+def _photos(path: Path) -> dict[str, Any]:
+    from regraft.data.check import check
+    from regraft.data.dataset import open_data
+
+    data = open_data(path)
+    rows = []
+    for name in data.splits:
+        counts = data.counts(name)
+        shown = ", ".join(f"{label} {count}" for label, count in list(zip(data.class_names, counts, strict=True))[:12])
+        rows.append(f"{name}: {counts.sum()} images ({shown}{', ...' if len(counts) > 12 else ''})")
+    return {
+        "photos": str(path),
+        "classes": len(data.class_names),
+        "splits": rows,
+        "split by": "folders" if data.split_origin == "folders" else f"regraft (seed {data.seed})",
+        "findings": [f"{finding.level}: {finding.text}" for finding in check(data)] or ["none"],
+    }
+
+
+def _network(name: str, image_size: int | None, *, as_json: bool) -> None:
+    if any(sign in name for sign in "*?["):
+        from regraft.models.build import list_models
+
+        names = list_models(name)
+        typer.echo(json.dumps(names) if as_json else "\n".join(names) or f"no model name fits {name!r}")
+        return
+    from dataclasses import asdict
+
+    from regraft.models.build import build_model
+    from regraft.models.layers import format_table, list_layers
+
+    layers = list_layers(build_model(name), image_size)
+    typer.echo(json.dumps([asdict(layer) for layer in layers], default=str) if as_json else format_table(layers))

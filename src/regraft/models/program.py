@@ -1,0 +1,277 @@
+"""Networks as graphs: where the frozen part ends, and a fast inference copy of it.
+
+A model is traced once (torch.fx, with timm's own list of what must not be traced into). Every node that depends on
+something that trains, or that acts randomly while training, belongs to the *tail*; all others are the *prefix*. The
+prefix is run as a copy of its own: batch norms folded into convolutions, inference mode, the run's precision and
+layout. The model itself and its state-dict keys are never touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from regraft.models.numerics import Numerics
+
+__all__ = ["InferenceProgram", "SplitProgram", "inference_program", "split_program"]
+
+
+class InferenceProgram:
+    """A folded, inference-mode copy of a network (or of its frozen part), always run with one batch shape.
+
+    The same sample gives the same bits wherever it stands in a batch and however full the batch is, because the
+    last batch is padded: that is what makes cached and recomputed features interchangeable.
+    """
+
+    def __init__(self, module: nn.Module, numerics: Numerics, batch_size: int) -> None:
+        self.numerics = numerics
+        self.batch_size = batch_size
+        self.module = module.eval().requires_grad_(False)
+        self.module.to(numerics.device, numerics.dtype).to(memory_format=numerics.memory_format)
+
+    @torch.no_grad()  # inference mode would make outputs that the tail's backward may not use
+    def __call__(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """Run up to any number of images; outputs stay in the run's precision, on its device."""
+        chunks = [self._run(chunk) for chunk in torch.split(images_NCHW, self.batch_size)]
+        if len(chunks) == 1:
+            return chunks[0]
+        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+    def _run(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
+        num_images = len(images_NCHW)
+        if num_images < self.batch_size:
+            padding = images_NCHW.new_zeros((self.batch_size - num_images, *images_NCHW.shape[1:]))
+            images_NCHW = torch.cat([images_NCHW, padding])
+        images_NCHW = images_NCHW.to(
+            device=self.numerics.device, dtype=self.numerics.dtype, memory_format=self.numerics.memory_format
+        )
+        outputs = self.module(images_NCHW)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output[:num_images] for output in outputs)
+
+
+@dataclass(frozen=True)
+class SplitProgram:
+    """A model cut where its frozen part ends.
+
+    Attributes:
+        prefix: The frozen part as a graph of its own copies, images -> features; None when nothing is frozen.
+        tail_train: features -> logits with the model's own modules, as traced in training mode.
+        tail_eval: The same as traced in evaluation mode.
+        is_linear: The head when the tail is one linear layer on one feature vector, else None.
+    """
+
+    prefix: nn.Module | None
+    tail_train: Callable[..., Tensor]
+    tail_eval: Callable[..., Tensor]
+    is_linear: nn.Linear | None
+
+    def __call__(self, features: Sequence[Tensor], *, training: bool) -> Tensor:
+        return (self.tail_train if training else self.tail_eval)(*features)
+
+
+def inference_program(model: nn.Module, numerics: Numerics, batch_size: int) -> InferenceProgram:
+    """The whole model, images -> (logits,), as a fast inference copy."""
+    duplicate = copy.deepcopy(model).eval()
+    graph = _trace(duplicate)
+    module = duplicate if graph is None else fold_batch_norms(fx.GraphModule(duplicate, graph))
+    return InferenceProgram(module, numerics, batch_size)
+
+
+def split_program(model: nn.Module) -> SplitProgram:
+    """Cut `model` at the end of what is frozen (`requires_grad` of its parameters, `training` of its modules).
+
+    A model that cannot be traced has no prefix: it runs whole, which is slower and gives the same result.
+    """
+    was_training = model.training
+    try:
+        graphs = [_trace(model.train(mode)) for mode in (True, False)]
+    finally:
+        model.train(was_training)
+    if graphs[0] is None or graphs[1] is None:
+        return SplitProgram(prefix=None, tail_train=model, tail_eval=model, is_linear=None)
+    model.train()
+    try:
+        moving = _moving_nodes(model, graphs[0])
+    finally:
+        model.train(was_training)
+    names = _boundary(graphs[0], moving)
+    if names != _boundary(graphs[1], moving) or _is_input(graphs[0], names):
+        return SplitProgram(prefix=None, tail_train=model, tail_eval=model, is_linear=None)
+    tails = [fx.GraphModule(model, _tail_graph(graph, moving, names)) for graph in graphs if graph is not None]
+    prefix = fx.GraphModule(copy.deepcopy(model).eval(), _prefix_graph(graphs[1], names))
+    prefix.delete_all_unused_submodules()
+    return SplitProgram(fold_batch_norms(prefix), tails[0], tails[1], _only_linear(model, graphs[0], moving))
+
+
+def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:
+    """Fold every evaluation-mode batch norm into the convolution before it, in place, where nothing else reads it."""
+    modules = dict(module.named_modules())
+    for node in list(module.graph.nodes):
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        source = node.args[0] if norm is not None and node.args else None
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(source, fx.Node) or source.op != "call_module":
+            continue
+        conv = modules[str(source.target)]
+        if type(conv) is not nn.Conv2d or len(source.users) != 1 or norm.running_mean is None:
+            continue
+        if _num_calls(module.graph, source.target) != 1 or _num_calls(module.graph, node.target) != 1:
+            continue
+        _fold(conv, norm)
+        parent, _, name = str(node.target).rpartition(".")
+        setattr(module.get_submodule(parent), name, _after_norm(norm))
+    module.recompile()
+    return module
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    conv.weight, conv.bias = weight, bias
+
+
+def _after_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    """What a norm does beside normalising: timm's BatchNormAct2d also holds the activation."""
+    if not isinstance(norm, BatchNormAct2d):
+        return nn.Identity()
+    activation: nn.Module = norm.act
+    if hasattr(activation, "inplace"):
+        activation.inplace = True  # type: ignore[assignment]  # the convolution's output has no other reader
+    return activation
+
+
+class _Tracer(fx.Tracer):
+    """Traces into everything but norms and what timm says must not be traced."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self._leaves = (BatchNormAct2d, *get_notrace_modules())
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(model: nn.Module) -> fx.Graph | None:
+    try:
+        graph = _Tracer().trace(model)
+    except Exception:  # torch.fx raises whatever the model's own code raises on a proxy
+        return None
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    return graph if len(inputs) == 1 else None
+
+
+def _moving_nodes(model: nn.Module, graph: fx.Graph) -> set[str]:
+    """Names of the nodes whose value can change during training, for one and the same image."""
+    moving: set[str] = set()
+    for node in graph.nodes:
+        if any(source.name in moving for source in node.all_input_nodes) or _moves(model, node):
+            moving.add(node.name)
+    # Shapes are read again from the stored features, so that only tensors cross the boundary.
+    for node in reversed(graph.nodes):
+        if _reads_shape(node) and any(user.name in moving for user in node.users):
+            moving.add(node.name)
+    return moving
+
+
+def _reads_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    if node.op == "call_function" and node.target is getattr:
+        return node.args[1] in ("shape", "ndim", "device", "dtype")
+    if node.op == "call_function" and node.target is operator.getitem:
+        source = node.args[0]
+        return isinstance(source, fx.Node) and _reads_shape(source)
+    return False
+
+
+def _moves(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        return any(p.requires_grad for p in module.parameters()) or any(map(_acts_in_training, module.modules()))
+    if node.op == "get_attr":
+        value = model
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return isinstance(value, Tensor) and value.requires_grad
+    return node.op == "call_function" and bool(node.kwargs.get("training", False))
+
+
+_RANDOM = ("Dropout", "DropPath", "DropBlock", "StochasticDepth")
+
+
+def _acts_in_training(module: nn.Module) -> bool:
+    """Whether a module computes something else while training: batch statistics, dropout."""
+    if not module.training:
+        return False
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True
+    if not any(word in type(module).__name__ for word in _RANDOM):
+        return False
+    return bool(getattr(module, "p", getattr(module, "drop_prob", 1.0)))
+
+
+def _boundary(graph: fx.Graph, moving: set[str]) -> list[str]:
+    """Names of the still nodes that moving ones read, in execution order."""
+    return [
+        node.name
+        for node in graph.nodes
+        if node.name not in moving and node.op != "get_attr" and any(user.name in moving for user in node.users)
+    ]
+
+
+def _is_input(graph: fx.Graph, names: Sequence[str]) -> bool:
+    """Nothing is frozen before what trains: the boundary is the image itself, or there is none."""
+    inputs = {node.name for node in graph.nodes if node.op == "placeholder"}
+    return not names or bool(inputs & set(names))
+
+
+def _prefix_graph(graph: fx.Graph, names: Sequence[str]) -> fx.Graph:
+    prefix = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op != "output":
+            values[node] = prefix.node_copy(node, lambda n: values[n])
+    prefix.output(tuple(value for node, value in values.items() if node.name in names))
+    _drop_unused(prefix)
+    return prefix
+
+
+def _tail_graph(graph: fx.Graph, moving: set[str], names: Sequence[str]) -> fx.Graph:
+    tail = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node.name in names:
+            values[node] = tail.placeholder(node.name)
+    for node in graph.nodes:
+        if node.name in moving or node.op == "get_attr":
+            values[node] = tail.node_copy(node, lambda n: values[n])
+    _drop_unused(tail)
+    return tail
+
+
+def _drop_unused(graph: fx.Graph) -> None:
+    for node in reversed(graph.nodes):
+        if not node.users and node.op not in ("placeholder", "output"):
+            graph.erase_node(node)
+
+
+def _only_linear(model: nn.Module, graph: fx.Graph, moving: set[str]) -> nn.Linear | None:
+    nodes = [node for node in graph.nodes if node.name in moving and node.op != "output"]
+    if len(nodes) != 1 or nodes[0].op != "call_module":
+        return None
+    module = model.get_submodule(str(nodes[0].target))
+    return module if type(module) is nn.Linear else None
+
+
+def _num_calls(graph: fx.Graph, target: object) -> int:
+    return sum(node.op == "call_module" and node.target == target for node in graph.nodes)

@@ -1,0 +1,195 @@
+"""Surgery, after the graft: new classes, a new head, another image size. The original is left as it was."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from regraft.data.preprocess import Preprocessing
+from regraft.errors import SettingsError
+from regraft.models.head import Head, HeadModule
+from regraft.models.info import ModelInfo, info_of, set_info
+
+__all__ = ["adapt", "default_preprocessing"]
+
+
+def adapt(
+    model: nn.Module,
+    *,
+    classes: Sequence[str],
+    image_size: int | tuple[int, int] | None = None,
+    head: Head | None = None,
+    preprocessing: Preprocessing | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """A copy of `model` with a new head for `classes`; `model` itself stays as it was.
+
+    Args:
+        model: A network from `build_model`, usually after `graft`, or any `nn.Module` that classifies images.
+        classes: The class names, one for each row of the new classifier, in order.
+        image_size: Side, or (height, width), of the images in pixels; None keeps the network's own.
+        head: The form of the new head; None keeps the network's pooling and puts one linear layer behind it.
+        preprocessing: The decode-resize-normalise program; None takes what the weights were trained with.
+        seed: The new layers' weights are a function of it.
+
+    Raises:
+        SettingsError: Fewer than two classes, a name twice, a head that this network cannot take, images too small.
+    """
+    _check_classes(classes)
+    head = head or Head()
+    adapted = copy.deepcopy(model)
+    info = copy.deepcopy(info_of(model))
+    preprocessing = preprocessing or default_preprocessing(model)
+    if image_size is not None:
+        size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
+        preprocessing = replace(preprocessing, pixels=replace(preprocessing.pixels, size=size))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _replace_head(adapted, info, head, len(classes), preprocessing.pixels.size)
+    info.class_names = tuple(classes)
+    info.preprocessing = preprocessing.to_dict()
+    info.args = {**info.args, "num_classes": len(classes)}
+    if not head.is_plain or head.dropout:
+        info.args["head"] = head.to_dict()
+    if not head.is_plain:
+        info.args["image_size"] = list(preprocessing.pixels.size)
+    _check_runs(set_info(adapted, info), preprocessing.pixels.size, len(classes))
+    return adapted
+
+
+def default_preprocessing(model: nn.Module) -> Preprocessing:
+    """What the network's weights were trained with, as far as it says; ImageNet's usual otherwise."""
+    info = info_of(model)
+    if info.preprocessing is not None:
+        return Preprocessing.from_dict(info.preprocessing)
+    config = getattr(model, "pretrained_cfg", None)
+    return Preprocessing.from_timm_cfg(dict(config) if isinstance(config, dict) else {})
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    twice = sorted({name for name in classes if list(classes).count(name) > 1})
+    if twice:
+        raise SettingsError(
+            f"The class list names {', '.join(map(repr, twice))} more than once.",
+            "Each class has one name and one row of the classifier.",
+            "Remove the doubles.",
+        )
+    if len(classes) < 2:
+        raise SettingsError(
+            f"The class list has {len(classes)} name(s): {list(classes)!r}.",
+            "A classifier needs at least two classes.",
+            "Add the other classes.",
+        )
+
+
+def _replace_head(model: nn.Module, info: ModelInfo, head: Head, num_classes: int, size: tuple[int, int]) -> None:
+    if head.is_plain and hasattr(model, "reset_classifier"):
+        model.reset_classifier(num_classes)  # type: ignore[operator]
+        if head.dropout:
+            _set_dropout(model, info, head.dropout)
+        classifier = getattr(model, "pretrained_cfg", {}).get("classifier")
+        info.origin["new_layers"] = [classifier] if isinstance(classifier, str) else list(info.head)
+    elif hasattr(model, "forward_features"):
+        _replace_after_features(model, info, head, num_classes, size)
+    else:
+        _replace_last_layer(model, info, head, num_classes)
+
+
+def _set_dropout(model: nn.Module, info: ModelInfo, dropout: float) -> None:
+    """timm keeps the classifier's dropout as `drop_rate` (applied in forward) or as a module beside it."""
+    model.drop_rate = dropout  # type: ignore[assignment]
+    tops = {name.split(".")[0] for name in info.head} | {"head_drop"}
+    for top in tops & {name for name, _ in model.named_children()}:
+        for module in model.get_submodule(top).modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+
+
+def _replace_after_features(
+    model: nn.Module, info: ModelInfo, head: Head, num_classes: int, size: tuple[int, int]
+) -> None:
+    """Put one `HeadModule` in the place of everything that runs after the last feature map."""
+    example = _example(model, size)
+    with torch.no_grad():
+        features: Tensor = model.forward_features(example)  # type: ignore[operator]
+    if features.ndim != 4:
+        raise SettingsError(
+            f"{info.architecture!r} ends in features of shape {tuple(features.shape[1:])}, not in a feature map.",
+            "A head with its own pooling or hidden layers needs a feature map (channels, height, width).",
+            "Leave `head.pool` and `head.hidden` out, or choose a convolutional network.",
+        )
+    after = _called_after_features(model, example)
+    place = info.head[-1].split(".")[0] if info.head else after[-1]
+    for name in after:
+        setattr(model, name, nn.Identity())
+    setattr(model, place, HeadModule(head, features.shape[1:], num_classes))
+    if hasattr(model, "drop_rate"):
+        model.drop_rate = 0.0  # type: ignore[assignment]  # the head module has its own dropout
+    info.head = (place,)
+    info.origin["new_layers"] = [place]
+
+
+def _called_after_features(model: nn.Module, example: Tensor) -> list[str]:
+    """Top-level modules that the network calls after `forward_features`, and those it never calls, in order."""
+    called: list[str] = []
+    handles = [
+        child.register_forward_hook(lambda *_, name=name: called.append(name)) for name, child in model.named_children()
+    ]
+    with torch.no_grad():
+        model.forward_features(example)  # type: ignore[operator]
+        in_features = set(called)
+        called.clear()
+        model(example)
+    for handle in handles:
+        handle.remove()
+    return list(dict.fromkeys(name for name in called if name not in in_features))
+
+
+def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_classes: int) -> None:
+    """A user's own module: its last dense layer becomes the new head."""
+    place = next((name for name in info.head if isinstance(model.get_submodule(name), nn.Linear)), None)
+    if place is None or head.pool is not None:
+        raise SettingsError(
+            f"{info.architecture!r} is a module that regraft does not know"
+            + (", so its pooling cannot be replaced." if place else ", and it has no last dense layer to replace."),
+            "Expected a module that ends in a dense layer, and a head without `pool`.",
+            "Leave `head.pool` out, or build the head into the module and pass it to train without adapt.",
+        )
+    old = model.get_submodule(place)
+    width = int(old.in_features)  # type: ignore[arg-type]
+    new = (
+        nn.Linear(width, num_classes) if head.is_plain and not head.dropout else HeadModule(head, (width,), num_classes)
+    )
+    parent, _, name = place.rpartition(".")
+    setattr(model.get_submodule(parent), name, new)
+    info.origin["new_layers"] = [place]
+
+
+def _example(model: nn.Module, size: tuple[int, int]) -> Tensor:
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    channels = first.in_channels * 1 if first is not None else 3
+    parameter = next(model.parameters())
+    return torch.zeros(2, channels, *size, device=parameter.device, dtype=parameter.dtype)
+
+
+def _check_runs(model: nn.Module, size: tuple[int, int], num_classes: int) -> None:
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(_example(model, size))
+    except RuntimeError as error:
+        raise SettingsError(
+            f"{info_of(model).architecture!r} cannot take images of {size[0]}x{size[1]} pixels: {error}.",
+            "Expected an image size that leaves at least one pixel at the end of the network.",
+            "Type a larger `--image-size`; 224 fits nearly every network.",
+        ) from error
+    if tuple(logits.shape) != (2, num_classes):
+        raise SettingsError(
+            f"The adapted network gives outputs of shape {tuple(logits.shape[1:])} for {num_classes} classes.",
+            "Expected one logit for each class.",
+            "Build the head into the module and pass it to train without adapt.",
+        )

@@ -1,0 +1,180 @@
+"""The straight pipe: everything `regraft train` does, in the order a reader meets it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from regraft.data.dataset import DataSet, open_data
+from regraft.data.preprocess import Preprocessing
+from regraft.errors import SettingsError, StorageError
+from regraft.models.build import build_model, load_pretrained
+from regraft.models.head import Head
+from regraft.models.info import info_of
+from regraft.models.numerics import Numerics, choose_numerics
+from regraft.models.surgery import adapt, default_preprocessing
+from regraft.plan.stages import Stage, make_plan
+from regraft.recipe import Recipe, validate_recipe
+from regraft.run.folder import RunFolder, open_run
+from regraft.train.train import train
+
+__all__ = ["resume", "run_recipe"]
+
+_log = logging.getLogger("regraft")
+
+
+def run_recipe(recipe: Recipe | Mapping[str, Any], *, out: str | Path | None = None, show: bool = True) -> RunFolder:
+    """Carry out a whole recipe: data, network, weights, surgery, plan, training. Returns the run's folder.
+
+    Args:
+        recipe: Checked settings, or plain data that is checked first.
+        out: The run folder; None makes `runs/<data>-<n>`.
+        show: Whether to write progress to stderr.
+
+    Raises:
+        RegraftError: Whatever the parts raise, each with its own exit code.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    numerics = _numerics(recipe)
+    data = open_data(_source(recipe), seed=recipe.seed)
+    model = _adapted(recipe, data.class_names, weights=recipe.model.weights)
+    plan = make_plan(model, _stages(recipe))
+    return train(
+        model,
+        plan,
+        data,
+        out=out,
+        seed=recipe.seed,
+        batch_size=recipe.data.batch_size,
+        monitor=recipe.monitor,
+        mode=recipe.mode,
+        numerics=numerics,
+        save_steps=recipe.save_steps,
+        show=show,
+    )
+
+
+def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show: bool = True) -> RunFolder:
+    """Go on with a run that was stopped, to the same bits; a finished run is left as it is.
+
+    Args:
+        run: The run's folder.
+        model: The module itself, for a run that trained a module of the user's own.
+        show: Whether to write progress to stderr.
+
+    Raises:
+        SettingsError: There is no run there.
+        StorageError: Its records or checkpoints are damaged.
+        DataError: The images have changed since.
+    """
+    run = run if isinstance(run, RunFolder) else open_run(run)
+    status = run.read(run.status) or {}
+    if status.get("state") == "finished" and (run.model / "config.json").is_file():
+        _log.info("%s is finished; nothing to resume", run.path)
+        return run
+    recipe = _stored_recipe(run)
+    data = _stored_data(run, recipe)
+    if model is None:
+        # Only a run without any checkpoint still needs the weights that it started from.
+        fresh = not run.checkpoint_steps()
+        model = _adapted(recipe, data.class_names, weights=recipe.model.weights if fresh else "none")
+        info_of(model).origin["weights"] = recipe.model.weights
+    else:
+        model = _own_module(model, recipe, data.class_names)
+    return train(
+        model,
+        make_plan(model, _stages(recipe)),
+        data,
+        out=run.path,
+        seed=recipe.seed,
+        batch_size=recipe.data.batch_size,
+        monitor=recipe.monitor,
+        mode=recipe.mode,
+        numerics=_numerics(recipe),
+        save_steps=recipe.save_steps,
+        show=show,
+        resume=True,
+    )
+
+
+def _source(recipe: Recipe) -> str:
+    if recipe.data.source is None:
+        raise SettingsError(
+            "No photos were named.",
+            "Expected a folder: root/class/*, or root/{train,val,test}/class/*.",
+            "Type `regraft train PHOTOS`, or set data.source in the recipe.",
+        )
+    return recipe.data.source
+
+
+def _adapted(recipe: Recipe, classes: Sequence[str], *, weights: str) -> nn.Module:
+    """The recipe's network for these classes: weights into the architecture they belong to first, surgery second."""
+    model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
+    if weights != "none":
+        load_pretrained(model, weights, skip=recipe.model.skip)
+    return adapt(
+        model,
+        classes=classes,
+        head=Head(**recipe.head.model_dump()),
+        preprocessing=_preprocessing(recipe, model),
+        seed=recipe.seed,
+    )
+
+
+def _arguments(recipe: Recipe) -> dict[str, Any]:
+    arguments = dict(recipe.model.args)
+    if "in_chans" in arguments:
+        arguments["in_channels"] = arguments.pop("in_chans")
+    return arguments
+
+
+def _preprocessing(recipe: Recipe, model: nn.Module) -> Preprocessing:
+    if isinstance(recipe.data.preprocess, dict):
+        return Preprocessing.from_dict(recipe.data.preprocess)
+    preprocessing = default_preprocessing(model)
+    size = recipe.model.image_size
+    pixels = replace(preprocessing.pixels, resize=recipe.data.resize)
+    if size is not None:
+        pixels = replace(pixels, size=(size, size) if isinstance(size, int) else size)
+    return replace(preprocessing, pixels=pixels)
+
+
+def _stages(recipe: Recipe) -> list[Stage]:
+    return [Stage.from_dict(stage.model_dump()) for stage in recipe.stages]
+
+
+def _numerics(recipe: Recipe) -> Numerics:
+    settings = recipe.numerics
+    return choose_numerics(settings.device, settings.precision, settings.threads)
+
+
+def _own_module(model: nn.Module, recipe: Recipe, classes: Sequence[str]) -> nn.Module:
+    info = info_of(model)
+    if info.class_names is None and isinstance(recipe.data.preprocess, dict):
+        info.class_names, info.preprocessing = tuple(classes), recipe.data.preprocess
+        model.regraft_info = info  # type: ignore[assignment]
+    return model
+
+
+def _stored_recipe(run: RunFolder) -> Recipe:
+    try:
+        values = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise StorageError(
+            f"{str(run.recipe)!r} cannot be read: {error}.",
+            "Expected the recipe that regraft wrote when the run began.",
+            "Restore it from a copy, or train again into a new folder.",
+        ) from error
+    return validate_recipe(values)
+
+
+def _stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
+    """The very rows that the run began with; a run that was killed before they were listed looks again."""
+    stored = run.read(run.splits)
+    return DataSet.from_dict(stored) if stored is not None else open_data(_source(recipe), seed=recipe.seed)

@@ -1,0 +1,195 @@
+"""The run folder: every path in one class, and the lock that keeps two processes out of one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regraft import commit
+from regraft.errors import SettingsError, StorageError
+
+__all__ = ["RunFolder", "create_run", "open_run"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder; what `train` returns, and all that `evaluate`, `report` and `predict` need."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def command(self) -> Path:
+        return self.path / "command.txt"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def classes(self) -> Path:
+        return self.path / "classes.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.json"
+
+    @property
+    def match(self) -> Path:
+        return self.path / "match.json"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.json"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:06d}"
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps that have a checkpoint folder, oldest first; whether it is whole is for `commit.damage` to say."""
+        if not self.checkpoints.is_dir():
+            return []
+        matches = [re.fullmatch(r"step-(\d+)", entry.name) for entry in self.checkpoints.iterdir()]
+        return sorted(int(match[1]) for match in matches if match)
+
+    def read(self, path: Path) -> Any:
+        """A JSON record of this run, or None when it was never written.
+
+        Raises:
+            StorageError: The record is damaged.
+        """
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{str(path)!r} cannot be read: {error}.",
+                "Expected a JSON record that regraft wrote.",
+                "Restore it from a copy, or train again into a new folder.",
+            ) from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; a lock of a process that is gone is taken over.
+
+        Raises:
+            StorageError: Another process writes this run.
+        """
+        lock = self.path / ".lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        try:
+            _lock(descriptor, self.path)
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            os.close(descriptor)
+
+
+def create_run(out: str | Path | None, name: str) -> RunFolder:
+    """A new, empty run folder: `out`, or the next free `runs/<name>-<n>`.
+
+    Raises:
+        SettingsError: `out` exists and holds something.
+        StorageError: The folder cannot be made.
+    """
+    if out is not None:
+        path = Path(out)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise SettingsError(
+                f"The run folder {str(path)!r} exists already.",
+                "A new run needs a new or empty folder; nothing is ever overwritten.",
+                f"Type `regraft resume {path}` to go on with it, or give another --out.",
+            )
+    else:
+        path = _next_free(Path("runs"), name)
+    with commit.storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return RunFolder(path)
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """An existing run folder.
+
+    Raises:
+        SettingsError: There is no run at `path`.
+    """
+    run = RunFolder(Path(path))
+    if not run.recipe.is_file():
+        exists = "is no run folder (it has no recipe.yaml)" if run.path.exists() else "does not exist"
+        raise SettingsError(
+            f"{str(path)!r} {exists}.",
+            "Expected the folder that `regraft train` wrote, such as runs/photos-1.",
+            "Type `ls runs` to see the runs that are there.",
+        )
+    return run
+
+
+def _next_free(root: Path, name: str) -> Path:
+    number = 1
+    while (root / f"{name}-{number}").exists():
+        number += 1
+    return root / f"{name}-{number}"
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: the open handle itself is what keeps a second writer from deleting the file
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StorageError(
+            f"The run {str(path)!r} is being written by another process.",
+            "One process writes one run folder.",
+            "Wait until it ends, or give another --out.",
+        ) from error

@@ -1,0 +1,50 @@
+"""Signals: the first one asks for a stop at the next safe place, a second SIGINT stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+
+__all__ = ["StopFlag"]
+
+_IMPATIENT_SECONDS = 5.0
+
+
+class StopFlag:
+    """A context in which SIGINT and SIGTERM set a flag instead of ending the process.
+
+    Every loop of a run asks `requested`. Outside the main thread, where Python has no signals, it is never set.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._since = 0.0
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + (self.signal or signal.SIGINT)
+
+    def __enter__(self) -> StopFlag:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        again = self.requested and time.monotonic() - self._since < _IMPATIENT_SECONDS
+        if number == signal.SIGINT and again:
+            raise KeyboardInterrupt
+        self.signal, self._since = number, time.monotonic()

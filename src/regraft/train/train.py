@@ -1,0 +1,346 @@
+"""`train`: a model, a plan and a data set in; a run folder with a model that predicts out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from regraft import commit
+from regraft.data.cache import PixelCache, decode_all
+from regraft.data.check import check
+from regraft.data.dataset import DataSet
+from regraft.data.preprocess import Preprocessing
+from regraft.errors import DataError, OutOfMemoryError, RegraftError, SettingsError, StoppedError
+from regraft.evaluate.probes import NUM_PROBES, make_probes
+from regraft.models.folder import write_model
+from regraft.models.info import info_of
+from regraft.models.inputs import Normaliser
+from regraft.models.numerics import Numerics, choose_numerics
+from regraft.plan.stages import Plan
+from regraft.run.folder import RunFolder, create_run
+from regraft.run.records import cut_metrics
+from regraft.train.engine import Engine
+from regraft.train.loop import Loop, stopped
+from regraft.train.schedule import mode_of
+from regraft.train.sinks import Sinks
+from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress
+from regraft.train.stop import StopFlag
+
+__all__ = ["train"]
+
+MONITORS = ("val_loss", "val_top1", "train_loss")
+
+
+def train(
+    model: nn.Module,
+    plan: Plan,
+    data: DataSet,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    monitor: str = "val_loss",
+    mode: str | None = None,
+    numerics: Numerics | None = None,
+    save_steps: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    show: bool = True,
+    resume: bool = False,
+) -> RunFolder:
+    """Train a model by a plan; every epoch is saved, and a run that is stopped goes on to the same bits.
+
+    Args:
+        model: An adapted model (`rg.adapt`): it has class names and preprocessing. A copy of it is not made.
+        plan: What trains in which stage (`rg.make_plan`).
+        data: The photos (`rg.open_data`); its class names are the model's, in any order of folders.
+        out: The run folder; None makes `runs/<data>-<n>`.
+        seed: Of order, augmentation and dropout, each a function of it.
+        batch_size: Images a step, where a stage does not say.
+        monitor: Which metric of an epoch selects the best: val_loss, val_top1 or train_loss.
+        mode: `min` or `max`; None knows it from the metric's name.
+        numerics: Device, precision, layout, threads; None chooses for this machine.
+        save_steps: Save after every so many steps too.
+        settings: Further settings to write to recipe.yaml, as they are.
+        show: Whether to write progress to stderr.
+        resume: Go on with the run that `out` holds.
+
+    Raises:
+        SettingsError: Settings that do not fit together, or an `out` that exists.
+        DataError: Too few readable images, other classes than the model's.
+        DivergedError: A loss or a gradient is not finite; the last good state is saved.
+        StorageError: The disk is full or read-only.
+        StoppedError: Ctrl-C or SIGTERM; the state is saved.
+    """
+    _check_fit(model, data, monitor)
+    numerics = numerics or choose_numerics()
+    if resume and out is None:
+        raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
+    run = RunFolder(Path(str(out))) if resume else create_run(out, data.name)
+    commit.require_space(run.path, checkpoint_bytes(model))
+    recipe = _recipe(model, plan, data, seed, batch_size, monitor, mode, numerics, save_steps, settings)
+    with run.locked(), Sinks(run, show=show) as sinks, StopFlag() as stop, _told_in_status(run, sinks):
+        commit.sweep(run.path)
+        if not resume:
+            _write_records(run, recipe, model)
+        data, pixels = _decode(run, data, model, numerics, sinks, stop, resume=resume)
+        engine = Engine(numerics)
+        labels = {name: split.labels for name, split in data.splits.items()}
+        normaliser = Normaliser(_preprocessing(model), engine.device)
+        progress = _progress(run, model, pixels)
+        loop = Loop(
+            model=model,
+            plan=plan,
+            run_folder=run,
+            pixels=pixels,
+            labels=labels,
+            normaliser=normaliser,
+            engine=engine,
+            sinks=sinks,
+            stop=stop,
+            seed=seed,
+            batch_size=batch_size,
+            monitor=monitor,
+            mode=mode or mode_of(monitor),
+            save_steps=save_steps,
+            progress=progress,
+        )
+        best = loop.run()
+        _write_model(run, model, pixels["val"], best, data, recipe)
+        sinks.status("finished", step=progress.step, best={**_best(best), "monitor": monitor, "mode": loop.mode})
+        sinks.line(
+            f"model written to {run.model} (best: stage {best.stage}, epoch {best.epoch}, {monitor} {best.value:.4f})"
+        )
+    return run
+
+
+def _check_fit(model: nn.Module, data: DataSet, monitor: str) -> None:
+    info = info_of(model)
+    if info.class_names is None or info.preprocessing is None:
+        raise SettingsError(
+            "The model has no class names or no preprocessing.",
+            "Training needs to know the class of each output row.",
+            "Pass the model through `rg.adapt(model, classes=data.class_names)` first.",
+        )
+    if tuple(info.class_names) != tuple(data.class_names):
+        missing = sorted(set(data.class_names) - set(info.class_names))
+        extra = sorted(set(info.class_names) - set(data.class_names))
+        raise DataError(
+            f"The model's classes are not those of {data.root!r}.",
+            "Expected the same names in the same order.",
+            "Pass `classes=data.class_names` to `rg.adapt`.",
+            details=[f"only in the data: {missing}", f"only in the model: {extra}"],
+        )
+    if monitor not in MONITORS:
+        raise SettingsError(
+            f"The metric {monitor!r} is not recorded at the end of an epoch.",
+            "Expected one of: " + ", ".join(MONITORS) + ".",
+            "Set `monitor: val_loss`.",
+        )
+
+
+def _recipe(
+    model: nn.Module,
+    plan: Plan,
+    data: DataSet,
+    seed: int,
+    batch_size: int,
+    monitor: str,
+    mode: str | None,
+    numerics: Numerics,
+    save_steps: int | None,
+    settings: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The run as plain settings, which `regraft resume` builds model, plan and data from again."""
+    info = info_of(model)
+    arguments = {key: value for key, value in info.args.items() if key not in ("num_classes", "head", "image_size")}
+    preprocessing = _preprocessing(model)
+    return {
+        "model": {
+            "name": info.architecture,
+            "weights": info.origin.get("weights", "none"),
+            "image_size": list(preprocessing.pixels.size),
+            "args": arguments,
+        },
+        "head": info.args.get("head", {}),
+        "data": {
+            "source": data.root,
+            "batch_size": batch_size,
+            "preprocess": info.preprocessing,
+        },
+        "seed": seed,
+        "monitor": monitor,
+        "mode": mode or mode_of(monitor),
+        **plan.settings(),
+        "numerics": numerics.to_dict(),
+        "save_steps": save_steps,
+        **(settings or {}),
+    }
+
+
+def _write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) -> None:
+    info = info_of(model)
+    commit.write_text(run.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+    commit.write_json(run.environment, _environment())
+    commit.write_json(run.classes, list(info.class_names or ()))
+    if "match" in info.origin:
+        commit.write_json(run.match, info.origin["match"])
+    plain = json.loads(json.dumps(recipe))  # tuples as lists
+    commit.write_text(run.recipe, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def _environment() -> dict[str, Any]:
+    import accelerate
+    import PIL
+    import timm
+    import torchvision
+
+    from regraft import __version__
+
+    facts = {
+        "regraft": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+    if torch.cuda.is_available():
+        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda or ""}
+    return facts
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _preprocessing(model: nn.Module) -> Preprocessing:
+    return Preprocessing.from_dict(info_of(model).preprocessing or {})
+
+
+def _decode(
+    run: RunFolder, data: DataSet, model: nn.Module, numerics: Numerics, sinks: Sinks, stop: StopFlag, *, resume: bool
+) -> tuple[DataSet, dict[str, PixelCache]]:
+    total = sum(len(split) for split in data.splits.values())
+    wanted = {name: split for name, split in data.splits.items() if name != "test"}
+    without_test = type(data)(**{**data.__dict__, "splits": wanted})
+
+    def on_progress(done: int, of: int) -> None:
+        if stop.requested:
+            raise stopped(run, stop)
+        sinks.advance(0, f"decoding {done}/{of} images")
+
+    decoded, pixels = decode_all(
+        without_test, _preprocessing(model).pixels, threads=numerics.threads, progress=on_progress
+    )
+    listed = resume and run.splits.exists()
+    if listed and decoded.quarantined != without_test.quarantined:
+        changed = sorted({item.path for item in decoded.quarantined} - {item.path for item in data.quarantined})
+        raise DataError(
+            f"{len(changed)} images that this run was trained on cannot be read any more; the first is {changed[0]!r}.",
+            "A resumed run needs the same images, so that it ends in the same result.",
+            "Put the files back, or train again into a new folder.",
+        )
+    complete = type(data)(**{**decoded.__dict__, "splits": {**data.splits, **decoded.splits}})
+    if not listed:
+        commit.write_json(run.splits, complete.to_dict())
+        for finding in check(complete):
+            if finding.level == "warning":
+                sinks.line(f"warning: {finding.text}")
+        sinks.line(
+            f"data: {total} images, {len(data.class_names)} classes, "
+            + ", ".join(f"{name} {len(split)}" for name, split in complete.splits.items())
+        )
+    return decoded, pixels
+
+
+def _progress(run: RunFolder, model: nn.Module, pixels: Mapping[str, PixelCache]) -> Progress:
+    """Where the run stands: at its newest whole checkpoint, whose weights the model then has, or at the start."""
+    fingerprint = "-".join(pixels[name].fingerprint()[:16] for name in ("train", "val"))
+    path = latest_checkpoint(run)
+    progress = Progress(fingerprint=fingerprint)
+    if path is not None:
+        progress = read_progress(path)
+        load_weights(path, model)
+    if progress.fingerprint != fingerprint:
+        raise DataError(
+            "The training or validation images have changed since this run began.",
+            "A resumed run needs the same images, so that it ends in the same result.",
+            "Put the files back, or train again into a new folder.",
+        )
+    cut_metrics(run.metrics, progress.metrics_bytes)
+    return progress
+
+
+def _write_model(
+    run: RunFolder, model: nn.Module, val: PixelCache, best: Best, data: DataSet, recipe: Mapping[str, Any]
+) -> None:
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    images = np.stack([val.row(row) for row in range(min(NUM_PROBES, len(val)))])
+    probes = make_probes(model, images, Normaliser(_preprocessing(model)))
+    facts = {
+        "training data": f"{data.name}, {len(data.train)} images",
+        f"best {recipe['monitor']} (validation, also used for selection)": f"{best.value:.4f}",
+        "stages": ", ".join(stage["name"] for stage in recipe["stages"]),
+    }
+    write_model(run.model, model, probes=probes, facts=facts)
+
+
+def _best(best: Best) -> dict[str, Any]:
+    return {"stage": best.stage, "epoch": best.epoch, "value": best.value, "step": best.step}
+
+
+@contextmanager
+def _told_in_status(run: RunFolder, sinks: Sinks) -> Iterator[None]:
+    """How a run ended stands in status.json; memory errors of torch become regraft's."""
+    try:
+        yield
+    except StoppedError as error:
+        sinks.status("stopped", message=error.what)
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _try_status(sinks, "out of memory")
+        raise _out_of_memory(run) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            _try_status(sinks, f"{type(error).__name__}: {error}")
+            raise
+        _try_status(sinks, "out of memory")
+        raise _out_of_memory(run) from error
+    except (RegraftError, KeyboardInterrupt) as error:
+        _try_status(sinks, str(error) or type(error).__name__)
+        raise
+
+
+def _try_status(sinks: Sinks, message: str) -> None:
+    try:
+        sinks.status("failed", message=message)
+    except RegraftError:  # the disk is what failed: the first error tells
+        logging.getLogger("regraft").debug("status.json could not be written")
+
+
+def _out_of_memory(run: RunFolder) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"There is not enough memory for a step of the run {str(run.path)!r}.",
+        "Expected room for the activations of one batch.",
+        "Type `--set data.batch_size=8`, a smaller `--image-size`, or a smaller `--model`.",
+    )
