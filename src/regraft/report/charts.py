@@ -12,8 +12,8 @@ __all__ = ["MOST_CLASSES", "Series", "Span", "bar", "confusion_chart", "line_cha
 
 MOST_CLASSES = 40  # beyond this a confusion matrix is a cloud of dots
 
-_WIDTH, _HEIGHT = 520, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 26, 44
+_WIDTH, _HEIGHT = 520, 288
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 44
 _CHARACTER = 6.6  # the width of an average character of the charts' font, in pixels
 
 
@@ -87,7 +87,7 @@ def line_chart(
         '<figure class="chart"><figcaption><strong>{title}</strong>{legend}</figcaption>'
         '<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{grid}{stages}{best}{lines}'
         '<text class="unit" x="{middle}" y="{bottom}" text-anchor="middle">{x_label}</text>'
-        '<text class="unit" x="{left}" y="14">{y_label}</text></svg></figure>',
+        '<text class="unit" x="{left}" y="12">{y_label}</text></svg></figure>',
         title=title,
         legend=join(html('<span class="key {}">{}</span>', s.css, s.label) for s in drawn),
         width=_WIDTH,
@@ -107,7 +107,7 @@ def line_chart(
 def confusion_chart(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
     """The confusion matrix of up to MOST_CLASSES classes: rows are the truth, shaded by their share of the row."""
     cell = next(size for most, size in ((3, 84), (6, 62), (12, 44), (20, 32), (MOST_CLASSES, 23)) if len(names) <= most)
-    longest = 14 if len(names) > 12 else 22
+    longest = 18 if len(names) > 12 else 22
     labels = [shorten(name, longest) for name in names]
     room = min(max(map(len, labels)), longest) * _CHARACTER + 12
     upright = cell < room  # column names stand on end when they do not fit side by side
@@ -193,12 +193,11 @@ def _best(axes: _Axes, best: tuple[float, str] | None) -> Html:
     if best is None or not axes.x_low <= best[0] <= axes.x_high:
         return Html("")
     x = axes.x(best[0])
-    flip = x > _WIDTH * 0.7
     return html(
         '<g class="best"><line x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/><title>{text}</title>'
         '<text x="{at}" y="{low}" text-anchor="{anchor}">best</text></g>',
-        x=x, top=_TOP, bottom=_HEIGHT - _BOTTOM, text=best[1], at=x - 5 if flip else x + 5,
-        low=_HEIGHT - _BOTTOM - 6, anchor="end" if flip else "start",
+        x=x, top=_TOP, bottom=_HEIGHT - _BOTTOM, text=best[1], at=x,
+        low=_TOP - 5, anchor="middle",
     )  # fmt: skip
 
 

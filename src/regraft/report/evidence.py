@@ -28,6 +28,7 @@ class Evaluated:
     split: str
     metrics: Record
     worst: list[Record] = field(default_factory=list)  # wrong, the surest first
+    num_rows: int = 0
     num_wrong: int = 0
     unreadable: list[Record] = field(default_factory=list)
 
@@ -85,6 +86,12 @@ def part(record: Record, key: str) -> Record:
     """A record inside a record, empty where there is none."""
     value = record.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def parts(record: Record, key: str) -> list[Record]:
+    """The records of a list inside a record; what is no record is left out."""
+    value = record.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def best_epoch(status: Record) -> str:
@@ -163,6 +170,7 @@ class _Reader:
 
     def _wrong(self, path: Path, result: Evaluated) -> Iterator[Record]:
         for row in self.lines(path):
+            result.num_rows += 1
             if row.get("error"):
                 result.unreadable.append(row)
             elif row.get("label") is not None and row.get("label") != row.get("prediction"):

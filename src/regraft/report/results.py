@@ -13,7 +13,7 @@ from PIL import Image
 from regraft.data.decode import PixelProgram, decode
 from regraft.errors import RegraftError
 from regraft.report.charts import MOST_CLASSES, bar, confusion_chart
-from regraft.report.evidence import Evaluated, Evidence, Record
+from regraft.report.evidence import Evaluated, Evidence, Record, parts
 from regraft.report.markup import Html, html, join
 from regraft.report.tables import folded, table
 from regraft.report.wording import count, number, percent
@@ -32,7 +32,12 @@ def results(evidence: Evidence) -> Html:
     """One block for each split that was evaluated, the test split first."""
     if not evidence.evaluated:
         return html('<p class="absent">No split was evaluated in this run. Type <code>regraft evaluate</code> RUN.</p>')
-    return join(_split(result, evidence) for result in evidence.evaluated)
+    first, *others = evidence.evaluated
+    blocks = [html("<h3>Results: {}</h3>{}", first.label, _split(first, evidence))]
+    for result in others:
+        title = f"Results: {result.label} ({percent(result.metrics.get('top1'), 2)})"
+        blocks.append(folded(title, _split(result, evidence)))
+    return join(blocks)
 
 
 def _split(result: Evaluated, evidence: Evidence) -> Html:
@@ -41,14 +46,13 @@ def _split(result: Evaluated, evidence: Evidence) -> Html:
         ("Accuracy (top-1)", percent(metrics.get("top1"), 2)),
         ("Top-5", percent(metrics.get("top5"), 2) if metrics.get("top5") is not None else None),
         ("Balanced accuracy", percent(metrics.get("balanced_accuracy"), 2)),
-        ("Loss (cross-entropy)", f"{number(metrics.get('loss'))} nats"),
+        ("Cross-entropy", f"{number(metrics.get('loss'))} nats"),
         ("Images", count(metrics.get("num_images"), "image")),
-        ("Wrong", f"{result.num_wrong:,}"),
+        ("Wrong", f"{result.num_wrong:,}" if result.num_rows else None),
         ("Unreadable", f"{len(result.unreadable):,}" if result.unreadable else None),
     ]
     return html(
-        '<section class="split"><h3>Results: {}</h3><dl class="facts">{}</dl>{}{}{}{}</section>',
-        result.label,
+        '<dl class="facts">{}</dl><div class="side"><div>{}</div><div>{}</div></div>{}{}',
         join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text is not None),
         _confusion(metrics),
         _classes(metrics),
@@ -91,7 +95,7 @@ def _pairs(rows: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
 
 
 def _classes(metrics: Record) -> Html:
-    rows = list(metrics.get("per_class") or ())
+    rows = parts(metrics, "per_class")
     if not rows:
         return Html("")
     header = ("class", "#images", "#precision", "#recall", "", "#F1")
@@ -120,7 +124,9 @@ def _class_row(row: Record) -> tuple[Any, ...]:
 
 def _pictures(result: Evaluated, evidence: Evidence) -> Html:
     if not result.num_wrong:
-        return html("<h4>Errors</h4><p>{}</p>", "Every image was classified correctly." if result.metrics else "–")
+        absent = "The predictions for single images were not recorded."
+        text = "Every image was classified correctly." if result.num_rows else absent
+        return html("<h4>Errors</h4><p>{}</p>", text)
     root = str(evidence.splits.get("source") or "")
     shown = (
         f"all {result.num_wrong}"
@@ -143,8 +149,13 @@ def _picture(row: Record, root: str) -> Html:
         row.get("label"),
         row.get("prediction"),
         percent(row.get("probability")),
-        path.removeprefix(root).lstrip("/") if root else path,
+        _below(path, root),
     )
+
+
+def _below(path: str, root: str) -> str:
+    """The path from the data set's folder on, where it lies in it."""
+    return path.removeprefix(f"{root}/") if root else path
 
 
 def _thumbnail(file: Path, path: str) -> Html:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
-from regraft.report.charts import bar
-from regraft.report.evidence import Evaluated, Evidence, Record, best_epoch, part
+from regraft.report.charts import bar, shorten
+from regraft.report.evidence import Evaluated, Evidence, Record, best_epoch, part, parts
 from regraft.report.markup import Html, block, compact, html, join
 from regraft.report.tables import definitions, folded, listing, table
 from regraft.report.wording import count, duration, is_number, number, percent, wilson_interval
@@ -23,14 +24,16 @@ def verdict(evidence: Evidence) -> Html:
     status = evidence.status
     facts = [
         ("Model", model_name(evidence)),
-        ("Data", compact(evidence.splits.get("source") or part(evidence.recipe, "data").get("source") or "–")),
+        ("Data", _data_name(evidence)),
         ("Classes", _classes_in_short(evidence)),
+        ("Weights", _weights_in_short(evidence.match)),
+        ("Frozen parts", _proof_in_short(evidence.audit)),
         ("Best epoch", best_epoch(status)),
         ("Time", duration(status.get("seconds"))),
         ("State", _state(status)),
     ]
     shown = join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text)
-    return html('{}{}<dl class="facts">{}</dl>', _headline(evidence), _interruption(status), shown)
+    return html('{}{}<dl class="facts four">{}</dl>', _headline(evidence), _interruption(status), shown)
 
 
 def model_name(evidence: Evidence) -> str:
@@ -47,15 +50,15 @@ def weights(evidence: Evidence) -> Html:
     counts = part(match, "counts")
     tiles = join(html("<div><dt>{}</dt><dd>{:,}</dd></div>", str(k).replace("_", " "), v) for k, v in counts.items())
     coverage = part(match, "coverage")
-    rules = Counter(str(entry.get("rule")) for entry in match.get("matched") or ())
+    rules = Counter(str(entry.get("rule")) for entry in parts(match, "matched"))
     kinds = ("missing", "unexpected", "wrong_shape", "ambiguous", "dropped", "notes")
     return html(
-        '{}<dl class="facts six">{}</dl>{}{}{}{}',
+        '{}<dl class="facts">{}</dl><div class="side">{}{}</div>{}{}',
         definitions(origin),
         tiles,
         table(("coverage", "", "#"), ((name, bar(float(share)), percent(share)) for name, share in coverage.items())),
         table(("rule", "#tensors"), ((rule, f"{num:,}") for rule, num in rules.most_common())) if rules else "",
-        _matched_table(match.get("matched") or ()),
+        _matched_table(parts(match, "matched")),
         join(folded(f"{k.replace('_', ' ')} ({len(match[k]):,})", listing(match[k])) for k in kinds if match.get(k)),
     )
 
@@ -67,7 +70,7 @@ def data(evidence: Evidence) -> Html:
         return html('<p class="absent">The splits of this run were not recorded.</p>')
     origins = {"folders": "the folders of the data set", "random": f"random, stratified, seed {splits.get('seed')}"}
     origin = splits.get("split_origin")
-    quarantined, ignored = list(splits.get("quarantined") or ()), part(splits, "ignored")
+    quarantined, ignored = parts(splits, "quarantined"), part(splits, "ignored")
     rows = [(item.get("path"), item.get("reason"), item.get("split")) for item in quarantined]
     return html(
         "{}{}{}{}{}",
@@ -134,11 +137,30 @@ def _interruption(status: Record) -> Html:
     return html('<p class="warning">{} {}</p>', text, status.get("message") or "")
 
 
+def _data_name(evidence: Evidence) -> str:
+    source = str(evidence.splits.get("source") or part(evidence.recipe, "data").get("source") or "")
+    return PurePath(source).name or source or "–"
+
+
+def _weights_in_short(match: Record) -> str:
+    counts = part(match, "counts")
+    if not is_number(counts.get("matched")):
+        return ""
+    return f"{counts['matched']:,} tensors matched, {counts.get('missing', 0):,} missing"
+
+
+def _proof_in_short(audit: Record) -> str:
+    verdicts = [stage.get("verdict") == "ok" for stage in parts(audit, "stages")]
+    if not verdicts:
+        return "not audited"
+    broken = verdicts.count(False)
+    return f"violated in {count(broken, 'stage')}" if broken else f"unchanged ({count(len(verdicts), 'stage')} audited)"
+
+
 def _classes_in_short(evidence: Evidence) -> str:
     names = [str(name) for name in evidence.splits.get("class_names") or ()]
-    if not names:
-        return "–"
-    return f"{len(names)}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}"
+    shown = [shorten(name, 18) for name in names[:5]]
+    return f"{len(names)}: {', '.join(shown)}{', …' if len(names) > 5 else ''}" if names else "–"
 
 
 def _matched_table(matched: Sequence[Record]) -> Html:

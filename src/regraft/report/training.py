@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from regraft.report.charts import Series, Span, line_chart
-from regraft.report.evidence import Evidence, Record, best_epoch, part
+from regraft.report.evidence import Evidence, Record, best_epoch, part, parts
 from regraft.report.markup import Html, block, compact, html, join
 from regraft.report.tables import definitions, folded, listing, table
 from regraft.report.wording import count, duration, is_number, number, percent
@@ -19,13 +19,13 @@ _SELECTION = "validation, also used for selection"
 
 def stages(evidence: Evidence) -> Html:
     """What each stage trained, how, and what came of it."""
-    recipe = [stage for stage in evidence.recipe.get("stages") or () if isinstance(stage, dict)]
+    recipe = parts(evidence.recipe, "stages")
     names = [str(stage.get("name", "")) for stage in recipe]
     names += [name for name in dict.fromkeys(str(e.get("stage")) for e in evidence.epochs) if name not in names]
     if not names:
         return html('<p class="absent">The recipe of this run names no stages.</p>')
     settings = {str(stage.get("name", "")): stage for stage in recipe}
-    audits = {str(audit.get("stage")): audit for audit in evidence.audit.get("stages") or ()}
+    audits = {str(audit.get("stage")): audit for audit in parts(evidence.audit, "stages")}
     header = (
         "stage",
         "what trains",
@@ -65,7 +65,7 @@ def curves(evidence: Evidence) -> Html:
 
 def freezing(evidence: Evidence) -> Html:
     """The proof, stage by stage, that what was frozen did not move and what should train did."""
-    audits = evidence.audit.get("stages") or ()
+    audits = parts(evidence.audit, "stages")
     if not audits:
         return html('<p class="absent">No stage was audited.</p>')
     return join(_audit(audit) for audit in audits)
@@ -157,7 +157,7 @@ def _epoch_table(epochs: Sequence[Record]) -> Html:
 
 
 def _audit(audit: Record) -> Html:
-    trainable, frozen = list(audit.get("trainable") or ()), list(audit.get("frozen") or ())
+    trainable, frozen = parts(audit, "trainable"), list(audit.get("frozen") or ())
     moved = list(audit.get("buffers_moved") or ())
     equal = audit.get("optimizer_equals_trainable")
     sentence = (
