@@ -1,0 +1,202 @@
+"""AlexNet as Caffe's BVLC model has it: grouped convolutions, ReLU before the normalisation, BGR images of 227 pixels.
+
+Public ports of the same weights differ in three ways that no weights file shows, so they are arguments: the padding of
+conv1, the place of the normalisation, and its constants.
+Source: A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012;
+Caffe's models/bvlc_alexnet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regraft.data.decode import PixelProgram
+from regraft.data.preprocess import Preprocessing
+from regraft.errors import SettingsError
+from regraft.models.info import ModelInfo, set_info
+
+__all__ = ["AlexNet", "NormOrder", "alexnet"]
+
+NormOrder = Literal["relu-lrn-pool", "relu-pool-lrn"]
+
+_SIZE = 227
+_WINDOW = 5
+_BGR_MEAN = (104.0 / 255, 117.0 / 255, 123.0 / 255)
+_BYTE = 1.0 / 255
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME: by what the size needs, the odd row or column at the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads: list[int] = []
+        for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, pads))
+
+
+class AlexNet(nn.Module):
+    """Five convolutions and three dense layers; images (N, 3, 227, 227) -> logits (N, num_classes).
+
+    Layers have Caffe's names (`conv1` to `fc8`). fc6 takes the feature map flattened as (channels, height, width).
+
+    Args:
+        num_classes: Number of logits.
+        in_chans: Channels of the images.
+        conv1_padding: `valid` (Caffe: 55 pixels behind conv1), `same` (57, as many TensorFlow ports), or a number.
+        norm_order: `relu-lrn-pool` (BVLC AlexNet) or `relu-pool-lrn` (CaffeNet, some ports).
+        lrn_alpha: Divided by the window of 5 channels, as in Caffe and torch: 1e-4 is TensorFlow's `alpha=2e-5`, and
+            the paper's own undivided 1e-4 is 5e-4 here.
+        lrn_k: Added to the sum of squares (TensorFlow's `bias`): 1 in Caffe, 2 in the paper.
+        dropout: Fraction dropped before fc7 and fc8 in training.
+        widths: Output channels of the five convolutions.
+        hidden: Outputs of fc6 and fc7.
+
+    Raises:
+        SettingsError: A padding or an order that does not exist, or widths that two groups cannot share.
+    """
+
+    fc8: nn.Linear
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        *,
+        in_chans: int = 3,
+        conv1_padding: int | Literal["valid", "same"] = "valid",
+        norm_order: NormOrder = "relu-lrn-pool",
+        lrn_alpha: float = 1e-4,
+        lrn_k: float = 1.0,
+        dropout: float = 0.5,
+        widths: Sequence[int] = (96, 256, 384, 384, 256),
+        hidden: int = 4096,
+    ) -> None:
+        super().__init__()
+        _check(conv1_padding, norm_order, widths)
+        self.num_classes = num_classes
+        self.num_features = widths[4]
+        self.pretrained_cfg = {"classifier": "fc8", "first_conv": "conv1", "input_size": (in_chans, _SIZE, _SIZE)}
+        backbone = _backbone(in_chans, conv1_padding, norm_order, lrn_alpha, lrn_k, widths)
+        head = _head(widths[4], hidden, num_classes, dropout)
+        self._backbone, self._head = tuple(backbone), tuple(head)
+        for name, module in (backbone | head).items():
+            self.add_module(name, module)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (N, C, 227, 227) -> the feature map (N, 256, 6, 6)."""
+        for name in self._backbone:
+            images = self.get_submodule(name)(images)
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, 227, 227) -> logits (N, num_classes)."""
+        values = self.forward_features(images)
+        for name in self._head:
+            values = self.get_submodule(name)(values)
+        return values
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new fc8 in the place of the old one."""
+        self.num_classes = num_classes
+        self.fc8 = nn.Linear(self.fc8.in_features, num_classes)
+
+
+def alexnet(**arguments: Any) -> AlexNet:
+    """An `AlexNet` that says about itself what regraft needs to know: head, stages, BGR preprocessing.
+
+    Args:
+        **arguments: Those of `AlexNet`.
+
+    Raises:
+        SettingsError: As `AlexNet`.
+    """
+    model = AlexNet(**arguments)
+    info = ModelInfo(
+        architecture="alexnet",
+        args=dict(arguments),
+        preprocessing=_preprocessing().to_dict() if arguments.get("in_chans", 3) == 3 else None,
+        head=("fc6", "fc7", "fc8"),
+        feature_stages=(*_ends_of_stages(arguments.get("norm_order", "relu-lrn-pool")), "relu5", "pool5"),
+    )
+    set_info(model, info)
+    return model
+
+
+def _ends_of_stages(norm_order: str) -> tuple[str, str]:
+    """The last modules before the first two poolings."""
+    return ("norm1", "norm2") if norm_order == "relu-lrn-pool" else ("relu1", "relu2")
+
+
+def _preprocessing() -> Preprocessing:
+    """As Caffe fed it: byte values in BGR order, minus the mean colour of ImageNet."""
+    return Preprocessing(PixelProgram((_SIZE, _SIZE)), mean=_BGR_MEAN, std=(_BYTE, _BYTE, _BYTE), channels="BGR")
+
+
+def _backbone(
+    in_chans: int,
+    conv1_padding: int | str,
+    norm_order: str,
+    lrn_alpha: float,
+    lrn_k: float,
+    widths: Sequence[int],
+) -> dict[str, nn.Module]:
+    """The layers up to the feature map, in the order in which they run."""
+    first = SameConv2d if conv1_padding == "same" else nn.Conv2d
+    padding = conv1_padding if isinstance(conv1_padding, int) else 0
+    # Caffe's pooling counts a last window that is not whole; that of the padded ports (TensorFlow, torch) does not.
+    ceil = conv1_padding in ("valid", 0)
+
+    def behind(number: int) -> dict[str, nn.Module]:
+        norm = nn.LocalResponseNorm(_WINDOW, alpha=lrn_alpha, beta=0.75, k=lrn_k)
+        pair = {f"norm{number}": norm, f"pool{number}": nn.MaxPool2d(3, 2, ceil_mode=ceil)}
+        if norm_order == "relu-pool-lrn":
+            pair = dict(reversed(pair.items()))
+        return {f"relu{number}": nn.ReLU(), **pair}
+
+    return {
+        "conv1": first(in_chans, widths[0], 11, stride=4, padding=padding),
+        **behind(1),
+        "conv2": nn.Conv2d(widths[0], widths[1], 5, padding=2, groups=2),
+        **behind(2),
+        "conv3": nn.Conv2d(widths[1], widths[2], 3, padding=1),
+        "relu3": nn.ReLU(),
+        "conv4": nn.Conv2d(widths[2], widths[3], 3, padding=1, groups=2),
+        "relu4": nn.ReLU(),
+        "conv5": nn.Conv2d(widths[3], widths[4], 3, padding=1, groups=2),
+        "relu5": nn.ReLU(),
+        "pool5": nn.MaxPool2d(3, 2, ceil_mode=ceil),
+    }
+
+
+def _head(channels: int, hidden: int, num_classes: int, dropout: float) -> dict[str, nn.Module]:
+    return {
+        "flatten": nn.Flatten(),
+        "fc6": nn.Linear(channels * 6 * 6, hidden),
+        "relu6": nn.ReLU(),
+        "drop6": nn.Dropout(dropout),
+        "fc7": nn.Linear(hidden, hidden),
+        "relu7": nn.ReLU(),
+        "drop7": nn.Dropout(dropout),
+        "fc8": nn.Linear(hidden, num_classes),
+    }
+
+
+def _check(conv1_padding: object, norm_order: str, widths: Sequence[int]) -> None:
+    mistakes = []
+    if conv1_padding not in ("valid", "same") and not (type(conv1_padding) is int and conv1_padding >= 0):
+        mistakes.append(f"conv1_padding is {conv1_padding!r}; it is 'valid', 'same' or a number from 0 on")
+    if norm_order not in get_args(NormOrder):
+        mistakes.append(f"norm_order is {norm_order!r}; it is one of: {', '.join(get_args(NormOrder))}")
+    if len(widths) != 5 or any(width < 2 or width % 2 for width in widths):
+        mistakes.append(
+            f"widths is {list(widths)!r}; it is five even numbers, for conv2, conv4 and conv5 have two groups"
+        )
+    if mistakes:
+        raise SettingsError(
+            "AlexNet cannot be built as described.", "", "Correct these arguments of the model.", details=mistakes
+        )
