@@ -14,7 +14,7 @@ import yaml
 from regraft.report.wording import number
 from regraft.run.folder import RunFolder
 
-__all__ = ["Evaluated", "Evidence", "gather"]
+__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "gather", "part", "parts"]
 
 MOST_PICTURES = 24
 
