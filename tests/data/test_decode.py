@@ -267,12 +267,35 @@ def test_a_stored_size_is_passed_through_on_the_way() -> None:
     assert np.abs(twice.astype(int) - decode(data, PixelProgram((32, 32), "crop"))).max() > 0
 
 
+def blocks(height: int, width: int) -> np.ndarray:
+    """Random colours in blocks of 10 x 10 pixels: sharp edges that a too small draft would lose."""
+    colours = np.random.default_rng(0).integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8)
+    return np.kron(colours, np.ones((10, 10, 1), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (200, 300), (300, 100)])
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
-def test_draft_decoding_stays_near_the_full_decode(resize: Any) -> None:
-    data = encoded(np.kron(scene(30, 50), np.ones((20, 20, 1), np.uint8)), "JPEG", quality=95)
-    drafted = decode(data, PixelProgram((48, 48), resize)).astype(int)
-    full = decode(data, PixelProgram((48, 48), resize, draft=False)).astype(int)
-    assert np.abs(drafted - full).mean() < 1.5
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_draft_decoding_is_used_and_stays_near_the_full_decode(size: Any, resize: Any, orientation: int) -> None:
+    upright = blocks(900, 1000)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(np.rot90(upright, 1 if orientation == 6 else 0).copy(), "JPEG", quality=95, exif=exif)
+    drafted = decode(data, PixelProgram(size, resize)).astype(int)
+    full = decode(data, PixelProgram(size, resize, draft=False)).astype(int)
+    assert np.abs(drafted - full).mean() < 8
+    assert (drafted != full).any() or min(900 // size[0], 1000 // size[1]) < 4
+
+
+@pytest.mark.parametrize("size", [(200, 400), (1600, 50)])
+def test_a_turned_photo_is_never_drafted_below_its_size(size: tuple[int, int]) -> None:
+    upright = np.repeat(blocks(160, 4000)[:, ::10], 10, axis=0)  # 1600 high, 400 wide, a new colour in each column
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(np.rot90(upright, 1).copy(), "JPEG", quality=95, subsampling=0, exif=exif)
+    drafted = decode(data, PixelProgram(size)).astype(int)
+    full = decode(data, PixelProgram(size, draft=False)).astype(int)
+    assert np.abs(drafted - full).mean() < 3
 
 
 @settings(max_examples=40, deadline=None)
@@ -376,7 +399,14 @@ def test_a_chain_of_many_directories_costs_nothing() -> None:
     assert decode(bytes(ring), PixelProgram((8, 8))).shape == (8, 8, 3)
 
 
-def test_the_pixel_limit_holds_below_pillows_own() -> None:
+def test_the_pixel_limit_holds_where_pillows_own_was_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert decode_or_reason(bomb(), PixelProgram((8, 8))) == (
+        "has 30000 x 30000 pixels, more than the limit of 179 megapixels"
+    )
+
+
+def test_the_pixel_limit_holds_one_row_above_it() -> None:
     width = 1 + MAX_PIXELS // 10_000
     reason = decode_or_reason(png(width, 10_000, 1, 0, b""), PixelProgram((8, 8)))
     assert isinstance(reason, str)
