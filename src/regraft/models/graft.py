@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from regraft.errors import WeightsError
+from regraft.models.info import info_of, set_info
 from regraft.models.trace import plain
 from regraft.weights.axes import convert
 from regraft.weights.report import Match, MatchReport
@@ -54,6 +55,9 @@ def graft(model: nn.Module, report: MatchReport, *, allow_nonfinite: bool = Fals
     with torch.no_grad():
         for name, values in staged.items():
             _put(tensors[name], values)
+    info = info_of(model)
+    info.origin |= {"weights": str(report.file), "match": report.to_dict()}
+    set_info(model, info)
     return model
 
 

@@ -40,11 +40,13 @@ class Flow:
         order: The layers (modules that own tensors) in the order of their first use.
         inputs: For each layer, the layers whose outputs reach it with no other layer between ("" is the image).
         flattened: For each layer that reads flattened features, their (channels, height, width).
+        pools: For each layer, the kinds of pooling (`max`, `avg`) between its inputs and itself.
     """
 
     order: list[str] = field(default_factory=list)
     inputs: dict[str, set[str]] = field(default_factory=dict)
     flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    pools: dict[str, set[str]] = field(default_factory=dict)
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
@@ -78,6 +80,7 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
                 inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
                 attributes=_attributes(module),
                 flattened=flow.flattened.get(owner) if flow else None,
+                pools=tuple(sorted(flow.pools.get(owner, ()))) if flow else (),
             )
         )
     return tuple(sorted(slots, key=lambda slot: slot.order))
@@ -147,6 +150,7 @@ class _Origin:
     owners: frozenset[str]
     layers: frozenset[str] | None
     flat: tuple[int, int, int] | None = None
+    pools: frozenset[str] = frozenset()
 
 
 class _Watcher(TorchDispatchMode):
@@ -184,16 +188,26 @@ class _Watcher(TorchDispatchMode):
         if not data:
             return _Origin(owners, None)
         layers = frozenset().union(*(origin.layers for origin in data if origin.layers is not None))
+        pools = frozenset().union(*(origin.pools for origin in data)) | _pooling(func)
         flat = next((origin.flat for origin in data if origin.flat), None) or _flattening(args, output)
         if not owners:
-            return _Origin(frozenset(), layers, flat)
+            return _Origin(frozenset(), layers, flat, pools)
         for owner in sorted(owners):
             if owner not in self.flow.inputs:
                 self.flow.order.append(owner)
             self.flow.inputs.setdefault(owner, set()).update(layers - {owner})
+            self.flow.pools.setdefault(owner, set()).update(pools)
             if flat:
                 self.flow.flattened.setdefault(owner, flat)
         return _Origin(frozenset(), owners)
+
+
+def _pooling(func: Any) -> frozenset[str]:
+    """`max` or `avg` for a pooling over a window; a mean over the whole map is none."""
+    name = str(func)
+    if "max_pool2d" in name and "adaptive" not in name:
+        return frozenset(["max"])
+    return frozenset(["avg"]) if "avg_pool2d" in name and "adaptive" not in name else frozenset()
 
 
 def _flattening(args: Any, output: Any) -> tuple[int, int, int] | None:

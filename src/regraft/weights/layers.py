@@ -16,6 +16,7 @@ from regraft.weights.file import SourceTensor, WeightFile
 __all__ = ["KERNEL_ROLES", "Layer", "Slot", "model_layers", "source_layers"]
 
 KERNEL_ROLES = ("kernel", "depthwise_kernel", "transpose_kernel", "dense_kernel", "pointwise_kernel")
+_KIND_OF_ROLE = {"depthwise_kernel": "depthwise", "transpose_kernel": "transpose", "dense_kernel": "dense"}
 _NORM_ROLES = ("gamma", "beta", "mean", "variance")
 
 # How the formats call the tensors of a layer, where their reader does not say the role.
@@ -48,7 +49,7 @@ class Slot:
         inputs: The layers whose outputs reach this layer without another layer between; None when unknown.
         attributes: What a weight file may have to say about, too: `stride`, `padding`, `groups`, `eps`.
         flattened: For a dense kernel behind a flatten, the (channels, height, width) that were flattened.
-        normalises: For a normalisation, the convolution whose output alone it takes; empty otherwise.
+        pools: The kinds of pooling (`max`, `avg`) between those layers and this one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Slot:
     inputs: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     flattened: tuple[int, int, int] | None = None
+    pools: tuple[str, ...] = ()
 
     @property
     def num_values(self) -> int:
@@ -81,6 +83,8 @@ class Layer:
         order: Its place in the order of its side.
         shape: The kernel's shape in torch's axes, or (channels,) of a normalisation.
         inputs: The layers before it, where the side knows its graph.
+        attributes: Stride, padding, epsilon, where the side knows them.
+        pools: The kinds of pooling before it.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Layer:
     shape: tuple[int, ...]
     inputs: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    pools: tuple[str, ...] = ()
 
     @property
     def signature(self) -> tuple[str, tuple[int, ...]]:
@@ -113,13 +118,12 @@ def _model_layer(name: str, slots: list[Slot]) -> Layer:
     kernel = tensors.get("kernel")
     first = slots[0]
     if kernel is not None:
-        kinds = {"depthwise_kernel": "depthwise", "transpose_kernel": "transpose", "dense_kernel": "dense"}
-        kind, shape = kinds.get(kernel.role, "conv"), kernel.shape
+        kind, shape = _KIND_OF_ROLE.get(kernel.role, "conv"), kernel.shape
     elif any(role in tensors for role in _NORM_ROLES):
         kind, shape = "norm", next(tensors[role].shape for role in _NORM_ROLES if role in tensors)
     else:
         kind, shape = "other", first.shape
-    return Layer(name, kind, tensors, first.order, shape, first.inputs, first.attributes)
+    return Layer(name, kind, tensors, first.order, shape, first.inputs, first.attributes, first.pools)
 
 
 def source_layers(weights: WeightFile) -> dict[str, Layer]:
@@ -179,10 +183,13 @@ def _source_layer(name: str, roles: dict[str, SourceTensor], order: int) -> Laye
         return Layer(name, kind, tensors, order, shape)
     kernel = tensors["kernel"]
     shape = torch_shape(kernel.shape, kernel.axes)
-    kind = {"depthwise_kernel": "depthwise", "transpose_kernel": "transpose", "dense_kernel": "dense"}.get(kernel_role)
-    if kind is None:
-        kind = "dense" if len(shape) == 2 else "depthwise" if len(shape) == 4 and shape[1] == 1 < shape[0] else "conv"
-    return Layer(name, kind, tensors, order, shape)
+    return Layer(name, _KIND_OF_ROLE.get(kernel_role) or _kind_of_shape(shape), tensors, order, shape)
+
+
+def _kind_of_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) == 2:
+        return "dense"
+    return "depthwise" if len(shape) == 4 and shape[1] == 1 < shape[0] else "conv"
 
 
 def _product(lengths: Sequence[int]) -> int:

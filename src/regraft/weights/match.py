@@ -13,9 +13,12 @@ from fnmatch import fnmatchcase
 from regraft.errors import WeightsError, nearest
 from regraft.weights.bind import Binder, Bound
 from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.file_graph import file_graph
+from regraft.weights.graph import Network, by_graph
 from regraft.weights.layers import Layer, Slot, model_layers, source_layers
 from regraft.weights.naming import Pair, by_family, by_name, by_suffix
 from regraft.weights.report import Ambiguity, Finding, Match, MatchReport, WrongShape
+from regraft.weights.structure import by_structure
 
 __all__ = ["Match", "MatchReport", "Slot", "match"]
 
@@ -79,10 +82,30 @@ def match(
     state.take(by_name(state.free_targets, state.free_sources))
     state.take(by_family(state.free_targets, state.free_sources, binder.fits))
     state.take(by_suffix(state.free_targets, state.free_sources, binder.fits))
+    _by_evidence(weights, state, binder)
     bound = binder.bind(state.pairs)
     _bind_by_hand(by_hand, binder, bound)
     _exact_tensors(weights, slots, bound)
     return _report(weights, slots, state, bound, _Skip(skip, slots, weights), model)
+
+
+def _by_evidence(weights: WeightFile, state: _State, binder: Binder) -> None:
+    """What no name decides: the file's own graph first, then shapes in the order of execution."""
+    graph = file_graph(weights)
+    if graph is not None and state.free_targets and state.free_sources:
+        model = Network(
+            state.targets,
+            {name: frozenset(layer.inputs) for name, layer in state.targets.items() if layer.inputs is not None},
+            {name: frozenset(layer.pools) for name, layer in state.targets.items()},
+        )
+        file = Network(state.sources, graph.inputs, graph.pools)
+        anchors = {pair.target.name: pair.source.name for pair in state.pairs if pair.source.name in graph.inputs}
+        state.take(pair for pair in by_graph(model, file, anchors) if binder.fits(pair.target, pair.source))
+    aligned = by_structure(
+        state.free_targets, state.free_sources, state.targets, binder.fits, ordered=weights.ordered
+    )
+    state.take(aligned.pairs)
+    state.ambiguous += aligned.ambiguous
 
 
 # --- what the user says -------------------------------------------------------------------------------------------
