@@ -357,7 +357,7 @@ def test_a_parameter_shared_across_the_border_is_refused() -> None:
 
 @pytest.mark.parametrize("bn", ["eval", {"body": "never"}])
 def test_an_unknown_policy_is_refused(bn: str | dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match="policy .* is unknown"):
+    with pytest.raises(SettingsError, match=r"policy .* is unknown"):
         freeze(net(), "all", bn=bn)
 
 

@@ -1,4 +1,4 @@
-"""The promise of freezing, over families of networks: random plans, three steps of training, then bytes are compared."""
+"""The promise of freezing, over families of networks: random plans, three steps of training, bytes compared."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ FAMILIES = [
 
 
 def build(name: str, seed: int) -> nn.Module:
-    """A network with 3 classes whose numbers are all random (no gamma of zero hides a branch), stochastic where it can be."""
+    """A stochastic network with 3 classes whose numbers are all random: no gamma of zero hides a branch."""
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

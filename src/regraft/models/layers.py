@@ -17,7 +17,7 @@ from regraft.models.aliases import keras_aliases
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.trace import Call, own_tensors, plain, trace
 
-__all__ = ["Layer", "format_table", "list_layers", "num_parameters"]
+__all__ = ["Layer", "Survey", "format_table", "list_layers", "num_parameters", "survey"]
 
 _CHANNELS_LAST = {"Linear", "LayerNorm", "RmsNorm"}
 
@@ -60,6 +60,16 @@ class Layer:
         return self.num_parameters - self.num_trainable
 
 
+@dataclass(frozen=True)
+class Survey:
+    """A model looked at once: its description, what ran when, all Keras names of its modules, and its layers."""
+
+    info: ModelInfo
+    calls: dict[str, Call]
+    aliases: dict[str, tuple[str, ...]]
+    layers: tuple[Layer, ...]
+
+
 def list_layers(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> tuple[Layer, ...]:
     """All layers of a model: its backbone's in execution order, then its head's.
 
@@ -72,17 +82,20 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int] | None = Non
     Raises:
         SettingsError: The network does not take an image of the given size.
     """
+    return survey(model, image_size).layers
+
+
+def survey(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> Survey:
+    """What `list_layers` finds, with what it found it by; same arguments and errors."""
     model = plain(model)
     info, modules = info_of(model), dict(model.named_modules())
     calls = _calls(model, image_size)
     aliases = keras_aliases(model, info.architecture)
     names = _order([name for name, module in modules.items() if own_tensors(module)], calls)
     rows = _rows(names, info, aliases)
-    listed: list[Layer] = []
-    for part in ("backbone", "head"):
-        for index, row in enumerate(rows[part]):
-            listed.append(_layer(row, part, index if part == "backbone" else None, modules, calls))
-    return tuple(listed)
+    backbone = [_layer(row, "backbone", index, modules, calls) for index, row in enumerate(rows["backbone"])]
+    head = [_layer(row, "head", None, modules, calls) for row in rows["head"]]
+    return Survey(info, calls, aliases, (*backbone, *head))
 
 
 def num_parameters(module: nn.Module) -> tuple[int, int]:

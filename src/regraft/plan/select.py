@@ -23,10 +23,9 @@ from typing import TypeVar
 from torch import nn
 
 from regraft.errors import RegraftError, SettingsError, nearest
-from regraft.models.aliases import keras_aliases
-from regraft.models.info import ModelInfo, info_of, is_under
-from regraft.models.layers import Layer, list_layers
-from regraft.models.trace import plain, trace
+from regraft.models.info import is_under
+from regraft.models.layers import Layer, survey
+from regraft.models.trace import plain
 
 __all__ = ["ROOT", "select", "stage_spans", "terms_of"]
 
@@ -116,15 +115,12 @@ class _Listing:
     """A model's layers, and the answer to each kind of term."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.info: ModelInfo = info_of(model)
-        self.layers: tuple[Layer, ...] = list_layers(model)
+        found = survey(model)
+        self.info, self.calls, self.layers = found.info, found.calls, found.layers
         self.modules = dict(model.named_modules())
         self.backbone = [layer for layer in self.layers if layer.part == "backbone"]
         self.owners = [layer.name for layer in self.layers if layer.owns]
-        self.aliases = keras_aliases(model, self.info.architecture)
-        for layer in self.layers:
-            self.aliases[layer.name] = tuple(dict.fromkeys((*layer.aliases, *self.aliases.get(layer.name, ()))))
+        self.aliases = found.aliases | {layer.name: layer.aliases for layer in self.layers}
 
     def find(self, term: str) -> list[str]:
         """The layers of one term without its `!`; raises _NoMatchError when there are none."""
@@ -155,11 +151,11 @@ class _Listing:
 
     def spans(self) -> list[list[str]]:
         """Backbone layers by resolution stage; stages without weights of their own are not counted."""
-        calls = trace(self.model)
+        calls = self.calls
         ends = [calls[name].end for name in self.info.feature_stages if name in calls]
         starts = [call.start for call in calls.values()]
-        names = _owning(self.backbone)
-        spans: list[list[str]] = [[] for _ in range(len(ends) or 1)]
+        names = _owning(self.backbone) if ends else []
+        spans: list[list[str]] = [[] for _ in ends]
         place, last = 0, min(starts, default=0)
         for name in names:
             last = max(last, calls[name].start) if name in calls and name else last
@@ -213,7 +209,7 @@ class _Listing:
 
     def _weightless(self, word: str) -> tuple[list[Layer], int, int] | None:
         """Where a layer without weights, as an activation or a pooling, stands between the rows of the backbone."""
-        calls = trace(self.model)
+        calls = self.calls
         known = [name for name in calls if word == name or word in self.aliases.get(name, ())]
         if not known or any(is_under(owner, known) for owner in self.owners):
             return None
