@@ -62,6 +62,11 @@ def test_fractions_can_leave_out_the_test_split(plant: Plant) -> None:
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 16, "val": 4}
 
 
+def test_a_folder_can_stay_whole(plant: Plant) -> None:
+    data = open_data(plant({"cat": 10, "dog": 10}), fractions=(1.0, 0.0, 0.0))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 20}
+
+
 @pytest.mark.parametrize("tree", [{"cat": 3, "dog": 3}, {"train/cat": 3, "train/dog": 3}])
 @pytest.mark.parametrize("fractions", [(0.9, 0.2, 0.1), (0.0, 0.0, 1.0), (-1.0, 1.0, 1.0)])
 def test_impossible_fractions_are_refused(plant: Plant, tree: dict[str, int], fractions: tuple[float, ...]) -> None:

@@ -184,7 +184,7 @@ def open_data(
     Args:
         source: The root folder.
         seed: Which of the possible splits to draw.
-        fractions: Shares of train, val and test.
+        fractions: Shares of train, val and test; a split with the share 0 is left out.
 
     Raises:
         DataError: If the folder is no usable data set; all mistakes at once.
@@ -207,8 +207,8 @@ def _divided(listing: Listing, seed: int, fractions: tuple[float, float, float])
         parts = divide(labels, fractions, seed=seed)
         given = {
             name: Split([paths[row] for row in part], labels[part])
-            for name, part in zip(SPLITS, parts, strict=True)
-            if len(part) or name != "test"
+            for name, part, share in zip(SPLITS, parts, fractions, strict=True)
+            if len(part) or (share and name != "test")
         }
         warnings += _single_warnings(listing.class_names, labels)
     elif drawn:
