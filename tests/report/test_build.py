@@ -158,6 +158,9 @@ def test_a_run_that_was_stopped_says_where(make_run: MakeRun) -> None:
     (run / "status.json").write_text(json.dumps(status))
     page = report(run)
     assert "stopped in stage block5, epoch 4" in page.text
+    del status["epoch"]
+    (run / "status.json").write_text(json.dumps(status))
+    assert "stopped in stage block5 " in report(run).text
     assert "The run was stopped before its end. Type: regraft resume photos-1" in page.text
 
 

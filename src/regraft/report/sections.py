@@ -121,7 +121,8 @@ def _measured(result: Evaluated) -> Html:
 
 
 def _state(status: Record) -> str:
-    where = f"in stage {status.get('stage')}, epoch {status.get('epoch')}" if status.get("stage") is not None else ""
+    where = f"in stage {status['stage']}" if status.get("stage") is not None else ""
+    where += f", epoch {status['epoch']}" if where and status.get("epoch") is not None else ""
     state = str(status.get("state", "unknown"))
     return state if state == "finished" else f"{state} {where}".strip()
 

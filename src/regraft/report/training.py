@@ -83,7 +83,7 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
         tensors,
         f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}",
         compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
-        ", ".join(sorted({number(rate) for rate in rates.values()})) or compact(settings.get("lr", "–")),
+        ", ".join(sorted({number(rate) for rate in rates.values()})) or compact(settings.get("lr") or "–"),
         _best_of(epochs),
         duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
         _badge(audit),
