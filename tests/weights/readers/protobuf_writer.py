@@ -61,8 +61,19 @@ def table(entries: Mapping[bytes, bytes], *, per_block: int = 3, compress: bool 
 def _append(out: bytearray, block: bytes, *, compress: bool) -> bytes:
     stored = snappy_literals(block) if compress else block
     handle = varint(len(out)) + varint(len(stored))
-    out += stored + bytes([compress]) + b"\0\0\0\0"
+    out += stored + bytes([compress]) + checksum(stored + bytes([compress]))
     return handle
+
+
+def checksum(data: bytes) -> bytes:
+    """CRC-32C, bit by bit and masked, as both a table and a V2 entry store it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _block(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -105,7 +116,8 @@ def write_v2(
     data, entries = bytearray(), dict(extra or {})
     for name, array in arrays.items():
         stored = array.tobytes()
-        entries[name.encode()] = entry(str(array.dtype), array.shape, len(data), len(stored))
+        place = entry(str(array.dtype), array.shape, len(data), len(stored))
+        entries[name.encode()] = place + varint(6 << 3 | 5) + checksum(stored)
         data += stored
     entries[b""] = number(1, 1) + blob(3, number(1, 1))
     prefix.with_name(prefix.name + ".index").write_bytes(table(entries, compress=compress))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import fuzz
+from hostile import flipped, fuzz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from protobuf_writer import (
     MAGIC,
     blob,
+    checksum,
     entry,
     number,
     shape_proto,
@@ -27,6 +29,7 @@ from shared_cases import case, logits_error
 
 from regraft.errors import WeightsError
 from regraft.weights.readers import sstable, tf_checkpoint
+from regraft.weights.readers.crc32c import crc32c, masked
 from regraft.weights.readers.wire import WireError
 
 
@@ -239,6 +242,28 @@ def test_short_data_file_is_refused_when_it_is_opened(tmp_path: Path) -> None:
         tf_checkpoint.read(path)
 
 
+def test_a_flipped_byte_never_gives_other_values(tmp_path: Path) -> None:
+    values = {"w": np.arange(200, dtype=np.float32)}
+    path = write(2, tmp_path / "m", values)
+    data = tmp_path / "m.data-00000-of-00001"
+    for place in (0, 399, 799):
+        wrong = bytearray(values["w"].tobytes())
+        wrong[place] ^= 1
+        data.write_bytes(wrong)
+        with pytest.raises(WeightsError, match="their checksum does not fit"):
+            tf_checkpoint.read(path).tensors["w"].load()
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 1023, 1024, 1025, 5000, (1 << 20) + 3])
+def test_checksum_of_any_length(size: int) -> None:
+    data = np.random.default_rng(size).bytes(min(size, 5000)) * (1 if size <= 5000 else 1 + size // 5000)
+    if size <= 5000:
+        assert masked(crc32c(data)).to_bytes(4, "little") == checksum(data)
+    else:  # in pieces: what goes before counts
+        assert crc32c(data) != crc32c(b"\1" + data[1:])
+    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720
+
+
 def test_data_file_changed_after_reading_is_an_error(tmp_path: Path) -> None:
     path = write(2, tmp_path / "m", arrays())
     weights = tf_checkpoint.read(path)
@@ -289,6 +314,22 @@ def test_damage_is_refused_or_read_but_nothing_else(tmp_path: Path, version: int
     assert num_cut_read == 0
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_is_read_of_a_damaged_table_is_right(tmp_path: Path, version: int) -> None:
+    values = {"conv/weights": np.arange(12, dtype=np.float32).reshape(3, 4), "conv/biases": np.ones(4, np.float32)}
+    path = write(version, tmp_path / "m.ckpt", values)
+    num_read = 0
+    for broken in flipped(path.read_bytes(), 200, random.Random(version)):
+        path.write_bytes(broken)
+        try:
+            weights = tf_checkpoint.read(path)
+        except WeightsError:
+            continue
+        num_read += 1  # a byte of the footer's padding, or of the unused meta index
+        assert all(np.array_equal(weights.tensors[name].load(), value) for name, value in values.items())
+    assert num_read > 0
+
+
 def test_declared_sizes_bring_no_memory(tmp_path: Path) -> None:
     huge = number(1, 1) + blob(2, shape_proto((1 << 20, 1 << 18)))
     for hostile in (huge + number(5, 1 << 40), huge + number(5, 4), number(1, 1) + blob(2, shape_proto((1 << 50,)))):
@@ -311,7 +352,7 @@ def test_blocks_named_over_and_over_are_refused() -> None:
     handle = varint(0) + varint(len(block))
     index = b"".join(b"\0\1" + varint(len(handle)) + b"k" + handle for _ in range(200)) + b"\0\0\0\0\1\0\0\0"
     start = len(block) + 5
-    body = block + bytes(5) + index + bytes(5)
+    body = b"".join(part + b"\0" + checksum(part + b"\0") for part in (block, index))
     footer = (varint(0) + varint(8) + varint(start) + varint(len(index))).ljust(40, b"\0") + MAGIC
     with pytest.raises(WireError, match="overlap"):
         list(sstable.entries(memoryview(body + footer)))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from regraft.errors import WeightsError
 
-__all__ = ["SourceFile", "Span", "companion", "open_source"]
+__all__ = ["SourceFile", "Span", "as_array", "companion", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,16 @@ class Span:
 
     def array(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """The values, in the machine's byte order."""
-        values = self.source.read(self.offset, self.num_bytes).view(dtype).reshape(shape)
-        return values.astype(dtype.newbyteorder("="), copy=False)
+        return as_array(self.read(), dtype, shape)
+
+    def read(self) -> NDArray[np.uint8]:
+        """The bytes."""
+        return self.source.read(self.offset, self.num_bytes)
+
+
+def as_array(stored: NDArray[np.uint8], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Stored bytes as an array of a stored dtype, in the machine's byte order."""
+    return stored.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def open_source(path: Path) -> SourceFile:

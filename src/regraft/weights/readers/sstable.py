@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from regraft.weights.readers.crc32c import crc32c, masked
 from regraft.weights.readers.wire import WireError, read_varint
 
 __all__ = ["MAGIC", "Entry", "entries", "is_table", "snappy"]
@@ -18,6 +19,7 @@ MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
 _TRAILER = 5  # compression type and checksum after each block
 _MAX_BLOCK = 1 << 31
+_CHECKED = 1 << 20  # larger blocks hold the values of a V1 checkpoint, which are read later, if at all
 _MAX_KEY = 1 << 14
 _MAX_KEYS = 1 << 26  # bytes of all keys together: prefix sharing could make gigabytes of them out of nothing
 
@@ -72,6 +74,10 @@ def _block(table: memoryview, place: int, size: int) -> tuple[memoryview, bool]:
     if end + _TRAILER > len(table) - _FOOTER:
         raise WireError("a block lies outside the file")
     contents, kind = table[place:end], table[end]
+    if size <= _CHECKED and masked(crc32c(table[place : end + 1])) != int.from_bytes(
+        table[end + 1 : end + 5], "little"
+    ):
+        raise WireError("the checksum of a block does not fit")
     if kind == 0:
         return contents, True
     if kind == 1:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from regraft.errors import WeightsError
 from regraft.weights.readers import sstable
-from regraft.weights.readers.span import SourceFile, Span, companion
+from regraft.weights.readers.crc32c import crc32c, masked
+from regraft.weights.readers.span import SourceFile, Span, as_array, companion
 from regraft.weights.readers.wire import Budget, Message, WireError, numbers
 
 __all__ = ["Variable", "read_v1", "read_v2"]
@@ -151,7 +152,19 @@ def _v2_values(name: str, entry: Message, kind: int, shape: Shape, shards: _Shar
     if size != math.prod(shape) * dtype.itemsize or offset < 0:
         raise WireError(f"{name!r} has {size} bytes for the shape {shape}")
     span = shards.span(entry.integer(3), offset, size)
-    return lambda: _widen(span.array(dtype, shape), kind)
+    checksum = entry.fixed(6, np.dtype("<u4"))
+
+    def load() -> NDArray[Any]:
+        stored = span.read()
+        if checksum.size and masked(crc32c(stored)) != checksum[-1]:
+            raise WeightsError(
+                f"The values of {name!r} in {str(span.source.path)!r} are damaged: their checksum does not fit.",
+                "The values that TensorFlow wrote were expected.",
+                "Download or copy the checkpoint again.",
+            )
+        return _widen(as_array(stored, dtype, shape), kind)
+
+    return load
 
 
 def read_v1(entries: Iterable[sstable.Entry], source: SourceFile) -> list[Variable]:
