@@ -2,38 +2,51 @@
 
 HDF5 can point a dataset at bytes of another file (external storage, virtual datasets, external and soft links), declare
 shapes that it does not hold, and load compression plug-ins. A weights file needs none of that, so all of it is refused.
-Values of plain contiguous datasets are read by byte range, without the HDF5 library.
-Source of the layout names: the HDF5 file format specification and h5py's low-level interface.
+The HDF5 library is not used: `hdf5_format` parses the classic layout, and values are read by byte range.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import os
+import re
+import struct
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regraft.errors import WeightsError
-from regraft.weights.readers.span import SourceFile, Span
+from regraft.weights.readers.hdf5_format import (
+    BFLOAT16,
+    SIGNATURE,
+    Chunks,
+    DatasetInfo,
+    FormatError,
+    LinkError,
+    NotClassicError,
+    ObjectParser,
+)
+from regraft.weights.readers.hdf5_rewrite import rewritten
+from regraft.weights.readers.span import SourceFile, Span, open_source
 from regraft.weights.readers.spelling import natural
 
-__all__ = ["SIGNATURE", "Hdf5Image", "StoredArray", "Tree", "is_hdf5"]
+__all__ = ["SIGNATURE", "Hdf5Image", "Node", "StoredArray", "Tree", "is_hdf5"]
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_OBJECTS = 500_000
 _MAX_DEPTH = 64
-_MAX_TEXT = 256 * 2**20
-_MAX_NAMES = 1_000_000
+_MAX_PARTS = 10_000
 # Bytes declared against bytes stored, for compressed datasets (gzip itself cannot do better than about 1,030).
 _MAX_RATIO = 1000
-_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
-_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError, ArithmeticError)
+_GZIP, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000
+_FILTERS = (_GZIP, _SHUFFLE, _FLETCHER32)
+_DAMAGE = (FormatError, struct.error, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
 
 
 def is_hdf5(head: bytes) -> bool:
@@ -51,278 +64,345 @@ class StoredArray:
 
 
 @dataclass(frozen=True)
+class Node:
+    """An object of the file: its path, and where its header is."""
+
+    path: str
+    address: int
+
+
+@dataclass(frozen=True)
 class Hdf5Image:
-    """Where the bytes of an HDF5 file are: a whole file, a part of one, or memory (an inflated zip member)."""
+    """Where the bytes of an HDF5 file are: a whole file, a part of one, or memory (an inflated zip member).
+
+    `named` is the file that the user gave; `folder` keeps a rewritten copy alive.
+    """
 
     source: SourceFile
     start: int
     length: int
     content: bytes | None = None
+    named: Path | None = None
+    folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def whole(cls, source: SourceFile) -> Hdf5Image:
         return cls(source, 0, source.size)
+
+    @property
+    def path(self) -> Path:
+        return self.named or self.source.path
 
     @contextmanager
     def opened(self) -> Iterator[Tree]:
         """Open it for reading.
 
         Raises:
-            WeightsError: h5py is missing, or the file is cut, damaged or hostile.
+            WeightsError: The file is cut, damaged or hostile, or needs h5py and that is missing.
         """
-        h5py = _import_h5py(self.source)
-        try:
-            with self._stream() as stream, h5py.File(stream, "r") as file:
-                yield Tree(h5py, self, file)
-        except WeightsError:
-            raise
-        except _DAMAGE as error:
-            raise self.damaged(error) from error
+        with ExitStack() as stack:
+            try:
+                yield Tree(self, self._view(stack))
+            except NotClassicError as error:
+                raise self.refused("it", f"has {error}, which no copy of it could avoid") from error
+            except LinkError as error:
+                raise self.refused("a part of it", str(error)) from error
+            except _DAMAGE as error:
+                raise self.damaged(error) from error
+
+    def classic(self) -> Hdf5Image:
+        """This file, or a copy in the classic layout where it has the newer one.
+
+        Raises:
+            WeightsError: As `opened`.
+        """
+        if self.is_classic():
+            return self
+        copy, folder = self._rewritten()
+        source = open_source(copy)
+        return Hdf5Image(source, 0, source.size, None, self.path, folder)
+
+    def is_classic(self) -> bool:
+        """Whether the file is in the layout that is read without h5py.
+
+        Raises:
+            WeightsError: As `opened`.
+        """
+        with self.opened() as tree:
+            return tree.is_classic()
+
+    def mentions(self, word: bytes) -> bool:
+        """Whether a word stands anywhere in the file: a cheap guess at what it is."""
+        with ExitStack() as stack:
+            return re.search(re.escape(word), self._view(stack)) is not None
 
     def damaged(self, why: object) -> WeightsError:
-        reason = (str(why).splitlines() or [type(why).__name__])[0][:200] or type(why).__name__
+        reason = (str(why).splitlines() or [""])[0][:200] or type(why).__name__
         return WeightsError(
-            f"{str(self.source.path)!r} is cut short or damaged: HDF5 cannot read it ({reason}).",
+            f"{str(self.path)!r} is cut short or damaged: {reason}.",
             "A whole HDF5 file was expected.",
             "Download or copy it again, and compare its size with the original's.",
         )
 
     def refused(self, what: str, why: str) -> WeightsError:
         return WeightsError(
-            f"{str(self.source.path)!r} is refused: {what} {why}.",
+            f"{str(self.path)!r} is refused: {what} {why}.",
             "A weights file holds its own numbers, in plain groups and datasets.",
             "Do not use it unless you know who made it; if you do, write it again with Keras.",
         )
 
-    @contextmanager
-    def _stream(self) -> Iterator[Any]:
+    def _rewritten(self) -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+        if self.content is None:
+            return rewritten(self.source.path, self.start, self.length)
+        with tempfile.NamedTemporaryFile(suffix=".h5") as member:
+            member.write(self.content)
+            member.flush()
+            return rewritten(Path(member.name), 0, len(self.content))
+
+    def _view(self, stack: ExitStack) -> memoryview:
         if self.content is not None:
-            yield io.BytesIO(self.content)
-            return
-        with self.source.path.open("rb", buffering=0) as stream:
-            yield _Part(stream.fileno(), self.start, self.length)
-
-
-class _Part(io.RawIOBase):
-    """A byte range of an open file, as a file."""
-
-    def __init__(self, descriptor: int, start: int, length: int) -> None:
-        self._descriptor, self._start, self._length, self._position = descriptor, start, length, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), max(0, self._length - self._position))
-        got = os.preadv(self._descriptor, [memoryview(buffer)[:wanted]], self._start + self._position) if wanted else 0
-        self._position += got
-        return got
+            return stack.enter_context(memoryview(self.content))
+        whole = stack.enter_context(self.source.mapped())
+        if self.start + self.length > len(whole):
+            raise FormatError("it ends before its last part")
+        return stack.enter_context(whole[self.start : self.start + self.length])
 
 
 class Tree:
     """An open HDF5 file, seen through the rules above."""
 
-    def __init__(self, h5py: Any, image: Hdf5Image, root: Any) -> None:
-        self.root = root
-        self._h5py = h5py
+    def __init__(self, image: Hdf5Image, view: memoryview) -> None:
         self._image = image
+        self._objects = ObjectParser(view)
         self._num_objects = 0
         self._num_bytes = 0
 
-    def has(self, group: Any, name: str) -> bool:
-        return name in group
+    @property
+    def root(self) -> Node:
+        return Node("", self._objects.root)
 
-    def names(self, group: Any) -> list[str]:
+    def is_classic(self) -> bool:
+        """Whether every object is in the classic layout; each is touched once."""
+        if not self._objects.is_classic:
+            return False
+        seen, todo = {self._objects.root}, [self._objects.root]
+        try:
+            while todo:
+                for address in self._touched(todo.pop()):
+                    if address not in seen:
+                        seen.add(address)
+                        todo.append(address)
+        except NotClassicError:
+            return False
+        return True
+
+    def _touched(self, address: int) -> list[int]:
+        self._count()
+        self._objects.attribute(address, "")
+        if self._objects.is_group(address):
+            return [child for child in self._objects.members(address).values() if child is not None]
+        try:
+            chunks = self._objects.dataset(address).chunks
+        except (LinkError, FormatError):  # an error only for the one who reads it
+            return []
+        if chunks and any(code == _LZF for code, _ in chunks.filters):
+            raise NotClassicError("lzf")
+        return []
+
+    def has(self, group: Node, name: str) -> bool:
+        return name in self._objects.members(group.address)
+
+    def has_attribute(self, node: Node, name: str) -> bool:
+        return self._objects.attribute(node.address, name) is not None
+
+    def names(self, group: Node) -> list[str]:
         """Member names in natural order (HDF5's own order is alphabetical)."""
-        if len(group) > _MAX_OBJECTS:
-            raise self._image.refused(f"group {group.name!r}", f"has {len(group)} members")
-        return sorted(group, key=natural)
+        return sorted(self._objects.members(group.address), key=natural)
 
-    def group(self, parent: Any, path: str) -> Any:
+    def group(self, parent: Node, path: str) -> Node:
         """A group below another one; layer names may hold slashes.
 
         Raises:
             WeightsError: It is missing, no group, or reached over a link.
         """
         found = self._follow(parent, path)
-        if not isinstance(found, self._h5py.Group):
-            raise self._image.damaged(f"{path!r} in {parent.name!r} is no group")
+        if not self._objects.is_group(found.address):
+            raise self._image.damaged(f"{found.path!r} is no group")
         return found
 
-    def is_group(self, parent: Any, name: str) -> bool:
-        return isinstance(self._follow(parent, name), self._h5py.Group)
+    def is_group(self, parent: Node, name: str) -> bool:
+        return self._objects.is_group(self._follow(parent, name).address)
 
-    def array(self, parent: Any, path: str) -> StoredArray:
+    def array(self, parent: Node, path: str) -> StoredArray:
         """A numeric dataset.
 
         Raises:
             WeightsError: It is missing, damaged, not numeric, stored elsewhere, or declares more than it holds.
         """
-        dataset = self._follow(parent, path)
-        if not isinstance(dataset, self._h5py.Dataset):
-            raise self._image.damaged(f"{path!r} in {parent.name!r} is no dataset")
-        return self._stored(dataset, f"dataset {dataset.name!r}")
+        node = self._follow(parent, path)
+        if self._objects.is_group(node.address):
+            raise self._image.damaged(f"{node.path!r} is a group, not a dataset")
+        try:
+            info = self._objects.dataset(node.address)
+        except LinkError as error:
+            raise self._image.refused(f"dataset {node.path!r}", str(error)) from error
+        return self._stored(info, f"dataset {node.path!r}")
 
-    def text(self, item: Any, name: str) -> str | None:
+    def text(self, node: Node, name: str) -> str | None:
         """A string attribute, or None where there is none."""
-        value = self._attribute(item, name)
-        if value is None:
-            return None
-        values = _strings(value)
-        return values[0] if len(values) == 1 else None
+        values = self._objects.attribute(node.address, name)
+        return values[0] if values and len(values) == 1 and isinstance(values[0], str) else None
 
-    def texts(self, item: Any, name: str) -> list[str] | None:
+    def texts(self, node: Node, name: str) -> list[str] | None:
         """A list of strings, put together again where Keras split it in `name0`, `name1`, ... (64,512 bytes each)."""
-        value = self._attribute(item, name)
-        if value is not None:
-            return _strings(value)
+        values = self._objects.attribute(node.address, name)
+        if values is not None:
+            return self._texts(values, name)
         parts: list[str] = []
-        for index in range(_MAX_NAMES):
-            value = self._attribute(item, f"{name}{index}")
-            if value is None:
+        for index in range(_MAX_PARTS):
+            values = self._objects.attribute(node.address, f"{name}{index}")
+            if values is None:
                 return parts if index else None
-            parts += _strings(value)
+            parts += self._texts(values, name)
         raise self._image.refused(f"attribute {name!r}", "has too many parts")
 
-    def path_of(self, group: Any, name: str) -> str:
-        """The whole path of a member, without the leading slash."""
-        return f"{group.name}/{name}".lstrip("/")
+    def number(self, node: Node, name: str) -> int | None:
+        """An integer attribute, or None."""
+        values = self._objects.attribute(node.address, name)
+        return values[0] if values and len(values) == 1 and isinstance(values[0], int) else None
+
+    def path_of(self, group: Node, name: str) -> str:
+        """The whole path of a member, without a leading slash."""
+        return f"{group.path}/{name}".lstrip("/")
 
     def too_deep(self, path: str) -> WeightsError:
         return self._image.refused(f"the path {path[:80]!r}", "is too deep (or goes in a circle)")
 
-    def number(self, item: Any, name: str) -> int | None:
-        """An integer attribute, or None."""
-        if name not in item.attrs or item.attrs.get_id(name).shape not in ((), (1,)):
-            return None
-        value = np.asarray(item.attrs[name])
-        return int(value.reshape(-1)[0]) if value.dtype.kind in "iu" else None
+    def _texts(self, values: list[str] | list[int], name: str) -> list[str]:
+        texts = [value for value in values if isinstance(value, str)]
+        if len(texts) != len(values):
+            raise self._image.damaged(f"the attribute {name!r} holds something else than names")
+        return texts
 
-    def _attribute(self, item: Any, name: str) -> Any:
-        if name not in item.attrs:
-            return None
-        handle = item.attrs.get_id(name)
-        count = math.prod(handle.shape or ())
-        if count > _MAX_NAMES or count * handle.dtype.itemsize > _MAX_TEXT:
-            raise self._image.refused(f"attribute {name!r} of {item.name!r}", f"declares {count} entries")
-        return item.attrs[name]
+    def _count(self) -> None:
+        self._num_objects += 1
+        if self._num_objects > _MAX_OBJECTS:
+            raise self._image.refused("it", f"has more than {_MAX_OBJECTS} objects, or goes in a circle")
 
-    def _follow(self, parent: Any, path: str) -> Any:
+    def _follow(self, parent: Node, path: str) -> Node:
         parts = path.split("/")
         if len(parts) > _MAX_DEPTH:
-            raise self._image.refused(f"the path {path[:80]!r}...", "is too deep")
+            raise self.too_deep(path)
         found = parent
         for part in parts:
             found = self._member(found, part)
         return found
 
-    def _member(self, group: Any, name: str) -> Any:
-        self._num_objects += 1
-        if self._num_objects > _MAX_OBJECTS:
-            raise self._image.refused("it", f"has more than {_MAX_OBJECTS} objects")
-        where = f"{name!r} in {getattr(group, 'name', '?')!r}"
+    def _member(self, group: Node, name: str) -> Node:
+        self._count()
         if name in ("", ".", "..") or "\0" in name:
-            raise self._image.refused(f"the path to {where}", "is no plain path")
-        if not isinstance(group, self._h5py.Group) or name not in group:
-            raise self._image.damaged(f"it names {where}, which is not there")
-        link = _link(group, name)
-        if not isinstance(link, self._h5py.HardLink):
-            raise self._image.refused(where, f"is a link ({type(link).__name__}), and may lead out of the file")
-        return group[name]
+            raise self._image.refused(f"the path to {name!r} in {group.path!r}", "is no plain path")
+        members = self._objects.members(group.address)
+        if name not in members:
+            raise self._image.damaged(f"it names {name!r} in {group.path!r}, which is not there")
+        address = members[name]
+        if address is None:
+            raise self._image.refused(f"{name!r} in {group.path!r}", "is a link, and may lead out of the file")
+        return Node(self.path_of(group, name), address)
 
-    def _stored(self, dataset: Any, where: str) -> StoredArray:
-        self._require_own_bytes(dataset, where)
-        dtype = dataset.dtype
-        shape = dataset.shape
-        if shape is None or not _is_numeric(dtype):
-            raise self._image.refused(where, f"holds {dtype}, no numbers")
-        declared, stored = math.prod(shape) * dtype.itemsize, dataset.id.get_storage_size()
-        self._require_size(where, declared, stored, compressed=bool(_filters(dataset)))
-        name = "bfloat16" if dtype == np.dtype("V2") else dtype.name
-        return StoredArray(shape, name, self._loader(dataset, declared))
+    def _stored(self, info: DatasetInfo, where: str) -> StoredArray:
+        if info.dtype is None:
+            raise self._image.refused(where, "holds no plain numbers")
+        declared = math.prod(info.shape) * info.dtype.itemsize
+        if info.chunks:
+            self._require_whole_chunks(info, where)
+        self._require_size(where, declared, info)
+        name = "bfloat16" if info.dtype == BFLOAT16 else info.dtype.name
+        return StoredArray(info.shape, name, self._loader(info, info.dtype, declared))
 
-    def _require_own_bytes(self, dataset: Any, where: str) -> None:
-        if dataset.is_virtual or dataset.external is not None or dataset.id.get_create_plist().get_external_count():
-            raise self._image.refused(where, "takes its values from another file (external or virtual storage)")
-        for code in _filters(dataset):
-            if code not in _FILTERS:
-                raise self._image.refused(where, f"needs the HDF5 filter plug-in {code}")
-
-    def _require_size(self, where: str, declared: int, stored: int, *, compressed: bool) -> None:
-        held = stored * _MAX_RATIO if compressed else stored
-        if declared > held or (stored > self._image.length):
-            raise self._image.refused(where, f"declares {declared} bytes and holds {stored}")
-        self._num_bytes += stored
+    def _require_size(self, where: str, declared: int, info: DatasetInfo) -> None:
+        compressed = info.chunks is not None and bool(info.chunks.filters)
+        if declared > info.stored * (_MAX_RATIO if compressed else 1):
+            raise self._image.refused(where, f"declares {declared} bytes and holds {info.stored}")
+        pieces = [(info.address, info.stored)] if info.address is not None and declared else []
+        if info.chunks:
+            pieces = [(address, stored) for _, address, stored, _ in info.chunks.pieces]
+        if any(address + stored > self._image.length for address, stored in pieces):
+            raise self._image.damaged(f"the values of {where} end behind the end of the file")
+        self._num_bytes += sum(stored for _, stored in pieces)
         if self._num_bytes > self._image.length:
             raise self._image.refused(where, "shares its bytes with other datasets")
 
-    def _loader(self, dataset: Any, num_bytes: int) -> Callable[[], NDArray[Any]]:
-        dtype, shape, name = dataset.dtype, dataset.shape, dataset.name
-        offset = dataset.id.get_offset() if _is_plain(self._h5py, dataset) else None
-        if offset is None or self._image.content is not None:
-            image = self._image
-            return lambda: _widened(_load_through_library(image, name, shape, dtype))
-        if offset + num_bytes > self._image.length:
-            raise self._image.damaged(f"the values of {name!r} end behind the end of the file")
-        span = Span(self._image.source, self._image.start + offset, num_bytes)
-        return lambda: _widened(span.array(dtype, shape))
+    def _require_whole_chunks(self, info: DatasetInfo, where: str) -> None:
+        chunks = info.chunks
+        if chunks is None or info.dtype is None:
+            return
+        unknown = [code for code, _ in chunks.filters if code not in _FILTERS]
+        if unknown:
+            raise self._image.refused(where, f"needs the HDF5 filter plug-in {unknown[0]}")
+        if 0 in chunks.shape or len({place for place, *_ in chunks.pieces}) != len(chunks.pieces):
+            raise self._image.damaged(f"the pieces of {where} overlap")
+        wanted = math.prod(-(-length // step) for length, step in zip(info.shape, chunks.shape, strict=True))
+        if len(chunks.pieces) != wanted:
+            raise self._image.damaged(f"{where} has {len(chunks.pieces)} pieces of {wanted}")
+        # A chunk may be larger than the dataset, and is inflated as a whole.
+        size = math.prod(chunks.shape) * info.dtype.itemsize
+        if any(size > _MAX_RATIO * stored for _, _, stored, _ in chunks.pieces):
+            raise self._image.refused(where, f"has pieces that declare {size} bytes each and hold less")
+
+    def _loader(self, info: DatasetInfo, dtype: np.dtype[Any], num_bytes: int) -> Callable[[], NDArray[Any]]:
+        image = self._image
+        if info.chunks:
+            return partial(_load_chunks, image, info.chunks, info.shape, dtype)
+        if info.inline is not None or num_bytes == 0:
+            return partial(_values, (info.inline or b"")[:num_bytes], dtype, info.shape)
+        return partial(_load_range, image, info.address or 0, num_bytes, dtype, info.shape)
 
 
-def _import_h5py(source: SourceFile) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise WeightsError(
-            f"{str(source.path)!r} is an HDF5 file, and the package that reads those (h5py) is not installed.",
-            "Keras files (.h5, .hdf5, .weights.h5, .keras) need it.",
-            'Type: pip install "regraft[h5]"',
-        ) from error
-    return h5py
+def _load_range(
+    image: Hdf5Image, address: int, num_bytes: int, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    if image.content is not None:
+        return _values(image.content[address : address + num_bytes], dtype, shape)
+    return _widened(Span(image.source, image.start + address, num_bytes).array(dtype, shape))
 
 
-def _link(group: Any, name: str) -> Any:
-    try:
-        return group.get(name, getlink=True)
-    except TypeError:  # h5py's answer to a user-defined link class
-        return None
+def _values(raw: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    values = np.frombuffer(raw, dtype).reshape(shape)
+    return _widened(values.astype(dtype.newbyteorder("=")))
 
 
-def _filters(dataset: Any) -> list[int]:
-    settings = dataset.id.get_create_plist()
-    return [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+def _load_chunks(image: Hdf5Image, chunks: Chunks, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    values = np.empty(shape, dtype)
+    for place, address, stored, mask in chunks.pieces:
+        if image.content is not None:
+            raw = image.content[address : address + stored]
+        else:
+            raw = image.source.read(image.start + address, stored).tobytes()
+        try:
+            piece = _unfiltered(raw, chunks, mask, dtype).reshape(chunks.shape)
+            ends = tuple(min(at + step, end) for at, step, end in zip(place, chunks.shape, shape, strict=True))
+            inner = tuple(slice(0, end - at) for at, end in zip(place, ends, strict=True))
+            values[tuple(slice(at, end) for at, end in zip(place, ends, strict=True))] = piece[inner]
+        except (zlib.error, ValueError) as error:
+            raise image.damaged(error) from error
+    return _widened(values.astype(dtype.newbyteorder("="), copy=False))
 
 
-def _is_numeric(dtype: np.dtype[Any]) -> bool:
-    return (dtype.kind in "fiub" and dtype.itemsize <= 8) or dtype == np.dtype("V2")
-
-
-def _is_plain(h5py: Any, dataset: Any) -> bool:
-    """Whether the bytes in the file are the numbers themselves, one after the other."""
-    layout = dataset.id.get_create_plist().get_layout()
-    stored_type = dataset.id.get_type()
-    same_type = dataset.dtype.kind == "V" or stored_type == h5py.h5t.py_create(dataset.dtype)
-    return bool(layout == h5py.h5d.CONTIGUOUS and stored_type.get_size() == dataset.dtype.itemsize and same_type)
-
-
-def _load_through_library(image: Hdf5Image, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    with image.opened() as tree:
-        stored = tree._follow(tree.root, name.lstrip("/"))
-        tree._stored(stored, f"dataset {name!r}")
-        if stored.shape != shape or stored.dtype != dtype:
-            raise image.damaged(f"{name!r} has changed since the file was opened")
-        values = np.asarray(stored[()])
-    return values.astype(dtype.newbyteorder("="), copy=False)
+def _unfiltered(raw: bytes, chunks: Chunks, mask: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    size = math.prod(chunks.shape) * dtype.itemsize
+    for index, (code, _) in reversed(list(enumerate(chunks.filters))):
+        if mask >> index & 1:
+            continue
+        if code == _FLETCHER32:
+            raw = raw[:-4]
+        elif code == _GZIP:
+            raw = zlib.decompressobj().decompress(raw, size + 4)
+        else:
+            raw = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1).T.tobytes()
+    if len(raw) != size:
+        raise ValueError(f"a piece of a dataset has {len(raw)} bytes, not {size}")
+    return np.frombuffer(raw, dtype)
 
 
 def _widened(values: NDArray[Any]) -> NDArray[Any]:
@@ -331,12 +411,3 @@ def _widened(values: NDArray[Any]) -> NDArray[Any]:
         return values
     wide = np.ascontiguousarray(values).view("<u2").astype(np.uint32)
     return (wide << np.uint32(16)).view(np.float32).reshape(values.shape)
-
-
-def _strings(value: Any) -> list[str]:
-    """The strings of an attribute; Keras writes an empty list as an empty array of floats."""
-    array = np.asarray(value, dtype=object) if isinstance(value, str | bytes | np.ndarray) else np.empty(0, object)
-    texts = [item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else item for item in array.reshape(-1)]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("an attribute of names holds something else")
-    return texts

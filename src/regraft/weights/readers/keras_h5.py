@@ -34,15 +34,25 @@ def sniff(path: Path, head: bytes) -> bool:
     if not is_hdf5(head):
         return False
     try:
-        with Hdf5Image.whole(open_source(path)).opened() as tree:
-            return is_legacy(tree) or not _has_variables(tree)
+        return is_legacy(Hdf5Image.whole(open_source(path)))
     except WeightsError:
         return True
 
 
-def is_legacy(tree: Tree) -> bool:
-    """Whether an open HDF5 file has the marks of the legacy format."""
-    return any(mark in tree.root.attrs for mark in _MARKS) or tree.has(tree.root, "model_weights")
+def is_legacy(image: Hdf5Image) -> bool:
+    """Whether an HDF5 file is to be read as the legacy format: it has its marks, or no variables of the newer one.
+
+    Raises:
+        WeightsError: It is damaged.
+    """
+    if not image.is_classic():
+        return image.mentions(b"layer_names") or not image.mentions(b"vars")
+    with image.opened() as tree:
+        return _has_marks(tree) or not _has_variables(tree)
+
+
+def _has_marks(tree: Tree) -> bool:
+    return any(tree.has_attribute(tree.root, mark) for mark in _MARKS) or tree.has(tree.root, "model_weights")
 
 
 def _has_variables(tree: Tree) -> bool:
@@ -72,7 +82,7 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
         WeightsError: No Keras weights, damaged, hostile, or h5py is missing.
     """
     refuse_key(path, key)
-    image = Hdf5Image.whole(open_source(path))
+    image = Hdf5Image.whole(open_source(path)).classic()
     with image.opened() as tree:
         root = tree.group(tree.root, "model_weights") if tree.has(tree.root, "model_weights") else tree.root
         origin = _origin(tree, root)
@@ -110,7 +120,7 @@ def _stored(tree: Tree, root: Any, image: Hdf5Image) -> list[Stored]:
     if layer_names is None:
         count = tree.number(root, "nb_layers")
         if count is None:
-            raise _not_keras(image.source.path, tree)
+            raise _not_keras(image.path, tree)
         return _numbered(tree, root, count)
     if tree.has(root, _TOP_LEVEL) and _TOP_LEVEL not in layer_names:
         layer_names.append(_TOP_LEVEL)
@@ -119,7 +129,7 @@ def _stored(tree: Tree, root: Any, image: Hdf5Image) -> list[Stored]:
         group = tree.group(root, layer)
         for name in tree.texts(group, "weight_names") or []:
             found.append(Stored(layer, name, tree.path_of(group, name), tree.array(group, name)))
-    _require_unique(image.source.path, found)
+    _require_unique(image.path, found)
     return found
 
 

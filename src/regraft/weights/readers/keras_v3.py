@@ -46,8 +46,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def _sniff_hdf5(path: Path) -> bool:
     try:
-        with Hdf5Image.whole(open_source(path)).opened() as tree:
-            return not is_legacy(tree)
+        return not is_legacy(Hdf5Image.whole(open_source(path)))
     except WeightsError:
         return True
 
@@ -188,7 +187,7 @@ def _bad_index(source: SourceFile, why: str) -> WeightsError:
 def _from_hdf5(images: Sequence[Hdf5Image]) -> tuple[list[Variable], set[str]]:
     variables: list[Variable] = []
     left_out: set[str] = set()
-    for image in images:
+    for image in (image.classic() for image in images):
         with image.opened() as tree:
             for name in tree.names(tree.root):
                 if name in _STATE:
