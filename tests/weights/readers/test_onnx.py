@@ -349,3 +349,26 @@ def test_other_formats_are_not_claimed(name: str) -> None:
 def test_a_savedmodel_is_not_claimed() -> None:
     path = case("mbv1_savedmodel_k215") / "saved" / "saved_model.pb"
     assert not onnx.sniff(path, path.read_bytes()[:4096])
+
+
+@pytest.mark.oracle
+def test_every_type_and_storage_against_the_onnx_package(tmp_path: Path) -> None:
+    package = pytest.importorskip("onnx")
+    values = draw(3, 4) * 50
+    tensors, expected = [], {}
+    for kind in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16):
+        typed = (np.abs(values) if kind in (2, 4, 12, 13) else values).astype(
+            package.helper.tensor_dtype_to_np_dtype(kind)
+        )
+        for raw in (False, True):
+            stored = typed.tobytes() if raw else typed.flatten()
+            tensor = package.helper.make_tensor(f"{kind}_{raw}", kind, (3, 4), stored, raw=raw)
+            tensors.append(tensor)
+            expected[tensor.name] = package.numpy_helper.to_array(tensor)
+    graph = package.helper.make_graph([package.helper.make_node("Relu", ["x"], ["y"])], "net", [], [], tensors)
+    package.save(package.helper.make_model(graph), tmp_path / "m.onnx")
+    weights = onnx.read(tmp_path / "m.onnx")
+    assert set(weights.tensors) == set(expected)
+    for name, value in expected.items():
+        loaded = weights.tensors[name].load()
+        assert np.array_equal(loaded, value.astype(np.float32) if name.startswith("16_") else value)

@@ -220,6 +220,17 @@ def test_partitioned_variables_are_put_together_and_noted(tmp_path: Path) -> Non
         tf_checkpoint.read(tmp_path / "m.index")
 
 
+def test_two_ways_of_counting_give_no_order(tmp_path: Path) -> None:
+    def ordered(*names: str) -> bool:
+        values = {f"{name}/kernel/.ATTRIBUTES/VARIABLE_VALUE": np.ones((2, 2), np.float32) for name in names}
+        return tf_checkpoint.read(write(2, tmp_path / "m", values)).ordered
+
+    assert ordered("layer_with_weights-0", "layer_with_weights-1")
+    assert ordered("model/_operations/3", "model/_operations/11")
+    assert not ordered("layer_with_weights-0", "layer-1")
+    assert not ordered("layer_with_weights-0", "head")
+
+
 def test_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
     bits = np.array([0x3FC0, 0xC020, 0x0001, 0x7F80], np.uint16)
     (tmp_path / "m.index").write_bytes(table({b"": number(1, 1), b"w": entry("bfloat16", (4,), 0, 8)}))
@@ -376,3 +387,55 @@ def test_snappy_bomb_is_refused_before_it_grows() -> None:
 def test_other_formats_are_not_claimed(name: str) -> None:
     for path in case(name).iterdir():
         assert not tf_checkpoint.sniff(path, path.read_bytes()[:4096])
+
+
+# The framework itself
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_tensorflow_writes_of_a_graph(tmp_path: Path, version: int) -> None:
+    """Partitioned variables, Adam's slots, moving averages and half floats, in both formats of `Saver`."""
+    v1 = pytest.importorskip("tensorflow").compat.v1
+    with v1.Graph().as_default(), v1.Session() as session:
+        normal = v1.random_normal_initializer(seed=1)
+        whole = {"use_resource": False, "initializer": normal}
+        parts = v1.get_variable("conv/weights", (5, 3, 4, 300), partitioner=v1.fixed_size_partitioner(3), **whole)
+        biases = v1.get_variable("conv/biases", (300,), **whole)
+        half = v1.get_variable("half", (4, 5), dtype=v1.float16, initializer=v1.ones_initializer(), use_resource=False)
+        v1.train.get_or_create_global_step()
+        v1.train.AdamOptimizer().minimize(v1.reduce_sum(biases**2))
+        v1.train.ExponentialMovingAverage(0.9).apply([biases])
+        session.run([variable.initializer for variable in v1.trainable_variables()])
+        session.run(v1.global_variables_initializer())
+        expected = {"conv/weights": np.concatenate(session.run(list(parts))), "half": session.run(half)}
+        expected["conv/biases"] = session.run(biases)
+        prefix = v1.train.Saver(write_version=version).save(session, str(tmp_path / "model.ckpt"), global_step=7)
+    weights = tf_checkpoint.read(Path(prefix))
+    assert set(weights.tensors) == set(expected)
+    assert all(np.array_equal(weights.tensors[name].load(), value) for name, value in expected.items())
+    assert len(weights.notes) == 4  # averages, counters, optimizer, parts
+
+
+@pytest.mark.oracle
+def test_what_keras_writes_of_a_trained_model(tmp_path: Path) -> None:
+    """The checkpoint of a nested model with its optimizer, and its exported SavedModel: every weight, once."""
+    tensorflow = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
+    layers = [keras.layers.Conv2D(4, 3, name="a"), keras.layers.BatchNormalization(name="b"), keras.layers.Flatten()]
+    inner = keras.Sequential([keras.layers.Input((8, 8, 3)), *layers], name="inner")
+    model = keras.Sequential([keras.layers.Input((8, 8, 3)), inner, keras.layers.Dense(2, name="out")], name="net")
+    model.compile("adam", "mse")
+    model.fit(np.random.default_rng(0).random((4, 8, 8, 3)), np.zeros((4, 2)), verbose=0)
+    tensorflow.train.Checkpoint(model=model, optimizer=model.optimizer).save(str(tmp_path / "run" / "ckpt"))
+    model.export(str(tmp_path / "exported"), verbose=False)
+    words = {"kernel": "kernel", "bias": "bias", "gamma": "gamma", "beta": "beta"}
+    words |= {"mean": "moving_mean", "variance": "moving_variance"}
+    expected = {variable.path: np.asarray(variable) for variable in model.variables}
+    for folder in ("run", "exported"):
+        weights = tf_checkpoint.read(tmp_path / folder)
+        assert weights.ordered
+        found = {f"{tensor.layer}/{words[tensor.role or '']}": tensor.load() for tensor in weights}
+        assert set(found) == {name for name in expected if "seed" not in name}
+        assert all(np.array_equal(value, expected[name]) for name, value in found.items())
+        assert next(tensor.layer for tensor in weights).endswith("a")

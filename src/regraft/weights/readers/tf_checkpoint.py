@@ -157,7 +157,8 @@ def _weight_file(
             "A checkpoint of a model was expected.",
             "Save the model as well.",
         )
-    ordered = all(item.counted for item in kept)
+    counting = {item.counting for item in kept}
+    ordered = None not in counting and len(counting) == 1
     if ordered:
         kept.sort(key=lambda item: item.rank)
     _note_parts(variables, notes)

@@ -41,12 +41,15 @@ class Placed:
     role: str | None = None
 
     @property
-    def counted(self) -> bool:
-        """Whether the path counts layers in the order in which they run."""
-        pairs = itertools.pairwise(self.path)
-        return any(_COUNTED.match(part) for part in self.path) or any(
-            name in _LISTS and number.isdecimal() for name, number in pairs
-        )
+    def counting(self) -> str | None:
+        """The word that counts the layers in the path (`layer_with_weights`, `_operations`), or None without one."""
+        for name, number in itertools.pairwise((*self.path, "")):
+            counted = _COUNTED.match(name)
+            if counted:
+                return counted[1]
+            if name in _LISTS and number.isdecimal():
+                return name
+        return None
 
     @property
     def rank(self) -> tuple[object, ...]:

@@ -71,6 +71,11 @@ def _is_optimizer(node: _Node) -> bool:
     return bool(names & _OPTIMIZER_MARKS) and not names & {"_functional", "_layers", "layer-0"}
 
 
+def _preference(child: tuple[str, int]) -> bool:
+    """Of the two ways to count layers, the one that skips those without weights goes first."""
+    return not child[0].startswith("layer_with_weights-")
+
+
 def _reach(
     nodes: list[_Node], starts: dict[int, tuple[str, ...]], *, closed: set[int], side_ways: bool
 ) -> dict[int, tuple[str, ...]]:
@@ -79,7 +84,7 @@ def _reach(
     waiting = deque(starts)
     while waiting:
         place = waiting.popleft()
-        for name, child in nodes[place].children:
+        for name, child in sorted(nodes[place].children, key=_preference):
             if not 0 <= child < len(nodes):
                 raise WireError("a child that does not exist")
             if child in found or child in closed or (not side_ways and name in _SIDE_WAYS):
