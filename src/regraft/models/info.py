@@ -119,9 +119,7 @@ def _timm_head(model: nn.Module, config: dict[str, Any]) -> tuple[str, ...]:
     except SettingsError:
         features, used = set(owners), set()
     after = [name for name in owners if name and name in used and name not in features]
-    unused = [name for name in owners if name and name not in used and name not in features]
-    after += [name for name in unused if _AUXILIARY.search(name)]
-    after += [name for name in owners if is_under(name, classifiers)]
+    after += [name for name in owners if is_under(name, classifiers) or _AUXILIARY.search(name)]
     tops = _tops(after, owners)
     return (*tops, *(name for name in classifiers if not is_under(name, tops)))
 
@@ -153,10 +151,10 @@ def _unknown_info(model: nn.Module) -> ModelInfo:
     modules = dict(model.named_modules())
     order = list(calls) or list(modules)
     makers = [name for name in order if isinstance(modules[name], (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
-    head = tuple(name for name in makers[-1:] if name)
+    head = tuple(name for name in makers if name and not _AUXILIARY.search(name))[-1:]
     return ModelInfo(
         architecture=type(model).__name__,
-        head=head + tuple(n for n, _ in model.named_children() if _AUXILIARY.match(n) and n not in calls),
+        head=head + tuple(name for name, _ in model.named_children() if _AUXILIARY.match(name)),
         feature_stages=_stages_by_size([call for name, call in calls.items() if not any(modules[name].children())]),
     )
 

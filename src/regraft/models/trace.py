@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -52,12 +54,12 @@ def own_tensors(module: nn.Module) -> bool:
     return any(t is not None for t in (*module._parameters.values(), *module._buffers.values()))
 
 
-def in_channels(model: nn.Module) -> int:
-    """The number of channels of the images that the network takes: that of its first convolution, else 3."""
-    for module in model.modules():
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            return module.in_channels
-    return 3
+def in_channels(model: nn.Module) -> list[int]:
+    """The numbers of channels that its images may have, likeliest first: that of the convolution registered first."""
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return list(dict.fromkeys([*(conv.in_channels for conv in convs[:1]), 3, *(conv.in_channels for conv in convs)]))[
+        :4
+    ]
 
 
 def trace_sizes(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> list[tuple[int, int]]:
@@ -93,12 +95,12 @@ def trace(
     model = plain(model)
     failures: list[str] = []
     for run in (_run_on_meta, _run_for_real):
-        for size in trace_sizes(model, image_size):
+        for channels, size in product(in_channels(model), trace_sizes(model, image_size)):
             try:
-                return _record(model, lambda size=size, run=run: run(model, method, size))  # type: ignore[misc]
+                return _record(model, partial(run, model, method, (1, channels, *size)))
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                failures.append(f"{size[0]}x{size[1]}: {reason[:160]}")
+                failures.append(f"{size[0]}x{size[1]} with {channels} channels: {reason[:160]}")
     raise SettingsError(
         f"The network {type(model).__name__} did not run on a blank image.",
         "regraft runs a network once, to see the order of its layers and their output shapes.",
@@ -122,24 +124,24 @@ class _Method(nn.Module):
         return call(images)
 
 
-def _run_on_meta(model: nn.Module, method: str, size: tuple[int, int]) -> None:
+def _run_on_meta(model: nn.Module, method: str, shape: tuple[int, ...]) -> None:
     wrapped = _Method(model, method)
     named = [*wrapped.named_parameters(), *wrapped.named_buffers()]
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
-    functional_call(wrapped, shapes, (_blank(model, size, torch.device("meta")),))
+    functional_call(wrapped, shapes, (_blank(model, shape, torch.device("meta")),))
 
 
-def _run_for_real(model: nn.Module, method: str, size: tuple[int, int]) -> None:
+def _run_for_real(model: nn.Module, method: str, shape: tuple[int, ...]) -> None:
     first = next(model.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
     wrapped = _Method(model, method)
     buffers = {name: buffer.clone() for name, buffer in wrapped.named_buffers()}  # a run must not move the user's own
-    functional_call(wrapped, buffers, (_blank(model, size, device),))
+    functional_call(wrapped, buffers, (_blank(model, shape, device),))
 
 
-def _blank(model: nn.Module, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+def _blank(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return torch.zeros(1, in_channels(model), *size, dtype=dtype, device=device)
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def _record(model: nn.Module, run: Callable[[], None]) -> dict[str, Call]:
