@@ -207,10 +207,27 @@ def test_graph_is_plain_data(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("names", ["{0: 'cat', 1: 'dog'}", '["cat", "dog"]', '{"1": "dog", "0": "cat"}'])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "{0: 'cat', 1: 'dog'}",
+        '["cat", "dog"]',
+        '{"1": "dog", "0": "cat"}',
+        "['cat', \"dog\"]",
+        "{ 1:'d\\og', 0:'cat', }",
+    ],
+)
 def test_class_names_in_the_metadata(tmp_path: Path, names: str) -> None:
     content = onnx_model([CONV], TENSORS, metadata={"names": names})
     assert onnx.read(write(tmp_path / "m.onnx", content)).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "names", ["{0: 'cat', 2: 'dog'}", "[" * 100_000, "(" + "-" * 100_000 + "1)", "{0: open('x')}", "[]", "7"]
+)
+def test_metadata_that_names_no_classes(tmp_path: Path, names: str) -> None:
+    content = onnx_model([CONV], TENSORS, metadata={"names": names})
+    assert onnx.read(write(tmp_path / "m.onnx", content)).class_names is None
 
 
 def test_types_without_numbers_are_noted(tmp_path: Path) -> None:

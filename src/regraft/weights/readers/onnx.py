@@ -7,8 +7,8 @@ Schema: onnx.proto of the ONNX project.
 
 from __future__ import annotations
 
-import ast
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,9 @@ _MODEL = {
 _GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 15, 16}
 _TEXTS = (2, 3, 4, 6)
 _MAX_CLASSES = 1 << 20
+_ITEM = re.compile(
+    r"""\s*(?:(?P<key>\d{1,6})\s*:\s*)?(?:'(?P<single>(?:[^'\\]|\\.)*)'|"(?P<double>(?:[^"\\]|\\.)*)")\s*(?:,\s*|$)"""
+)
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -237,18 +240,35 @@ def _class_names(model: Message) -> tuple[str, ...] | None:
 
 
 def _names(text: str) -> tuple[str, ...] | None:
+    """Names from JSON, or from a dict or list as Python prints it (`{0: 'cat', 1: 'dog'}`), in the order of numbers."""
     parsed: Any = None
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            parsed = parse(text)
-            break
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = _printed(text.strip())
     if isinstance(parsed, Mapping):
-        numbered = {int(key): value for key, value in parsed.items() if str(key).isdecimal()}
+        numbered = {int(key): value for key, value in parsed.items() if key.isascii() and key.isdecimal()}
         if sorted(numbered) != list(range(len(parsed))):
             return None
         parsed = [numbered[number] for number in range(len(numbered))]
-    if isinstance(parsed, list | tuple) and parsed and all(isinstance(name, str) for name in parsed):
+    if isinstance(parsed, list) and parsed and all(isinstance(name, str) for name in parsed):
         return tuple(parsed)
     return None
+
+
+def _printed(text: str) -> dict[str, str] | list[str] | None:
+    """A flat dict or list of texts in Python's spelling; read by a pattern, for Python's own parser can be crashed."""
+    if len(text) < 2 or text[0] + text[-1] not in ("{}", "[]", "()"):
+        return None
+    body, position = text[1:-1].strip(), 0
+    keys, names = [], []
+    while position < len(body):
+        item = _ITEM.match(body, position)
+        if not item:
+            return None
+        keys.append(item["key"])
+        names.append(re.sub(r"\\(.)", r"\1", item["single"] if item["single"] is not None else item["double"]))
+        position = item.end()
+    if text[0] == "{":
+        return None if None in keys else dict(zip(keys, names, strict=True))
+    return names

@@ -7,7 +7,7 @@ Schema: `NodeProto` and `AttributeProto` of onnx.proto.
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ _INPUT_ROLES = {
     "PRelu": ("alpha",),
 }
 _MAX_LIST = 64
+_QUOTED = re.compile(r"'([^'\\]*)'")
 _INT, _FLOAT, _STRING = 3, 2, 4
 
 
@@ -119,13 +120,8 @@ def _module(message: Message) -> str:
 
 def _scope(text: str) -> str:
     """`['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d']` -> `layer1.0.conv1`."""
-    if len(text) > 4096:
-        return ""
-    try:
-        scopes = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return ""
-    return scopes[-2] if isinstance(scopes, list) and len(scopes) > 1 and isinstance(scopes[-2], str) else ""
+    scopes = _QUOTED.findall(text[:4096])
+    return scopes[-2] if len(scopes) > 1 else ""
 
 
 def uses(nodes: Iterable[Node], shapes: Mapping[str, tuple[int, ...]]) -> list[list[Use]]:

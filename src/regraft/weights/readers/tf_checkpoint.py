@@ -26,7 +26,7 @@ FORMAT = "tf_checkpoint"
 
 _DATA_NAME = re.compile(r"(.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 _POINTER = re.compile(r'model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"')
-_MAX_METADATA = 1 << 28
+_MAX_METADATA = 1 << 25
 
 _BOOKKEEPING = re.compile(
     r"(^|/)(global_step|step|save_counter|beta[12]_power(_\d+)?|_?iterations?|iter|decay|_?learning_rate|momentum|rho|"

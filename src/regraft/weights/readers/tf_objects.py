@@ -44,7 +44,7 @@ def owners(graph: bytes) -> dict[str, Owner]:
     Raises:
         WireError: The graph is damaged.
     """
-    budget = Budget(1_500_000)
+    budget = Budget()
     nodes = [_node(message) for message in Message(memoryview(graph), budget=budget).messages(1)]
     optimizers = {place for place, node in enumerate(nodes) if _is_optimizer(node)}
     of_optimizer = _reach(nodes, dict.fromkeys(optimizers, ()), closed=set(), side_ways=True)

@@ -38,7 +38,7 @@ class WireError(ValueError):
 class Budget:
     """How many fields one file may still hold (a large real network has some hundred thousand)."""
 
-    def __init__(self, num_fields: int = 2_000_000) -> None:
+    def __init__(self, num_fields: int = 1_000_000) -> None:
         self.num_fields = num_fields
 
     def spend(self) -> None:
