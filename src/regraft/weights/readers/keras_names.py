@@ -16,12 +16,18 @@ from regraft.weights.readers.hdf5 import StoredArray
 from regraft.weights.readers.keras_graph import GraphLayer
 from regraft.weights.readers.keras_layers import class_in_name, kernel_role, roles_by_position
 from regraft.weights.readers.keras_order import creation_order
-from regraft.weights.readers.spelling import role_of, split_word
+from regraft.weights.readers.spelling import natural, role_of, split_word
 
 __all__ = ["Layers", "Named", "Stored", "inner_layers"]
 
 _MODEL_PREFIX = re.compile(r"(sequential|functional|model)(_\d+)?")
 _NUMBER = re.compile(r"_\d+$")
+# Keras 0 numbered the tensors of a layer, kernels first; by their ranks.
+_NUMBERED: dict[tuple[int, ...], tuple[str | None, ...]] = {
+    (2,): ("kernel",),
+    (2, 1): ("kernel", "bias"),
+    (1, 1, 1, 1): ("gamma", "beta", "mean", "variance"),
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ def _named_group(outer: str, members: list[Stored], described: GraphLayer | None
         order, certain = list(kinds), True
     else:
         order, certain = creation_order([(one.layer, one.role, one.stored.array.shape) for one in named])
+        if not certain and all(class_in_name(layer) for layer in order):  # conv2d_7: numbers count creations
+            order, certain = sorted(order, key=natural), True
     rank = {layer: at for at, layer in enumerate(order)}
     return sorted(named, key=lambda one: rank[one.layer]), certain
 
@@ -158,6 +166,10 @@ def _settled(named: list[Named]) -> list[Named]:
 
 
 def _settled_layer(members: list[Named]) -> list[Named]:
+    if all(re.fullmatch(r"param_\d+", one.stored.name) for one in members):
+        ranks = [len(one.stored.array.shape) for one in members]
+        roles: tuple[str | None, ...] = _NUMBERED.get(tuple(min(rank, 2) for rank in ranks), (None,) * len(ranks))
+        return [replace(one, role=role) for one, role in zip(members, roles, strict=True)]
     if all(one.role is None for one in members):
         roles = roles_by_position(members[0].kind, [one.stored.array.shape for one in members])
         return [replace(one, role=role) for one, role in zip(members, roles, strict=True)]

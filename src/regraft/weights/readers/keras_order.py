@@ -69,8 +69,10 @@ def _merged(
     end_of_trainable = max(parts[layer][0][1] for layer in split)
     start_of_others = min(first_statistic, *(parts[layer][1][0] for layer in split))
     trainable = [layer for layer in layers if parts[layer][0][0] < end_of_trainable]
-    between = [layer for layer in layers if end_of_trainable <= parts[layer][0][0] < start_of_others]
-    others = [layer for layer in layers if parts[layer][-1][0] >= start_of_others]
+    between = [
+        layer for layer in layers if end_of_trainable <= parts[layer][0][0] and parts[layer][0][1] <= start_of_others
+    ]
+    others = [layer for layer in layers if parts[layer][-1][1] > start_of_others]
     others.sort(key=lambda layer: parts[layer][-1][0])
     if end_of_trainable > start_of_others or (between and not ({*trainable[:1], *between[:1]} & stems)):
         return layers, False

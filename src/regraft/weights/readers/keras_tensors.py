@@ -70,7 +70,8 @@ def _keras_1_axes(named: Sequence[Named]) -> tuple[str | None, list[str]]:
         ]
     if votes == {"HWIO"}:
         return "HWIO", []
-    return None, ["Keras 1, and the shapes do not tell whether its kernels are OIHW or HWIO."] if votes else []
+    has_convs = any(one.role == "kernel" and len(one.stored.array.shape) == 4 for one in named)
+    return None, ["Keras 1, and the shapes do not tell whether its kernels are OIHW or HWIO."] if has_convs else []
 
 
 def _layout(shape: tuple[int, ...], bias: tuple[int, ...] | None) -> str | None:
