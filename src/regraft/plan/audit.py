@@ -7,6 +7,7 @@ end compares, and holds the optimizer's parameters against the plan's by identit
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ from regraft.plan.freeze import Freeze
 from regraft.plan.hold import is_held
 
 __all__ = ["Snapshot", "StageAudit", "Trained", "digest"]
+
+_CHUNK = 1 << 20  # numbers compared at a time, so that a large layer needs no second copy in double precision
 
 
 class HasGroups(Protocol):
@@ -188,7 +191,9 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _distance(start: Tensor, now: Tensor) -> float:
     if start.shape != now.shape:
         return float("nan")
-    return float(torch.linalg.vector_norm(now.detach().to("cpu", torch.float64) - start.to(torch.float64)))
+    flat = (start.reshape(-1), now.detach().to("cpu").reshape(-1))
+    pairs = zip(*(torch.split(tensor, _CHUNK) for tensor in flat), strict=True)
+    return math.hypot(*(float(torch.linalg.vector_norm(b.to(torch.float64) - a)) for a, b in pairs))
 
 
 def _flags_lost(model: nn.Module, plan: Freeze) -> Iterator[str]:
