@@ -230,11 +230,18 @@ def _seal(path: Path) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     entries = {}
     for file in files:
+        file.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         entries[file.relative_to(path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
     _write_synced(path / MANIFEST, _json({"version": 1, "files": entries}).encode("utf-8"))
     _sync_folder(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _sha256(path: Path) -> str:

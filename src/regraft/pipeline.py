@@ -81,9 +81,7 @@ def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show:
     recipe = _stored_recipe(run)
     data = _stored_data(run, recipe)
     if model is None:
-        # Only a run without any checkpoint still needs the weights that it started from.
-        fresh = not run.checkpoint_steps()
-        model = _adapted(recipe, data.class_names, weights=recipe.model.weights if fresh else "none")
+        model = _adapted(recipe, data.class_names, weights="none")  # its weights are in the checkpoint
         info_of(model).origin["weights"] = recipe.model.weights
     else:
         model = _own_module(model, recipe, data.class_names)

@@ -70,7 +70,10 @@ def load_pretrained(model: nn.Module, weights: str | Path, *, skip: Sequence[str
     """
     path = find_pretrained(info_of(model).architecture) if weights == "pretrained" else Path(weights)
     report = match_weights(read_weights(path), model, skip=skip)
-    return graft(model, report)
+    report.require("backbone")
+    graft(model, report)
+    info_of(model).origin["weights"] = str(weights)
+    return model
 
 
 def list_models(pattern: str = "*") -> list[str]:

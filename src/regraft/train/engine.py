@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
@@ -22,6 +23,8 @@ class Engine:
     def __init__(self, numerics: Numerics) -> None:
         self.numerics = numerics
         kind = torch.device(numerics.device).type
+        # accelerate keeps one precision for the whole process; two runs in one process may differ.
+        AcceleratorState._reset_state()
         self._accelerator = Accelerator(
             cpu=kind == "cpu", mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[numerics.precision]
         )

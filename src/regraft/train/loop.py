@@ -113,7 +113,7 @@ class _StageLoop:
         self.order_size = len(loop.labels["train"])
         self.steps_per_epoch = -(-self.order_size // self.batch_size)
         self.gradient_norms: dict[str, float] = {}
-        self.saved_at = time.monotonic()
+        self.saved_at = self.epoch_began = time.monotonic()
 
     def run(self) -> None:
         resumed = self.progress.stage_started
@@ -308,10 +308,11 @@ class _StageLoop:
                 **values,
                 "lr": rates,
                 "images_per_second": speed,
-                "seconds": round(self.sinks.seconds, 3),
+                "seconds": round(time.monotonic() - self.epoch_began, 3),
                 **more,
             }
         )
+        self.epoch_began = time.monotonic()
         if speed is not None:
             self.sinks.advance(len(self.loop.labels["val"]), self.stage.name)
 

@@ -112,11 +112,11 @@ def save(
     return path
 
 
-def latest_checkpoint(run: RunFolder) -> Path | None:
+def latest_checkpoint(run: RunFolder) -> Path:
     """The newest checkpoint that is whole; damaged ones are passed over with a message.
 
     Raises:
-        StorageError: There are checkpoints, and none is whole.
+        StorageError: None is whole.
     """
     commit.sweep(run.checkpoints)
     steps = run.checkpoint_steps()
@@ -126,13 +126,11 @@ def latest_checkpoint(run: RunFolder) -> Path | None:
         if reason is None:
             return path
         _log.warning("checkpoint %s is damaged (%s); going back to the one before", path.name, reason)
-    if steps:
-        raise StorageError(
-            f"None of the {len(steps)} checkpoints of {str(run.path)!r} is whole.",
-            "Expected at least one that can be read back.",
-            "Train again into a new folder.",
-        )
-    return None
+    raise StorageError(
+        f"None of the {len(steps)} checkpoints of {str(run.path)!r} is whole.",
+        "Expected at least one that can be read back.",
+        "Train again into a new folder.",
+    )
 
 
 def restore(

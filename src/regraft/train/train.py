@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import platform
@@ -35,7 +36,7 @@ from regraft.train.engine import Engine
 from regraft.train.loop import Loop, stopped
 from regraft.train.schedule import mode_of
 from regraft.train.sinks import Sinks
-from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress
+from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress, save
 from regraft.train.stop import StopFlag
 
 __all__ = ["train"]
@@ -93,6 +94,7 @@ def train(
     with run.locked(), Sinks(run, show=show) as sinks, StopFlag() as stop, _told_in_status(run, sinks):
         commit.sweep(run.path)
         if not resume:
+            save(run, model, None, Progress(), {})  # where the run began, whatever the weights came from
             _write_records(run, recipe, model)
         data, pixels = _decode(run, data, model, numerics, sinks, stop, resume=resume)
         engine = Engine(numerics)
@@ -201,24 +203,12 @@ def _write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) 
 
 
 def _environment() -> dict[str, Any]:
-    import accelerate
-    import PIL
-    import timm
-    import torchvision
-
-    from regraft import __version__
-
+    packages = ("regraft", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "pillow")
     facts = {
-        "regraft": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "accelerate": accelerate.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
+        **{package: importlib.metadata.version(package) for package in packages},
     }
     if torch.cuda.is_available():
         facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda or ""}
@@ -274,13 +264,12 @@ def _decode(
 
 
 def _progress(run: RunFolder, model: nn.Module, pixels: Mapping[str, PixelCache]) -> Progress:
-    """Where the run stands: at its newest whole checkpoint, whose weights the model then has, or at the start."""
+    """Where the run stands: at its newest whole checkpoint, whose weights the model then has."""
     fingerprint = "-".join(pixels[name].fingerprint()[:16] for name in ("train", "val"))
     path = latest_checkpoint(run)
-    progress = Progress(fingerprint=fingerprint)
-    if path is not None:
-        progress = read_progress(path)
-        load_weights(path, model)
+    progress = read_progress(path)
+    load_weights(path, model)
+    progress.fingerprint = progress.fingerprint or fingerprint
     if progress.fingerprint != fingerprint:
         raise DataError(
             "The training or validation images have changed since this run began.",
