@@ -109,9 +109,9 @@ def nested_network(num_blocks: int) -> list[tuple[str, str, np.ndarray]]:
     tensors = []
     channels = 3
     for index in range(num_blocks):
-        tensors.append((f"conv_{index}", "kernel", random(3, 3, channels, 4, seed=index)))
-        tensors += [(f"bn_{index}", name, random(4, seed=10 * index + at)) for at, name in enumerate(NORM)]
-        channels = 4
+        tensors.append((f"conv_{index}", "kernel", random(3, 3, channels, 6, seed=index)))
+        tensors += [(f"bn_{index}", name, random(6, seed=10 * index + at)) for at, name in enumerate(NORM)]
+        channels = 6
     return tensors
 
 
@@ -123,7 +123,7 @@ def as_saved(tensors, frozen) -> list[tuple[str, np.ndarray]]:
     return [(f"{name}/{weight}:0", values) for name, weight, values in [*first, *rest]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(flags=st.lists(st.booleans(), min_size=10, max_size=10))
 def test_trainable_flags_never_change_a_tensor_and_never_prove_a_wrong_order(tmp_path_factory, flags):
     tensors = nested_network(5)

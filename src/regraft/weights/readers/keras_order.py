@@ -31,6 +31,7 @@ def creation_order(entries: Sequence[Entry]) -> tuple[list[str], bool]:
     if len(layers) < 2:
         return layers, True
     stems = {layer for layer, role, shape in entries if _reads_image(role, shape)}
+    stems = stems if len(stems) == 1 else set()
     parts = _parts(entries)
     split = {layer for layer, ranges in parts.items() if len(ranges) > 1}
     if any(len(ranges) > 2 for ranges in parts.values()):
