@@ -190,6 +190,14 @@ def test_convolutions_with_biases_and_no_norm_may_be_folded(tmp_path: Path) -> N
         assert graph["batch_norm"] == finding
 
 
+def test_a_quantised_model_is_a_finding(tmp_path: Path) -> None:
+    node = onnx_node("DequantizeLinear", ["q", "s"], ["w"])
+    tensors = [onnx_tensor("q", np.ones((8, 3, 3, 3), np.int8)), onnx_tensor("s", draw(8))]
+    weights = onnx.read(write(tmp_path / "m.onnx", onnx_model([node, onnx_node("Conv", ["x", "w"], ["y"])], tensors)))
+    assert any("quantised" in note for note in weights.notes)
+    assert all(tensor.role is None for tensor in weights)
+
+
 def test_graph_is_plain_data(tmp_path: Path) -> None:
     settings = onnx_ints("strides", [2, 2]) + onnx_ints("pads", [1, 1, 1, 1]) + onnx_int("group", 1)
     node = onnx_node("Conv", ["x", "c.weight"], ["y"], name="c", attributes=settings)

@@ -98,7 +98,15 @@ def test_v1_and_v2_of_one_network_are_equal() -> None:
 def test_every_way_to_name_one_checkpoint(tmp_path: Path) -> None:
     write(2, tmp_path / "model.ckpt-7", arrays())
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/home/somebody/train/model.ckpt-7"\n')
-    ways = ["model.ckpt-7", "model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001", "checkpoint", "."]
+    (tmp_path / "model.ckpt-7.meta").write_bytes(b"the graph, which is not read")
+    ways = [
+        "model.ckpt-7.meta",
+        "model.ckpt-7",
+        "model.ckpt-7.index",
+        "model.ckpt-7.data-00000-of-00001",
+        "checkpoint",
+        ".",
+    ]
     for way in ways:
         path = tmp_path / way
         head = path.read_bytes()[:4096] if path.is_file() else b""

@@ -37,6 +37,7 @@ _MODEL = {
 }  # fmt: skip
 _GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 15, 16}
 _TEXTS = (2, 3, 4, 6)
+_QUANTISED = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear"}
 _MAX_CLASSES = 1 << 20
 _ITEM = re.compile(
     r"""\s*(?:(?P<key>\d{1,6})\s*:\s*)?(?:'(?P<single>(?:[^'\\]|\\.)*)'|"(?P<double>(?:[^"\\]|\\.)*)")\s*(?:,\s*|$)"""
@@ -100,6 +101,10 @@ def _weight_file(path: Path, model: Message, graph: Message, reader: TensorReade
             f"{str(path)!r} holds no weights ({len(nodes)} nodes, no initialiser of numbers).",
             "A model with its weights was expected.",
             "Export it with its parameters.",
+        )
+    if any(node.op in _QUANTISED for node in nodes):
+        notes.append(
+            "The model is quantised: its kernels are integers with scales, which are not turned back into numbers."
         )
     order = [*first, *(name for name in found if name in initialisers and name not in first)]
     if len(order) < len(found):

@@ -42,9 +42,9 @@ def sniff(path: Path, head: bytes) -> bool:
         return path.with_name(path.name + ".index").is_file()
     if _starts_like_a_table(head) or head.startswith(b"model_checkpoint_path:"):
         return True
-    data = _DATA_NAME.fullmatch(path.name)
-    if data:
-        return path.with_name(data[1] + ".index").is_file()
+    beside = _beside(path)
+    if beside is not None:
+        return beside.is_file()
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - len(sstable.MAGIC)))
         return sstable.is_table(stream.read())
@@ -85,9 +85,9 @@ def _table(path: Path) -> Path:
         if found is None:
             raise _not_found(path, "It has no `variables/variables.index`, no `checkpoint` file and no `.index` file")
         return found
-    data = _DATA_NAME.fullmatch(path.name)
-    if data:
-        return path.with_name(data[1] + ".index")
+    beside = _beside(path)
+    if beside is not None:
+        return beside
     if not path.exists():
         return path.with_name(path.name + ".index")
     if path.name in ("saved_model.pb", "keras_metadata.pb", "fingerprint.pb"):
@@ -97,6 +97,17 @@ def _table(path: Path) -> Path:
     if not pointer.startswith(b"model_checkpoint_path:"):
         return path
     return _pointed(path.parent, pointer) or path
+
+
+def _beside(path: Path) -> Path | None:
+    """The index of the checkpoint that a data file, or the `.meta` file of TensorFlow 1, belongs to; else None."""
+    data = _DATA_NAME.fullmatch(path.name)
+    if data:
+        return path.with_name(data[1] + ".index")
+    if path.suffix != ".meta":
+        return None
+    index = path.with_suffix(".index")
+    return index if index.is_file() else path.with_suffix("")
 
 
 def _index_in(folder: Path) -> Path | None:
