@@ -14,6 +14,7 @@ from regraft.errors import SettingsError
 from regraft.models.aliases import keras_aliases
 from regraft.models.info import ModelInfo, info_of, set_info
 from regraft.models.layers import Layer, format_table, list_layers, num_parameters
+from regraft.models.trace import smallest_size
 
 
 @cache
@@ -39,8 +40,11 @@ def test_images_need_not_be_square() -> None:
 
 
 def test_a_size_that_is_too_small_is_told() -> None:
-    with pytest.raises(SettingsError, match="did not run"):
+    with pytest.raises(SettingsError, match="the smallest is 32x32 pixels"):
         list_layers(network("vgg16"), 8)
+    assert smallest_size(network("vgg16")) == 32
+    assert list_layers(network("vgg16"), 32)[0].output_shape == (64, 32, 32)
+    assert smallest_size(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2))) is None
 
 
 def test_counts_are_keras_s() -> None:

@@ -123,6 +123,17 @@ def test_functional_dropout_of_a_frozen_block_is_off() -> None:
     torch.testing.assert_close(model.forward_features(IMAGES), model.forward_features(IMAGES))
 
 
+def test_functional_dropout_before_a_head_that_trains_stays_on() -> None:
+    """timm's EfficientNet drops in the model's own forward, by the model's own flag."""
+    model = timm.create_model("test_efficientnet", num_classes=2, drop_rate=0.5, drop_path_rate=0.5)
+    freeze(model, "head")
+    model.train()
+    torch.testing.assert_close(model.forward_features(IMAGES), model.forward_features(IMAGES), rtol=0, atol=0)
+    assert not torch.equal(model(IMAGES), model(IMAGES))
+    model.eval()
+    assert torch.equal(model(IMAGES), model(IMAGES))
+
+
 def test_a_frozen_network_is_the_same_function_in_train_and_eval_mode() -> None:
     model = resnet()
     freeze(model, "head")

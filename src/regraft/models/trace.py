@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from regraft.errors import SettingsError
 
-__all__ = ["Call", "in_channels", "own_tensors", "plain", "trace", "trace_sizes"]
+__all__ = ["Call", "in_channels", "own_tensors", "plain", "smallest_size", "trace", "trace_sizes"]
 
 _SIZES = (224, 256, 288, 299, 384, 512, 128, 96, 64, 32)
 
@@ -101,12 +101,34 @@ def trace(
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 failures.append(f"{size[0]}x{size[1]} with {channels} channels: {reason[:160]}")
+    smallest = smallest_size(model) if image_size is not None else None
     raise SettingsError(
         f"The network {type(model).__name__} did not run on a blank image.",
         "regraft runs a network once, to see the order of its layers and their output shapes.",
-        "Give an image size that the network can take.",
+        "Give an image size that the network can take"
+        + ("." if smallest is None else f"; the smallest is {smallest}x{smallest} pixels."),
         details=list(dict.fromkeys(failures))[:4],
     )
+
+
+def smallest_size(model: nn.Module) -> int | None:
+    """The side in pixels of the smallest square image that the network takes; None where no size is known to work."""
+    model = plain(model)
+    channels = in_channels(model)[0]
+
+    def works(side: int) -> bool:
+        try:
+            _record(model, partial(_run_on_meta, model, "forward", (1, channels, side, side)))
+        except Exception:
+            return False
+        return True
+
+    high = next((max(size) for size in trace_sizes(model) if works(max(size))), None)
+    low = 0
+    while high is not None and high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(middle) else (middle, high)
+    return high
 
 
 class _Method(nn.Module):
