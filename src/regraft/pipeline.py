@@ -29,12 +29,19 @@ __all__ = ["resume", "run_recipe"]
 _log = logging.getLogger("regraft")
 
 
-def run_recipe(recipe: Recipe | Mapping[str, Any], *, out: str | Path | None = None, show: bool = True) -> RunFolder:
+def run_recipe(
+    recipe: Recipe | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    data: DataSet | None = None,
+    show: bool = True,
+) -> RunFolder:
     """Carry out a whole recipe: data, network, weights, surgery, plan, training. Returns the run's folder.
 
     Args:
         recipe: Checked settings, or plain data that is checked first.
         out: The run folder; None makes `runs/<data>-<n>`.
+        data: The photos, where they were opened before; None opens `data.source`.
         show: Whether to write progress to stderr.
 
     Raises:
@@ -42,7 +49,7 @@ def run_recipe(recipe: Recipe | Mapping[str, Any], *, out: str | Path | None = N
     """
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
     numerics = _numerics(recipe)
-    data = open_data(_source(recipe), seed=recipe.seed)
+    data = data or open_data(_source(recipe), seed=recipe.seed)
     model = _adapted(recipe, data.class_names, weights=recipe.model.weights)
     plan = make_plan(model, _stages(recipe))
     return train(

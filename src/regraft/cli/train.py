@@ -37,9 +37,9 @@ def train(
     Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
     epoch is kept.
     """
-    from regraft.models.numerics import keep_freed_memory
-    from regraft.pipeline import run_recipe
+    from regraft.data.dataset import open_data
     from regraft.recipe import apply_set, default_recipe, read_recipe, validate_recipe
+    from regraft.run.folder import require_new
 
     values = read_recipe(recipe) if recipe is not None else default_recipe()
     values.setdefault("stages", default_recipe()["stages"])
@@ -60,8 +60,16 @@ def train(
     checked = validate_recipe(values)
     if stages is not None:
         checked = checked.with_stages([name.strip() for name in stages.split(",")])
+    if out is not None:
+        require_new(out)
+    # Mistakes in the data are told before torch and timm, which take seconds, are imported.
+    data = open_data(checked.data.source, seed=checked.seed) if checked.data.source is not None else None
+
+    from regraft.models.numerics import keep_freed_memory
+    from regraft.pipeline import run_recipe
+
     keep_freed_memory()
-    run = run_recipe(checked, out=out)
+    run = run_recipe(checked, out=out, data=data)
     finish(run.path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
 
-__all__ = ["RunFolder", "create_run", "open_run"]
+__all__ = ["RunFolder", "create_run", "open_run", "require_new"]
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,12 @@ class RunFolder:
             StorageError: Another process writes this run.
         """
         lock = self.path / ".lock"
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        with commit.storage_errors(lock):
+            descriptor = _open_locked(lock, self.path)
         try:
-            _lock(descriptor, self.path)
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
             yield
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # while it is held, so that nobody else's is removed
                 lock.unlink()
             os.close(descriptor)
 
@@ -143,17 +141,28 @@ def create_run(out: str | Path | None, name: str) -> RunFolder:
     """
     if out is not None:
         path = Path(out)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise SettingsError(
-                f"The run folder {str(path)!r} exists already.",
-                "A new run needs a new or empty folder; nothing is ever overwritten.",
-                f"Type `regraft resume {path}` to go on with it, or give another --out.",
-            )
-    else:
-        path = _next_free(Path("runs"), name)
-    with commit.storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-    return RunFolder(path)
+        require_new(path)
+        with commit.storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return RunFolder(path)
+    return RunFolder(_next_free(Path("runs"), name or "photos"))
+
+
+def require_new(out: str | Path) -> None:
+    """Raise SettingsError when `out` exists and holds something."""
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SettingsError(
+            f"The run folder {str(path)!r} exists already.",
+            "A new run needs a new or empty folder; nothing is ever overwritten.",
+            _other_out(path),
+        )
+
+
+def _other_out(path: Path) -> str:
+    if (path / "recipe.yaml").is_file():
+        return f"Type `regraft resume {path}` to go on with the run in it, or give another --out."
+    return "Give another --out, or leave it out for the next free runs/<data>-<n>."
 
 
 def open_run(path: str | Path) -> RunFolder:
@@ -174,10 +183,39 @@ def open_run(path: str | Path) -> RunFolder:
 
 
 def _next_free(root: Path, name: str) -> Path:
+    """Make the first `name-<n>` that nobody has; two processes never get the same one."""
     number = 1
-    while (root / f"{name}-{number}").exists():
-        number += 1
-    return root / f"{name}-{number}"
+    with commit.storage_errors(root / f"{name}-{number}"):
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = root / f"{name}-{number}"
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+            number += 1
+
+
+def _open_locked(lock: Path, path: Path) -> int:
+    """Open and lock the file that bears the name now: the one opened may have been removed by who held it."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, path)
+            if _is_same_file(descriptor, lock):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int, path: Path) -> None:
