@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ _REASONS = {
     errno.EPERM: "the folder may not be written to",
     errno.EIO: "the disk reports an input/output error",
     errno.EFBIG: "the file would be larger than this system allows",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "there is a folder of that name",
+    errno.EEXIST: "there is a file of that name",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.ELOOP: "its links lead in a circle",
 }
 
 
@@ -99,39 +104,45 @@ def folder(final: Path) -> Iterator[Path]:
         try:
             yield temporary
             _seal(temporary)
-            if final.exists():
-                trash = _beside(final, "trash")
-                os.rename(final, trash)
-                os.rename(temporary, final)
-                shutil.rmtree(trash, ignore_errors=True)
-            else:
-                os.rename(temporary, final)
-            _sync_folder(final.parent)
+            _take_place(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
-def damage(path: Path, *, hashes: bool = True) -> str | None:
+def damage(path: Path, *, hashes: bool = True, only: Sequence[str] | None = None) -> str | None:
     """What is wrong with a committed folder, in words; None when it is whole.
 
     Args:
         path: A folder that `folder` wrote.
         hashes: Read every file and compare its SHA-256; otherwise compare sizes only.
+        only: Look at these files alone.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        expected = {name: (int(recorded["bytes"]), str(recorded["sha256"])) for name, recorded in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{path.name}/{MANIFEST} is missing or unreadable"
-    for name, recorded in files.items():
-        file = path / name
+    for name in expected if only is None else only:
+        if name not in expected:
+            return f"{path.name}/{MANIFEST} does not list {name}"
+        reason = _file_damage(path / name, *expected[name], hashes=hashes)
+        if reason is not None:
+            return f"{path.name}/{name} {reason}"
+    return None
+
+
+def _file_damage(file: Path, num_bytes: int, sha256: str, *, hashes: bool) -> str | None:
+    try:
         if not file.is_file():
-            return f"{path.name}/{name} is missing"
-        if file.stat().st_size != recorded["bytes"]:
-            return f"{path.name}/{name} has {file.stat().st_size} bytes instead of {recorded['bytes']}"
-        if hashes and _sha256(file) != recorded["sha256"]:
-            return f"{path.name}/{name} has changed since it was written"
+            return "is missing"
+        if file.stat().st_size != num_bytes:
+            return f"has {file.stat().st_size} bytes instead of {num_bytes}"
+        if hashes and _sha256(file) != sha256:
+            return "has changed since it was written"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     return None
 
 
@@ -153,12 +164,11 @@ def sweep(path: Path) -> None:
         if match is None or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
             continue
         original = path / match["name"]
-        if match["kind"] == "trash" and not original.exists() and damage(leftover, hashes=False) is None:
-            os.rename(leftover, original)
-        elif leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        with storage_errors(leftover):
+            if match["kind"] == "trash" and not original.exists() and damage(leftover, hashes=False) is None:
+                os.rename(leftover, original)
+            else:
+                _discard(leftover)
 
 
 def require_space(path: Path, num_bytes: int) -> None:
@@ -242,6 +252,30 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def _take_place(temporary: Path, final: Path) -> None:
+    """Rename `temporary` to `final`; what was there goes last, or comes back when the second rename fails."""
+    trash = _beside(final, "trash")
+    replaces = os.path.lexists(final)
+    if replaces:
+        os.rename(final, trash)
+    try:
+        os.rename(temporary, final)
+    except BaseException:
+        if replaces:
+            os.rename(trash, final)
+        raise
+    _sync_folder(final.parent)
+    if replaces:
+        _discard(trash)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,7 +20,9 @@ __all__ = ["DEFAULT_MODEL", "Recipe", "apply_set", "default_recipe", "read_recip
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 _MAX_BYTES = 1 << 20
-_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)$")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?$|[+-]?\.(inf|nan)$")
+_KIND = re.compile(r"(int|str|float|bool|(tuple|list|dict|literal)\[.*\])$")
 
 # The head on the frozen network, then the last resolution stage of the network with it, gently.
 _DEFAULT_STAGES: list[dict[str, Any]] = [
@@ -41,7 +43,9 @@ _DEFAULT_STAGES: list[dict[str, Any]] = [
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(
+        extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
 
 class ModelSettings(_Strict):
@@ -66,7 +70,7 @@ class HeadSettings(_Strict):
     """The form of the new head."""
 
     pool: Literal["flatten", "avg", "max", "avgmax"] | None = None
-    hidden: list[int] = Field(default_factory=list)
+    hidden: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     dropout: float = Field(0.0, ge=0, lt=1)
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
 
@@ -83,17 +87,17 @@ class DataSettings(_Strict):
 class AugmentSettings(_Strict):
     """How training images vary: degrees, fractions of the side, factors."""
 
-    rotation: float = 0.0
-    shift: float = 0.0
-    shear: float = 0.0
-    zoom: float = 0.0
+    rotation: float = Field(0.0, ge=0, le=360)
+    shift: float = Field(0.0, ge=0, le=1)
+    shear: float = Field(0.0, ge=0, le=89)
+    zoom: float = Field(0.0, ge=0, le=0.99)
     flip: Literal["horizontal", "vertical", "both"] | None = None
     crop: tuple[float, float] | None = None
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    erase: float = 0.0
+    brightness: float = Field(0.0, ge=0, le=10)
+    contrast: float = Field(0.0, ge=0, le=10)
+    saturation: float = Field(0.0, ge=0, le=10)
+    hue: float = Field(0.0, ge=0, le=0.5)
+    erase: float = Field(0.0, ge=0, le=1)
     fill: Literal["nearest", "reflect", "constant"] = "nearest"
 
 
@@ -154,7 +158,7 @@ class Recipe(_Strict):
     model: ModelSettings = ModelSettings()
     head: HeadSettings = HeadSettings()
     data: DataSettings = DataSettings()
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 63)
     monitor: Literal["val_loss", "val_top1", "train_loss"] = "val_loss"
     mode: Literal["min", "max"] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
@@ -197,10 +201,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         if "&" in text and "*" in text and _has_aliases(text):
             raise ValueError("it uses YAML aliases (&name, *name), which recipes do without")
-        values = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
+        values = yaml.load(text, Loader=_Loader)  # a SafeLoader
         if not isinstance(values, dict):
             raise ValueError("it holds no settings at its top level")
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingsError(
             f"The recipe {str(path)!r} cannot be read: {' '.join(str(error).split())}.",
             "Expected a YAML file with keys such as model, data and stages.",
@@ -217,8 +221,8 @@ def apply_set(values: dict[str, Any], assignment: str) -> None:
     """
     key, found, text = assignment.partition("=")
     try:
-        value = _scalar(yaml.safe_load(text)) if found else None
-    except yaml.YAMLError:
+        value = yaml.load(text, Loader=_Loader) if found else None  # a SafeLoader
+    except (ValueError, RecursionError, yaml.YAMLError):
         value = text
     parts = key.strip().split(".")
     if not found or not all(parts):
@@ -242,34 +246,87 @@ def validate_recipe(values: Mapping[str, Any]) -> Recipe:
     Raises:
         SettingsError: All mistakes at once, each with its key and, for a misspelt key, the nearest name.
     """
-    filled: dict[str, Any] = copy.deepcopy(dict(values))
-    filled.setdefault("stages", copy.deepcopy(_DEFAULT_STAGES))
-    defaults = filled.get("defaults")
-    if isinstance(filled["stages"], list) and isinstance(defaults, dict):
-        filled["stages"] = [{**defaults, **stage} if isinstance(stage, dict) else stage for stage in filled["stages"]]
-        filled["defaults"] = {}
+    filled, mistakes = _with_defaults(copy.deepcopy(dict(values)))
+    recipe = None
     try:
-        return Recipe.model_validate(filled)
+        recipe = Recipe.model_validate(filled)
     except ValidationError as error:
-        mistakes = [_mistake(item) for item in error.errors()]
+        mistakes += _mistakes(error)
+    if recipe is None or mistakes:
         raise SettingsError(
-            f"The settings have {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}:",
-            "",
-            "",
-            details=list(dict.fromkeys(mistakes)),
-        ) from error
+            f"The settings have {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}.",
+            "Expected the keys and values of a recipe.",
+            "Correct what is listed below; `regraft recipe` prints a whole recipe to compare with.",
+            details=mistakes,
+        )
+    return recipe
 
 
-def _mistake(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
-        near = nearest(str(item["loc"][-1]), known)
-        return f"{key}: no such setting" + (f"; did you mean {near}?" if near else f"; known: {', '.join(known)}")
-    given = item["input"]
-    return f"{key}: {item['msg'].removeprefix('Value error, ')}" + (
-        f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    )
+def _with_defaults(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe with its `defaults` put into the stages, and what is wrong with the defaults themselves.
+
+    Built-in stages give way to the defaults; stages of the recipe's own go before them.
+    """
+    defaults = values.get("defaults")
+    if not isinstance(defaults, dict):
+        values.setdefault("stages", copy.deepcopy(_DEFAULT_STAGES))
+        return values, []
+    known = [key for key in StageSettings.model_fields if key not in ("name", "train")]
+    mistakes = [_unknown(f"defaults.{key}", str(key), known) for key in defaults if key not in known]
+    defaults = {key: value for key, value in defaults.items() if key in known}
+    if "stages" not in values:
+        values["stages"] = [{**stage, **defaults} for stage in copy.deepcopy(_DEFAULT_STAGES)]
+    elif isinstance(values["stages"], list):
+        values["stages"] = [{**defaults, **stage} if isinstance(stage, dict) else stage for stage in values["stages"]]
+    return {**values, "defaults": {}}, mistakes
+
+
+def _unknown(path: str, key: str, known: Sequence[str]) -> str:
+    near = nearest(key, known)
+    return f"{path}: no such setting" + (f"; did you mean {near}?" if near else f"; known: {', '.join(known)}")
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    """One line for each key; where a key may be of several kinds, pydantic has an entry for each kind."""
+    lines: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
+    for item in error.errors():
+        loc = item["loc"]
+        if item["type"] == "extra_forbidden":
+            path = ".".join(map(str, loc))
+            lines.setdefault(_unknown(path, str(loc[-1]), _known_keys(loc[:-1])), [])
+            continue
+        path = ".".join(str(part) for part in loc if not _KIND.match(str(part)))
+        lines.setdefault(path, []).append(_reason(item))
+        given[path] = item["input"]
+    return [_line(path, reasons, given.get(path, ...)) for path, reasons in lines.items()]
+
+
+def _line(path: str, reasons: Sequence[str], given: Any) -> str:
+    if not reasons:
+        return path
+    shown = given is None or isinstance(given, (str, int, float, bool))
+    return f"{path}: {', or '.join(dict.fromkeys(reasons))}" + (f"; it is {given!r}" if shown else "")
+
+
+def _reason(item: Any) -> str:
+    named = {
+        "missing": "is missing",
+        "model_type": "must be a group of keys",
+        "dict_type": "must be a group of keys",
+        "list_type": "must be a list",
+        "tuple_type": "must be a list",
+        "int_parsing": "must be a whole number",
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "float_parsing": "must be a number",
+        "float_type": "must be a number",
+        "string_type": "must be a word",
+    }
+    text: str = item["msg"].removeprefix("Value error, ")
+    for long, short in (("Input should be", "must be"), ("List should", "must"), ("Tuple should", "must")):
+        text = text.replace(long, short)
+    return named.get(item["type"], text.replace(" after validation", ""))
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
@@ -316,30 +373,35 @@ def _position(place: list[Any], part: str, assignment: str) -> int:
     )
 
 
-def _scalar(value: Any) -> Any:
-    """YAML 1.1 reads 3e-5 as text; people mean the number."""
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
-
-
 def _has_aliases(text: str) -> bool:
     return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, and reads 1e-3 as a number."""
+class _Loader(yaml.SafeLoader):
+    """A safe loader as people read YAML: 1e-3 is a number, 2024-01-31 and 1:30 are names, no key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} is no word (line {key_node.start_mark.line + 1})")
+            if key in seen:
                 raise ValueError(f"the key {key!r} stands twice (line {key_node.start_mark.line + 1})")
-            seen.add(key if isinstance(key, str) else None)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-def _float_constructor(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
-    return _scalar(loader.construct_scalar(node)) if node.style is None else loader.construct_scalar(node)
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """YAML 1.1's rules for plain words, without dates and numbers to the base 60, and with 3e-5."""
+    numbers = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+    rules = {
+        first: [rule for rule in found if rule[0] not in numbers]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for first in "-+0123456789.":
+        rules.setdefault(first, []).extend(zip(numbers, (_INTEGER, _NUMBER), strict=False))
+    return rules
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:str", _float_constructor)
+_Loader.yaml_implicit_resolvers = _resolvers()

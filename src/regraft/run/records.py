@@ -29,11 +29,14 @@ def cut_metrics(path: Path, num_bytes: int) -> None:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl; a last line that a kill cut off is left out."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.split("\n"):  # `splitlines` would also cut at characters that JSON leaves as they are
         try:
-            records.append(json.loads(line))
+            record = json.loads(line) if line.strip() else None
         except ValueError:
             break
+        if isinstance(record, dict):
+            records.append(record)
     return records
 
 
