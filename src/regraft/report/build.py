@@ -32,7 +32,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Evidence], Html]], ...] = (
 )
 
 
-def write_report(run_folder: Path | str) -> Path:
+def write_report(run: RunFolder | Path | str) -> Path:
     """Writes `report.html` into the run folder, from what lies there and nothing else, and returns its path.
 
     Records that are absent (a run that was stopped early) or damaged are named in the report, which goes on without
@@ -42,7 +42,7 @@ def write_report(run_folder: Path | str) -> Path:
         SettingsError: When there is no such folder.
         StorageError: When the report cannot be written.
     """
-    path = Path(run_folder)
+    path = run.path if isinstance(run, RunFolder) else Path(run)
     if not path.is_dir():
         raise SettingsError(
             f"{path} is not a folder.",
