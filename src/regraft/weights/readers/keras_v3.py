@@ -9,14 +9,14 @@ Source: keras/src/saving/saving_lib.py (3.15), keras/saving/saving_lib.py (2.12)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from regraft.errors import WeightsError
 from regraft.weights.file import WeightFile
 from regraft.weights.readers.archive import Archive, is_zip, open_archive
-from regraft.weights.readers.hdf5 import Hdf5Image, Tree, is_hdf5
+from regraft.weights.readers.hdf5 import Hdf5Image, Node, Tree, is_hdf5
 from regraft.weights.readers.keras_graph import GraphLayer, layers_of, parse_graph
 from regraft.weights.readers.keras_h5 import is_legacy
 from regraft.weights.readers.keras_variables import Variable, layered, source_tensors
@@ -185,7 +185,9 @@ def _bad_index(source: SourceFile, why: str) -> WeightsError:
 
 
 def _from_hdf5(images: Sequence[Hdf5Image]) -> tuple[list[Variable], set[str]]:
+    """All variables, and the names of what was left out. A layer's name may stand in another shard than its values."""
     variables: list[Variable] = []
+    own_names: dict[str, str] = {}
     left_out: set[str] = set()
     for image in (image.classic() for image in images):
         with image.opened() as tree:
@@ -193,15 +195,15 @@ def _from_hdf5(images: Sequence[Hdf5Image]) -> tuple[list[Variable], set[str]]:
                 if name in _STATE:
                     left_out.add(name)
                 elif name == "vars":
-                    variables += _variables(tree, tree.group(tree.root, name), "", ())
+                    variables += _variables(tree, tree.group(tree.root, name), "")
                 elif tree.is_group(tree.root, name):
-                    variables += _walk(tree, tree.group(tree.root, name), (name,), ())
+                    variables += _walk(tree, tree.group(tree.root, name), (name,), own_names)
     _require_unique(images[0], variables)
-    return variables, left_out
+    return [replace(variable, names=_names_around(variable.path, own_names)) for variable in variables], left_out
 
 
-def _walk(tree: Tree, group: Any, path: tuple[str, ...], names: tuple[str, ...]) -> list[Variable]:
-    """The variables below a group, with the layer names (Keras 3.6 and later) on the way."""
+def _walk(tree: Tree, group: Node, path: tuple[str, ...], own_names: dict[str, str]) -> list[Variable]:
+    """The variables below a group; the layer names (Keras 3.6 and later) go to `own_names`."""
     if len(path) > _MAX_DEPTH:
         raise tree.too_deep("/".join(path))
     members = tree.names(group)
@@ -209,18 +211,25 @@ def _walk(tree: Tree, group: Any, path: tuple[str, ...], names: tuple[str, ...])
     if "vars" in members:
         variables = tree.group(group, "vars")
         own_name = tree.text(variables, "name")
-        names = (*names, own_name) if own_name else names
-        found = _variables(tree, variables, "/".join(path), names)
+        if own_name:
+            own_names["/".join(path)] = own_name
+        found = _variables(tree, variables, "/".join(path))
     for name in members:
         if name != "vars" and name not in _SEEDS and tree.is_group(group, name):
-            found += _walk(tree, tree.group(group, name), (*path, name), names)
+            found += _walk(tree, tree.group(group, name), (*path, name), own_names)
     return found
 
 
-def _variables(tree: Tree, group: Any, layer: str, names: tuple[str, ...]) -> list[Variable]:
+def _names_around(path: str, own_names: dict[str, str]) -> tuple[str, ...]:
+    """The names of the models around a layer, and its own, as far as the file has them."""
+    parts = path.split("/")
+    above = ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return tuple(own_names[prefix] for prefix in above if prefix in own_names)
+
+
+def _variables(tree: Tree, group: Node, layer: str) -> list[Variable]:
     return [
-        Variable(f"{layer}/vars" if layer else "vars", layer, key, tree.array(group, key), names)
-        for key in tree.names(group)
+        Variable(f"{layer}/vars" if layer else "vars", layer, key, tree.array(group, key)) for key in tree.names(group)
     ]
 
 

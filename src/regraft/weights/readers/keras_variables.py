@@ -31,7 +31,7 @@ class Variable:
     path: str
     key: str
     array: StoredArray
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
