@@ -1,4 +1,4 @@
-"""Names -> `nn.Module`: every timm network by its timm name."""
+"""Names -> `nn.Module`: every timm network by its timm name, and AlexNet, which timm lacks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import timm
 import torch
 from torch import nn
 
-from regraft.errors import SettingsError, nearest
+from regraft.errors import RegraftError, SettingsError, nearest
+from regraft.models.alexnet import alexnet
 from regraft.models.graft import graft
 from regraft.models.info import info_of, set_info
 from regraft.models.match import match_weights
 from regraft.models.pretrained import find_pretrained
 from regraft.weights.file import read_weights
 
-__all__ = ["build_model", "list_models", "load_pretrained"]
+__all__ = ["build_model", "is_buildable", "list_models", "load_pretrained"]
+
+_OWN = {"alexnet": alexnet}
 
 
 def build_model(
@@ -33,7 +36,7 @@ def build_model(
     """Build a network in the form that its weights were made for.
 
     Args:
-        name: A timm name (`resnet50`, `tf_efficientnet_lite0`, `resnet50.a1_in1k`).
+        name: A timm name (`resnet50`, `tf_efficientnet_lite0`, `resnet50.a1_in1k`), or `alexnet`.
         weights: A weights file of any format, `"pretrained"`, or None for random weights.
         num_classes: Rows of the classifier; None keeps the architecture's own (1000 for most).
         in_channels: Channels of the input.
@@ -78,30 +81,49 @@ def load_pretrained(model: nn.Module, weights: str | Path, *, skip: Sequence[str
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names that `build_model` takes and that fit a shell pattern."""
-    return [name for name in timm.list_models() if fnmatch.fnmatch(name, pattern)]
+    return [name for name in sorted([*timm.list_models(), *_OWN]) if fnmatch.fnmatch(name, pattern)]
+
+
+def is_buildable(name: str) -> bool:
+    """Whether `build_model` knows the architecture of this name."""
+    return name in _OWN or bool(timm.is_model(name))
 
 
 def _create(name: str, options: dict[str, Any], seed: int) -> nn.Module:
-    if not timm.is_model(name):
+    if not is_buildable(name):
         raise _unknown(name)
+    _check_tag(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model: nn.Module = timm.create_model(name, pretrained=False, **options)
-        except TypeError as error:
+            model: nn.Module = _OWN[name](**options) if name in _OWN else timm.create_model(name, **options)
+        except RegraftError:
+            raise
+        except Exception as error:  # an architecture raises whatever its own code raises on an argument
             raise SettingsError(
-                f"{name!r} does not take these arguments: {error}.",
+                f"{name!r} does not take these arguments ({type(error).__name__}: {error}).",
                 "Expected arguments of the architecture, as timm spells them.",
                 "Leave out the one that the message names.",
             ) from error
     return model.eval()
 
 
+def _check_tag(name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(architecture + ".*")] if tag else []
+    if tag and tag not in tags:
+        raise SettingsError(
+            f"{architecture!r} has no weights with the tag {tag!r}.",
+            f"Its tags are: {', '.join(tags) or 'none'}.",
+            f"Type `{architecture}.TAG` with one of them, or `{architecture}` alone.",
+        )
+
+
 def _unknown(name: str) -> SettingsError:
-    known = timm.list_models()
+    known = [*timm.list_models(), *_OWN]
     near = nearest(name, known) or nearest(name.lower().replace("-", "_"), known)
     return SettingsError(
         f"There is no model {name!r}.",
-        f"Did you mean {near}?" if near else f"Expected one of the {len(known)} names that timm has.",
+        f"Did you mean {near}?" if near else f"Expected one of the {len(known)} names that regraft knows.",
         "Type `regraft inspect 'resnet*'` to list names by pattern.",
     )

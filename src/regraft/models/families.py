@@ -37,8 +37,12 @@ WEIGHTS_PACKAGES = {
 
 
 def installed_weights(architecture: str) -> Path | None:
-    """The weights file of an installed package for a timm architecture, found without importing the package."""
-    package = WEIGHTS_PACKAGES.get(architecture)
+    """The weights file of an installed package for a timm architecture, found without importing the package.
+
+    Args:
+        architecture: A timm name; the tag `in1k` means these weights as well.
+    """
+    package = WEIGHTS_PACKAGES.get(architecture.removesuffix(".in1k"))
     spec = importlib.util.find_spec(package.module) if package else None
     if package is None or spec is None or spec.origin is None:
         return None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from regraft import commit
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import RegraftError, SettingsError, StorageError
-from regraft.models.build import build_model
+from regraft.models.build import build_model, is_buildable
 from regraft.models.head import Head
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.surgery import adapt
@@ -39,6 +39,7 @@ __all__ = [
 
 CONFIG, WEIGHTS, PROBES, CARD = "config.json", "model.safetensors", "probes.safetensors", "README.md"
 PROBE_TOLERANCE = 1e-4
+_NOT_ARGUMENTS = ("num_classes", "head", "image_size", "own_module")
 _log = logging.getLogger("regraft")
 
 
@@ -78,7 +79,8 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
 
     Args:
         path: A model folder, or a run folder.
-        model: The module itself, for a run that trained a module of the user's own.
+        model: The module itself, for a run that trained a module of the user's own. One that the weights fit is
+            filled in place; of one as it was before `adapt`, an adapted copy is filled.
 
     Raises:
         SettingsError: There is no model at `path`, or it needs `model`.
@@ -86,7 +88,13 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
     """
     folder = find_model_folder(path)
     config = read_config(folder)
-    model = model if model is not None else _build(config, folder)
+    reason = commit.damage(folder, only=[WEIGHTS]) if (folder / commit.MANIFEST).exists() else None
+    if reason is not None:
+        raise StorageError(
+            f"The model in {str(folder)!r} is damaged: {reason}.",
+            "Expected the weights that regraft wrote there.",
+            f"Restore the folder from a copy, or train again; without {commit.MANIFEST} the weights are not checked.",
+        )
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -95,6 +103,7 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
             "Expected the weights that regraft wrote there.",
             "Restore the folder from a copy, or train again.",
         ) from error
+    model = _build(config, folder) if model is None else _fitted(config, model, state)
     _load_all(model, state, folder)
     info = info_of(model)
     info.class_names = tuple(config["label_names"])
@@ -139,8 +148,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        Preprocessing.from_dict(config["regraft"]["preprocessing"])
-    except (OSError, ValueError, KeyError, TypeError, RegraftError) as error:
+        _check_config(config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RegraftError) as error:
         raise StorageError(
             f"{str(folder / CONFIG)!r} is damaged or was not written by regraft ({type(error).__name__}: {error}).",
             "Expected a config.json with a `regraft` section.",
@@ -149,12 +158,27 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _check_config(config: dict[str, Any]) -> None:
+    """Read every key that loading needs; what is missing or of another kind raises."""
+    section = config["regraft"]
+    Preprocessing.from_dict(section["preprocessing"])
+    names, arguments = config["label_names"], section["build"]["args"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError("label_names is no list of different names")
+    if len(names) != config["num_classes"]:
+        raise ValueError(f"{len(names)} label_names for {config['num_classes']} classes")
+    if not isinstance(section["build"]["name"], str) or not isinstance(arguments, dict):
+        raise ValueError("build is no name with arguments")
+    Head(**arguments.get("head", {}))
+
+
 def _timm_name(model: nn.Module, info: ModelInfo) -> str | None:
     """The timm architecture that builds the same network, if there is one to try."""
     import timm
 
     plain = not isinstance(info.args.get("head"), dict) or Head(**info.args["head"]).is_plain
-    return info.architecture if plain and timm.is_model(info.architecture) else None
+    own = info.args.get("own_module") or not timm.is_model(info.architecture)
+    return info.architecture if plain and not own else None
 
 
 def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict[str, Any]:
@@ -166,7 +190,7 @@ def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict
         )
     preprocessing = Preprocessing.from_dict(info.preprocessing)
     height, width = preprocessing.pixels.size
-    arguments = {key: value for key, value in info.args.items() if key not in ("num_classes", "head", "image_size")}
+    arguments = {key: value for key, value in info.args.items() if key not in _NOT_ARGUMENTS}
     return {
         "architecture": timm_name.split(".")[0] if timm_name else f"regraft/{info.architecture}",
         "num_classes": len(info.class_names),
@@ -213,28 +237,46 @@ def _timm_agrees(folder: Path, probes: Mapping[str, Tensor]) -> bool:
 
 def _build(config: dict[str, Any], folder: Path) -> nn.Module:
     build = config["regraft"]["build"]
-    if build["name"] == "module" or build["args"].get("own_module"):
+    if build["args"].get("own_module"):
         raise SettingsError(
             f"{str(folder)!r} holds the weights of a module of your own, which regraft cannot build.",
             "Expected that module as well.",
             "Type `rg.load_model(path, model=module)` in Python.",
         )
-    arguments = {key: value for key, value in build["args"].items() if key not in ("num_classes", "head", "image_size")}
+    if not is_buildable(build["name"]):
+        raise StorageError(
+            f"{str(folder / CONFIG)!r} names the network {build['name']!r}, which regraft and timm do not know.",
+            "Expected a network that this version can build.",
+            "Restore the folder from a copy, or use the versions of regraft and timm that wrote it.",
+        )
+    arguments = {key: value for key, value in build["args"].items() if key not in _NOT_ARGUMENTS}
     arguments["in_channels"] = arguments.pop("in_chans", 3)
-    head = Head(**build["args"]["head"]) if "head" in build["args"] else Head()
+    return _adapted(config, build_model(build["name"], **arguments))
+
+
+def _adapted(config: dict[str, Any], model: nn.Module) -> nn.Module:
     return adapt(
-        build_model(build["name"], **arguments),
+        model,
         classes=config["label_names"],
-        head=head,
+        head=Head(**config["regraft"]["build"]["args"].get("head", {})),
         preprocessing=Preprocessing.from_dict(config["regraft"]["preprocessing"]),
     )
 
 
+def _fitted(config: dict[str, Any], model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """The user's own module, adapted as it was for training unless the weights fit it as it is."""
+    fits = not _misfits(model.state_dict(), state)
+    return model if fits or info_of(model).class_names is not None else _adapted(config, model)
+
+
+def _misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    wrong = set(expected) ^ set(state)
+    wrong |= {name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape}
+    return sorted(wrong)
+
+
 def _load_all(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
-    expected = model.state_dict()
-    wrong = sorted(set(expected) ^ set(state)) + [
-        name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape
-    ]
+    wrong = _misfits(model.state_dict(), state)
     if wrong:
         raise StorageError(
             f"{str(folder / WEIGHTS)!r} does not fit the network that {CONFIG} describes: "
@@ -256,7 +298,8 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    names = ", ".join(config["label_names"][:20]) + (" ..." if len(config["label_names"]) > 20 else "")
+    names = ", ".join(" ".join(name.split()) for name in config["label_names"][:20])
+    names += " ..." if len(config["label_names"]) > 20 else ""
     results = "\n".join(f"- {name}: {value}" for name, value in facts.items()) or "- none recorded"
     loading = (
         'timm.create_model("local-dir:PATH", pretrained=True)  # or rg.load_model("PATH")'

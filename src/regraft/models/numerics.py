@@ -52,7 +52,9 @@ class Numerics:
         return asdict(self)
 
 
-def choose_numerics(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Numerics:
+def choose_numerics(
+    device: str = "auto", precision: str = "auto", threads: int | None = None, *, channels_last: bool = True
+) -> Numerics:
     """Resolve `auto`, check what was asked for against this machine and set torch's thread count.
 
     Raises:
@@ -72,18 +74,20 @@ def choose_numerics(device: str = "auto", precision: str = "auto", threads: int 
             "fp16 is for CUDA devices only; a CPU computes it slowly.",
             "Type `--precision bf16` or `--precision fp32`.",
         )
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads is {threads}.", "Expected at least one thread.", "Leave it out for all of them.")
     threads = threads or _available_cpus()
     torch.set_num_threads(threads)
     chosen = _default_precision(kind) if precision == "auto" else precision
-    return Numerics(device=device, precision=chosen, channels_last=True, threads=threads)  # type: ignore[arg-type]
+    return Numerics(device=device, precision=chosen, channels_last=channels_last, threads=threads)  # type: ignore[arg-type]
 
 
 def _device(device: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    kind = device.split(":")[0]
-    if kind not in available:
+    kind, _, number = device.partition(":")
+    if kind not in available or (number and not number.isdigit()):
         raise SettingsError(
             f"Unknown device {device!r}.",
             "Expected one of: " + ", ".join(DEVICES) + ".",
@@ -95,7 +99,18 @@ def _device(device: str) -> str:
             "Available here: " + ", ".join(name for name, here in available.items() if here) + ".",
             "Type `--device auto`, or install the driver and a torch build for it.",
         )
+    _check_number(device, kind, number)
     return device
+
+
+def _check_number(device: str, kind: str, number: str) -> None:
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if number and int(number) >= count:
+        raise SettingsError(
+            f"Device {device!r} was asked for, but this machine has {count} of that kind.",
+            f"They count from {kind}:0 to {kind}:{count - 1}.",
+            f"Type `--device {kind}`, or leave it out.",
+        )
 
 
 def _default_precision(kind: str) -> Precision:

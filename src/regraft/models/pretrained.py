@@ -24,7 +24,8 @@ def find_pretrained(name: str) -> Path:
     """
     packaged = installed_weights(name)
     if packaged is not None:
-        _log.info("pretrained weights of %s: installed package %s", name, WEIGHTS_PACKAGES[name].distribution)
+        package = WEIGHTS_PACKAGES[name.removesuffix(".in1k")]
+        _log.info("pretrained weights of %s: installed package %s", name, package.distribution)
         return packaged
     return _from_hub(name)
 

@@ -203,10 +203,24 @@ def _moves(model: nn.Module, node: fx.Node) -> bool:
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return isinstance(value, Tensor) and value.requires_grad
-    return node.op == "call_function" and bool(node.kwargs.get("training", False))
+    return node.op == "call_function" and _acts_randomly(node)
 
 
 _RANDOM = ("Dropout", "DropPath", "DropBlock", "StochasticDepth")
+_NOISE = ("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "bernoulli", "normal")
+
+
+def _acts_randomly(node: fx.Node) -> bool:
+    """Whether a function gives something else at each call: noise, or dropout that is on."""
+    name = getattr(node.target, "__name__", "")
+    if name in _NOISE:
+        return True
+    if "drop" not in name:
+        return bool(node.kwargs.get("training", False))
+    given = [*node.args[1:], *node.kwargs.values()]  # x, p and training, by place or by name
+    return True in [value for value in given if isinstance(value, bool)] or not any(
+        isinstance(value, bool) for value in given
+    )
 
 
 def _acts_in_training(module: nn.Module) -> bool:

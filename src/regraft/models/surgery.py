@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
+from regraft.models.build import is_buildable
 from regraft.models.head import Head, HeadModule
 from regraft.models.info import ModelInfo, info_of, set_info
+from regraft.models.trace import plain
 
 __all__ = ["adapt", "default_preprocessing"]
 
@@ -43,6 +46,9 @@ def adapt(
     head = head or Head()
     adapted = copy.deepcopy(model)
     info = copy.deepcopy(info_of(model))
+    _check_head(info, head)
+    if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
+        info.args["own_module"] = True
     preprocessing = preprocessing or default_preprocessing(model)
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
@@ -53,6 +59,7 @@ def adapt(
     info.class_names = tuple(classes)
     info.preprocessing = preprocessing.to_dict()
     info.args = {**info.args, "num_classes": len(classes)}
+    info.args.pop("head", None)
     if not head.is_plain or head.dropout:
         info.args["head"] = head.to_dict()
     if not head.is_plain:
@@ -70,7 +77,27 @@ def default_preprocessing(model: nn.Module) -> Preprocessing:
     return Preprocessing.from_timm_cfg(dict(config) if isinstance(config, dict) else {})
 
 
+def _knows_itself(model: nn.Module) -> bool:
+    return isinstance(getattr(plain(model), "regraft_info", None), ModelInfo)
+
+
+def _check_head(info: ModelInfo, head: Head) -> None:
+    before = info.args.get("head")
+    if head.is_plain and isinstance(before, dict) and not Head(**before).is_plain:
+        raise SettingsError(
+            "This network already has a head with its own pooling or hidden layers, in the place of its plain one.",
+            "Expected a head that says how it pools.",
+            "Pass `head=rg.Head(pool='avg')`, or build the network anew.",
+        )
+
+
 def _check_classes(classes: Sequence[str]) -> None:
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+        raise SettingsError(
+            f"The class list is {classes!r}.",
+            "Expected a list of names.",
+            "Pass for example `classes=['cat', 'dog']`.",
+        )
     twice = sorted({name for name in classes if list(classes).count(name) > 1})
     if twice:
         raise SettingsError(
@@ -114,7 +141,7 @@ def _replace_after_features(
 ) -> None:
     """Put one `HeadModule` in the place of everything that runs after the last feature map."""
     example = _example(model, size)
-    with torch.no_grad():
+    with _telling(info.architecture, size), torch.no_grad():
         features: Tensor = model.forward_features(example)  # type: ignore[operator]
     if features.ndim != 4:
         raise SettingsError(
@@ -170,26 +197,38 @@ def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_class
 
 
 def _example(model: nn.Module, size: tuple[int, int]) -> Tensor:
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = first.in_channels * 1 if first is not None else 3
     parameter = next(model.parameters())
-    return torch.zeros(2, channels, *size, device=parameter.device, dtype=parameter.dtype)
+    return torch.zeros(2, 3, *size, device=parameter.device, dtype=parameter.dtype)
+
+
+@contextlib.contextmanager
+def _telling(architecture: str, size: tuple[int, int]) -> Iterator[None]:
+    """Turn whatever a network raises on an image into the sentence that helps."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "channels" in reason and "to have" in reason:
+            raise SettingsError(
+                f"{architecture!r} does not take colour photos: {reason}.",
+                "Expected a network for images of 3 channels.",
+                "Leave `in_channels` out when you build it.",
+            ) from error
+        raise SettingsError(
+            f"{architecture!r} cannot take images of {size[0]}x{size[1]} pixels: {reason}.",
+            "Expected an image size that leaves at least one pixel at the end of the network.",
+            "Type another `--image-size`; 224 fits nearly every network.",
+        ) from error
 
 
 def _check_runs(model: nn.Module, size: tuple[int, int], num_classes: int) -> None:
     model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(_example(model, size))
-    except RuntimeError as error:
+    with _telling(info_of(model).architecture, size), torch.no_grad():
+        logits = model(_example(model, size))
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else (type(logits).__name__,)
+    if shape != (2, num_classes):
         raise SettingsError(
-            f"{info_of(model).architecture!r} cannot take images of {size[0]}x{size[1]} pixels: {error}.",
-            "Expected an image size that leaves at least one pixel at the end of the network.",
-            "Type a larger `--image-size`; 224 fits nearly every network.",
-        ) from error
-    if tuple(logits.shape) != (2, num_classes):
-        raise SettingsError(
-            f"The adapted network gives outputs of shape {tuple(logits.shape[1:])} for {num_classes} classes.",
+            f"The adapted network gives outputs of shape {shape[1:] or shape} for {num_classes} classes.",
             "Expected one logit for each class.",
             "Build the head into the module and pass it to train without adapt.",
         )
