@@ -30,7 +30,7 @@ _CALLS = {
     "model.features[:-1](x_nchw)": lambda model, x: model.features[:-1](x),
 }
 
-pytestmark = pytest.mark.skipif(not _CASES, reason="the files of the frameworks (REGRAFT_SHARED or ../shared) are absent")
+pytestmark = pytest.mark.skipif(not _CASES, reason="the frameworks' files (REGRAFT_SHARED or ../shared) are absent")
 
 
 def _of(*words: str) -> list[Any]:
@@ -40,7 +40,8 @@ def _of(*words: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def targets() -> ModuleType:
     spec = importlib.util.spec_from_file_location("shared_targets", _ROOT / "targets.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

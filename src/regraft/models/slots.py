@@ -115,20 +115,22 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def flow_of(model: nn.Module) -> Flow | None:
-    """Run the model once and watch; None when it runs on no image size that was tried."""
+    """Run the model once and watch; None when it runs on no image that was tried."""
     model = plain(model)
     sizes = trace_sizes(model)
-    for size in sizes + [(side, side) for side in _MORE_SIZES if (side, side) not in sizes]:
-        for device in ("meta", "real"):
-            try:
-                return _watch(model, size, device)
-            except Exception:
-                # Whatever a foreign forward raises on a size that it does not take: the next size is tried.
-                continue
+    sizes += [(side, side) for side in _MORE_SIZES if (side, side) not in sizes]
+    for channels in in_channels(model):
+        for size in sizes:
+            for device in ("meta", "real"):
+                try:
+                    return _watch(model, (1, channels, *size), device)
+                except Exception:
+                    # Whatever a foreign forward raises on an image that it does not take: the next one is tried.
+                    continue
     return None
 
 
-def _watch(model: nn.Module, size: tuple[int, int], device: str) -> Flow:
+def _watch(model: nn.Module, shape: tuple[int, ...], device: str) -> Flow:
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     first = next(iter(named.values()), torch.zeros(()))
     if device == "meta":
@@ -136,7 +138,7 @@ def _watch(model: nn.Module, size: tuple[int, int], device: str) -> Flow:
     else:
         tensors = {name: tensor.detach().clone() for name, tensor in named.items()}
     kind = next((tensor.dtype for tensor in named.values() if tensor.is_floating_point()), torch.float32)
-    image = torch.zeros(1, in_channels(model), *size, dtype=kind, device="meta" if device == "meta" else first.device)
+    image = torch.zeros(shape, dtype=kind, device="meta" if device == "meta" else first.device)
     watcher = _Watcher({id(tensor): name.rpartition(".")[0] for name, tensor in tensors.items()}, image)
     with torch.no_grad(), _eval_mode(model), watcher:
         functional_call(model, tensors, (image,))
@@ -153,11 +155,11 @@ class _Origin:
     pools: frozenset[str] = frozenset()
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every tensor of a run from the layers that it comes from."""
 
     def __init__(self, owners: Mapping[int, str], image: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flow = Flow()
         self._owners = owners
         self._origins: dict[int, tuple[torch.Tensor, _Origin]] = {}

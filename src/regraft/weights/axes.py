@@ -240,7 +240,7 @@ def _apply(step: Step, array: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> N
             return np.asarray(array.sum(axis=1, keepdims=True))
         case WidenChannels(count):
             present = array.shape[1]
-            return np.take(array, np.arange(count) % present, 1) * (present / count)
+            return np.asarray(np.take(array, np.arange(count) % present, 1) * (present / count))
 
 
 def _second(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

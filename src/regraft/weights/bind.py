@@ -51,10 +51,10 @@ class Binder:
     def fits(self, target: Layer, source: Layer) -> bool:
         """Whether a layer of the file can be this layer of the model, by its kernel or its channels."""
         slot, tensor = target.tensors.get("kernel"), source.tensors.get("kernel")
-        if (slot is None) != (tensor is None):
-            return False
-        if slot is not None:
+        if slot is not None and tensor is not None:
             return self.steps(slot, tensor) is not None
+        if slot is not None or tensor is not None:
+            return False
         if target.kind == "norm" or source.kind == "norm":
             return target.kind == source.kind and target.shape == source.shape
         shared = [role for role in target.tensors if role in source.tensors]
@@ -77,11 +77,13 @@ class Binder:
             self._bind_pair(pair, bound)
         for pair in pairs:
             self._place_bias(pair, source_of, bound)
+        bound.findings += _leftovers(pairs, bound)
         return bound
 
     def _bind_pair(self, pair: Pair, bound: Bound) -> None:
+        given = _named_roles(pair)
         for role, slot in pair.target.tensors.items():
-            tensor = pair.source.tensors.get(role)
+            tensor = given.get(role)
             if tensor is None:
                 match = self._absent(pair, role, slot)
                 if match:
@@ -92,11 +94,27 @@ class Binder:
                 bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
             else:
                 bound.matches[slot.name] = Match(slot.name, (tensor,), pair.rule, steps)
+                bound.findings += self._unknown_rows(pair.target, slot)
+
+    def _unknown_rows(self, target: Layer, slot: Slot) -> list[Finding]:
+        """A dense kernel whose rows may be flattened NHWC features, in a model whose flow could not be watched."""
+        if self.rows != "HWC" or slot.role != "dense_kernel" or target.inputs is not None:
+            return []
+        before = [layer for layer in self.targets.values() if layer.order < target.order and "kernel" in layer.tensors]
+        if not before or before[-1].kind == "dense" or before[-1].shape[0] == slot.shape[1]:
+            return []
+        text = (
+            f"{slot.name} may read flattened features, whose order differs in the file (height, width, channels); "
+            "the model could not be run on any image size that was tried, so their size is not known"
+        )
+        return [Finding("layout", target.name, text, serious=True)]
 
     def _absent(self, pair: Pair, role: str, slot: Slot) -> Match | None:
         """A part that the file's layer does not have: a constant where that is what absence means."""
         if role == "counter":
             return Match(slot.name, (), pair.rule, (Fill(0, slot.shape),))
+        if any(name.startswith("other:") for name in _named_roles(pair)):
+            return None  # the file has something that may be it, and does not say so
         is_norm = "mean" in pair.source.tensors or "variance" in pair.source.tensors
         if role in _FILL and self.weights.format in _WHOLE_LAYERS and (role == "bias" or is_norm):
             return Match(slot.name, (), pair.rule, (Fill(_FILL[role], slot.shape),))
@@ -111,21 +129,11 @@ class Binder:
         if norm is not None and norm.name in source_of:
             slot = norm.tensors.get("mean")
             mean = bound.matches.get(slot.name) if slot else None
-            if mean is not None and len(mean.sources) == 1 and slot.shape == bias.shape:
+            if slot is not None and mean is not None and len(mean.sources) == 1 and slot.shape == bias.shape:
                 bound.matches[slot.name] = Match(slot.name, (*mean.sources, bias), mean.rule, (*mean.steps, Subtract()))
                 return
         if norm is not None and self._is_folded(norm, source_of):
             self._unfold(pair, norm, bias, bound)
-            return
-        bound.findings.append(
-            Finding(
-                "leftover",
-                pair.target.name,
-                f"{bias.name} has no place in the model: {pair.target.name} has no bias and no normalisation behind "
-                "it takes it",
-                serious=True,
-            )
-        )
 
     def _is_folded(self, norm: Layer, source_of: Mapping[str, Pair]) -> bool:
         """Whether the file has no normalisation left that could be this one."""
@@ -136,7 +144,7 @@ class Binder:
         )
 
     def _unfold(self, pair: Pair, norm: Layer, bias: SourceTensor, bound: Bound) -> None:
-        """Make the model's normalisation the identity plus the folded bias: gamma = sqrt(1 + eps), mean 0, variance 1."""
+        """Let the model's normalisation add the folded bias alone: gamma = sqrt(1 + eps), mean 0, variance 1."""
         eps = float(norm.attributes.get("eps", 1e-5))
         rule = "folded normalisation"
         constants = {"gamma": (1.0 + eps) ** 0.5, "mean": 0.0, "variance": 1.0, "counter": 0.0}
@@ -155,6 +163,32 @@ class Binder:
                 "nothing else",
             )
         )
+
+
+def _named_roles(pair: Pair) -> dict[str, SourceTensor]:
+    """The tensors of the file's layer by role; where the family says so, a lone unnamed one of a norm is its beta."""
+    tensors = dict(pair.source.tensors)
+    unnamed = [role for role in tensors if role.startswith("other:")]
+    if pair.target.kind == "norm" and not pair.scaled and len(unnamed) == 1 and "beta" not in tensors:
+        tensors["beta"] = tensors.pop(unnamed[0])
+    return tensors
+
+
+def _leftovers(pairs: list[Pair], bound: Bound) -> list[Finding]:
+    """Tensors of placed layers that went nowhere: the layer computes something else without them."""
+    placed = {source.name for match in bound.matches.values() for source in match.sources}
+    placed |= {pair.source for pair in bound.wrong}
+    return [
+        Finding(
+            "leftover",
+            pair.target.name,
+            f"{tensor.name} has no place in the model, though its layer was matched with {pair.target.name}",
+            serious=True,
+        )
+        for pair in pairs
+        for role, tensor in pair.source.tensors.items()
+        if tensor.name not in placed and role not in ("counter", "count")
+    ]
 
 
 def _channels_last(weights: WeightFile) -> bool:

@@ -6,7 +6,8 @@ Without more, a mark is a number; `<b:a>` is a letter and maybe a number (`a`, `
 characters, `<n:?>` a number that may be absent (`conv2d`, `conv2d_1`); anything with a star is a pattern of its own.
 `*` stands for one component of a path. In an address, `<kind>` is the kind of the layer and `<at>` its place in the
 order of execution among the layers of its line. A line may end with `if` or `unless` and a name that must, or must
-not, exist.
+not, exist. Behind the dialect's name may stand `sparse` (gaps in its numbers mean nothing) and `unscaled` (its
+normalisations have no scale).
 """
 
 from __future__ import annotations
@@ -412,12 +413,12 @@ _INCEPTION = """
 .*\\.bn = norm<at> if Mixed_5b.branch1x1.conv
 fc = classifier
 
-[keras]
+[keras] unscaled
 conv2d<n:?> = conv<n>
 batch_normalization<n:?> = norm<n>
 {classifier}
 
-[tf-slim]
+[tf-slim] unscaled
 InceptionV3/Logits/Conv2d_1c_1x1 = classifier
 InceptionV3/<n:(?:Conv2d|Mixed)_.*>/BatchNorm = norm<n>
 InceptionV3/<n:(?:Conv2d|Mixed)_.*> = conv<n>

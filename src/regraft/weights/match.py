@@ -155,7 +155,7 @@ class _Skip:
 
     def __init__(self, patterns: Sequence[str], slots: Sequence[Slot], weights: WeightFile) -> None:
         self.targets = {slot.name for slot in slots if any(_names(p, slot.name, slot.layer) for p in patterns)}
-        self.sources = {tensor.name for tensor in weights if any(_names(p, tensor.name, tensor.layer) for p in patterns)}
+        self.sources = {t.name for t in weights if any(_names(p, t.name, t.layer) for p in patterns)}
         idle = [
             pattern
             for pattern in patterns

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from regraft.weights.layers import Layer
-from regraft.weights.rules import Dialect, Family, addresses, families, shared_prefixes
+from regraft.weights.rules import Dialect, addresses, families, shared_prefixes
 
 __all__ = ["Fits", "Pair", "by_family", "by_name", "by_suffix"]
 
@@ -22,11 +22,15 @@ Fits = Callable[[Layer, Layer], bool]
 
 @dataclass(frozen=True)
 class Pair:
-    """A layer of the model, the layer of the file that fills it, and the rule that says so."""
+    """A layer of the model, the layer of the file that fills it, and the rule that says so.
+
+    `scaled` is False where the family is known to have normalisations without a scale.
+    """
 
     target: Layer
     source: Layer
     rule: str
+    scaled: bool = True
 
 
 def by_name(targets: Mapping[str, Layer], sources: Mapping[str, Layer]) -> list[Pair]:
@@ -47,7 +51,8 @@ def by_family(targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: 
             for dialect in family.dialects:
                 named = addresses(sources, dialect, whole=False, prefix=prefix)
                 for target_dialect, target_named in spoken:
-                    pairs = _same_address(targets, target_named, sources, named, _rule(family, dialect, target_dialect))
+                    rule = f"family {family.name}: {dialect.name} -> {target_dialect.name}"
+                    pairs = _same_address(targets, target_named, sources, named, rule, dialect.scaled)
                     num_fit = _believable(pairs, fits)
                     if num_fit > best_fit:
                         best, best_fit = pairs, num_fit
@@ -66,10 +71,13 @@ def _same_address(
     sources: Mapping[str, Layer],
     named: Mapping[str, str],
     rule: str,
+    scaled: bool,
 ) -> list[Pair]:
     at = {address: name for name, address in named.items()}
     return [
-        Pair(targets[name], sources[at[address]], rule) for name, address in target_named.items() if address in at
+        Pair(targets[name], sources[at[address]], rule, scaled)
+        for name, address in target_named.items()
+        if address in at
     ]
 
 
@@ -78,10 +86,6 @@ def _believable(pairs: list[Pair], fits: Fits) -> int:
     if num_fit < _LEAST_PAIRS or num_fit < _LEAST_FIT * len(pairs) - 1:
         return 0
     return num_fit
-
-
-def _rule(family: Family, source: Dialect, target: Dialect) -> str:
-    return f"family {family.name}: {source.name} -> {target.name}"
 
 
 def by_suffix(targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: Fits) -> list[Pair]:

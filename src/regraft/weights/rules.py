@@ -34,11 +34,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way to name the layers of a family; `sparse` when gaps in its numbers mean nothing."""
+    """One way to name the layers of a family.
+
+    `sparse`: gaps in its numbers mean nothing. `scaled`: False when its normalisations have no scale.
+    """
 
     name: str
     entries: tuple[Entry, ...]
     sparse: bool = False
+    scaled: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def _dialects(text: str) -> tuple[Dialect, ...]:
     for section in re.split(r"^\[", text, flags=re.MULTILINE)[1:]:
         title, *lines = section.strip().splitlines()
         name, _, flags = title.partition("]")
-        found.append(Dialect(name, tuple(_entry(line) for line in lines if line.strip()), "sparse" in flags))
+        entries = tuple(_entry(line) for line in lines if line.strip())
+        found.append(Dialect(name, entries, "sparse" in flags, "unscaled" not in flags))
     return tuple(found)
 
 
