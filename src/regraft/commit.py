@@ -24,6 +24,7 @@ from regraft.errors import RegraftError, StorageError
 __all__ = [
     "MANIFEST",
     "append_line",
+    "as_json",
     "damage",
     "folder",
     "remove",
@@ -78,7 +79,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace the file `path` by `value` as indented JSON. Raises StorageError like `write_bytes`."""
-    write_text(path, _json(value))
+    write_text(path, as_json(value, indent=2) + "\n")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -221,8 +222,17 @@ def _storage_reason(error: BaseException | None) -> str | None:
     return None
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON that can be written as UTF-8, whatever bytes the file names in it are made of.
+
+    Python holds bytes that are no UTF-8 as lone surrogates; `\\uDCxx` in JSON gives them back.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
+    return text
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -244,7 +254,7 @@ def _seal(path: Path) -> None:
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         entries[file.relative_to(path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-    _write_synced(path / MANIFEST, _json({"version": 1, "files": entries}).encode("utf-8"))
+    _write_synced(path / MANIFEST, as_json({"version": 1, "files": entries}, indent=2).encode("utf-8"))
     _sync_folder(path)
 
 

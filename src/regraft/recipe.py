@@ -225,6 +225,8 @@ def apply_set(values: dict[str, Any], assignment: str) -> None:
     except (ValueError, RecursionError, yaml.YAMLError):
         value = text
     parts = key.strip().split(".")
+    if parts[0] == "stages" and len(parts) > 1 and "stages" not in values:
+        values["stages"] = copy.deepcopy(_DEFAULT_STAGES)
     if not found or not all(parts):
         raise SettingsError(
             f"--set {assignment!r} is not an assignment.",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.options import DeviceOption, PrecisionOption, RunArgument, ThreadsOption
+from regraft.cli.options import RunArgument, ThreadsOption
 
 __all__ = ["evaluate", "show_measures"]
 
@@ -18,8 +18,8 @@ def evaluate(
     run: RunArgument,
     data: Annotated[Path | None, typer.Argument(help="Labelled photos; else the run's test split.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All measures as JSON.")] = False,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps; else the run's.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Measure a run's model on its test split (or validation split), or on other labelled photos."""
@@ -27,7 +27,9 @@ def evaluate(
     from regraft.models.numerics import choose_numerics, keep_freed_memory
 
     keep_freed_memory()
-    measures = measure(run, data, numerics=choose_numerics(device, precision, threads))
+    chosen = any(value is not None for value in (device, precision, threads))
+    numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
+    measures = measure(run, data, numerics=numerics)
     if as_json:
         json.dump(measures, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")

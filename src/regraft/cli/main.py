@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from regraft import __version__
 from regraft.cli import demo, evaluate, inspect, predict, recipe, report, resume, train
@@ -14,8 +16,25 @@ from regraft.errors import RegraftError
 
 __all__ = ["app", "run"]
 
+
+class _Verbs(TyperGroup):
+    """Ends a verb's errors before the command-line library takes them for its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RegraftError as error:
+            return _end(f"error: {error}", error.exit_code, error)
+        except KeyboardInterrupt as error:
+            return _end("stopped at once; what was saved before is still whole.", 130, error)
+        except BrokenPipeError:  # the reader of our output went away, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
 app = typer.Typer(
     name="regraft",
+    cls=_Verbs,
     help="Graft new heads and foreign weights onto pretrained vision models, fine-tune them in stages, "
     "and know what took.",
     no_args_is_help=True,
@@ -59,31 +78,32 @@ def run() -> None:
     """Run the command line; errors of regraft become three sentences on stderr and their exit code."""
     try:
         app(standalone_mode=True)
-    except RegraftError as error:
-        if _settings["debug"]:
-            raise
-        _say(f"error: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("stopped at once; what was saved before is still whole.")
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stderr.close()
-        sys.exit(0)
+    except KeyboardInterrupt as error:
+        _end("stopped at once; what was saved before is still whole.", 130, error)
     except Exception as error:
-        if _settings["debug"]:
-            raise
-        _say(
+        _end(
             f"error: something inside regraft went wrong ({type(error).__name__}: {error}). "
-            "This is a bug, not your mistake. Run the command again as `regraft --debug ...` for the traceback."
+            "This is a bug, not your mistake. Run the command again as `regraft --debug ...` for the traceback.",
+            1,
+            error,
         )
-        sys.exit(1)
+
+
+def _end(text: str, exit_code: int, error: BaseException) -> NoReturn:
+    """Say what happened, with the traceback on request, and end with the exit code."""
+    if _settings["debug"]:
+        import traceback
+
+        traceback.print_exception(error)
+    _say(text)
+    sys.exit(exit_code)
 
 
 def _say(text: str) -> None:
     color = sys.stderr.isatty()
-    label, _, rest = text.partition(":")
-    print(f"\033[31m{label}:\033[0m{rest}" if color and rest else text, file=sys.stderr)
+    shown = text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8")
+    label, _, rest = shown.partition(":")
+    print(f"\033[31m{label}:\033[0m{rest}" if color and rest else shown, file=sys.stderr)
 
 
 if __name__ == "__main__":

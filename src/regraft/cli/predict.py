@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regraft import commit
 from regraft.cli.options import DeviceOption, PrecisionOption, ThreadsOption
 
 if TYPE_CHECKING:
     from regraft.evaluate.predict import Prediction
 
 __all__ = ["predict"]
+
+_BREAKS = "\x7f\x85\u2028\u2029"
 
 
 def predict(
@@ -39,24 +43,40 @@ def predict(
     find_model_folder(run)
     paths: Iterable[str]
     if inputs == "-":
-        paths = (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        paths = _lines()
     else:
         paths, ignored = list_inputs(inputs)
         for reason, count in ignored.items():
             print(f"left out: {count} x {reason}", file=sys.stderr)
     keep_freed_memory()
     predictor = Predictor(load_model(run), choose_numerics(device, precision, threads))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     write = _write_json if as_json else _write_csv if as_csv else _write_text
     num_errors = write(predictor.predict(paths), predictor.class_names)
     if num_errors:
-        print(f"{num_errors} inputs could not be read; see their error column", file=sys.stderr)
+        inputs_are = "input" if num_errors == 1 else "inputs"
+        print(f"{num_errors} {inputs_are} could not be read; each is a row with an error", file=sys.stderr)
+
+
+def _lines() -> Iterator[str]:
+    """The paths on stdin, one a line; names that are no UTF-8 stay the bytes that they are."""
+    for line in sys.stdin.buffer:
+        path = line.rstrip(b"\r\n")
+        if path.strip():
+            yield os.fsdecode(path)
+
+
+def _one_line(text: str) -> str:
+    """A text that neither breaks the line nor the columns."""
+    return "".join(repr(sign)[1:-1] if ord(sign) < 32 or sign in _BREAKS else sign for sign in text)
 
 
 def _write_json(predictions: Iterator[Prediction], class_names: Sequence[str]) -> int:
     num_errors = 0
     for prediction in predictions:
         num_errors += prediction.error is not None
-        sys.stdout.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
+        sys.stdout.write(commit.as_json(prediction.to_dict()) + "\n")
     return num_errors
 
 
@@ -77,7 +97,8 @@ def _write_text(predictions: Iterator[Prediction], class_names: Sequence[str]) -
     for prediction in predictions:
         if prediction.error is not None:
             num_errors += 1
-            sys.stdout.write(f"{prediction.path}\terror: {prediction.error}\n")
+            sys.stdout.write(f"{_one_line(prediction.path)}\terror: {_one_line(prediction.error)}\n")
         else:
-            sys.stdout.write(f"{prediction.path}\t{prediction.prediction}\t{prediction.probability:.4f}\n")
+            name = _one_line(prediction.prediction or "")
+            sys.stdout.write(f"{_one_line(prediction.path)}\t{name}\t{prediction.probability:.4f}\n")
     return num_errors

@@ -41,8 +41,7 @@ def train(
     from regraft.recipe import apply_set, default_recipe, read_recipe, validate_recipe
     from regraft.run.folder import require_new
 
-    values = read_recipe(recipe) if recipe is not None else default_recipe()
-    values.setdefault("stages", default_recipe()["stages"])
+    values = read_recipe(recipe) if recipe is not None else {"model": default_recipe()["model"]}
     options: dict[str, Any] = {
         "data.source": photos,
         "model.name": model,
@@ -74,7 +73,7 @@ def train(
 
 
 def finish(run: Path) -> None:
-    """After training: evaluate, write the report, and say where everything is."""
+    """After training: evaluate (with what the run computed with), write the report, say where everything is."""
     from regraft.cli.evaluate import show_measures
     from regraft.evaluate.evaluate import evaluate
     from regraft.report.build import write_report

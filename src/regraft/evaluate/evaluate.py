@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import numpy.typing as npt
 from regraft import commit
 from regraft.data.dataset import DataSet, open_data
 from regraft.data.sources.folder import list_folder
-from regraft.errors import DataError
+from regraft.errors import DataError, SettingsError
 from regraft.evaluate.metrics import classification_metrics
 from regraft.evaluate.predict import Prediction, Predictor
 from regraft.models.folder import load_model
-from regraft.models.numerics import Numerics
+from regraft.models.numerics import Numerics, choose_numerics
 from regraft.run.folder import RunFolder, open_run
 
 __all__ = ["SELECTION_LABEL", "evaluate"]
@@ -38,7 +37,7 @@ def evaluate(
         run: A run folder.
         data: A folder of labelled images; None takes the run's test split, or its validation split when there is
             none (then `used_for_selection` is true and `label` says so).
-        numerics: Device, precision, layout, threads; None chooses for this machine.
+        numerics: Device, precision, layout, threads; None takes the run's, as far as this machine has them.
         progress: Called with (images done, images in all).
 
     Returns:
@@ -49,7 +48,7 @@ def evaluate(
         DataError: The images have classes that the model does not know, or none can be read.
     """
     run = run if isinstance(run, RunFolder) else open_run(run)
-    predictor = Predictor(load_model(run.path), numerics)
+    predictor = Predictor(load_model(run.path), numerics or stored_numerics(run))
     name, paths, labels, selection = _rows(run, data, predictor.class_names)
     predictions = []
     for prediction in predictor.predict(paths):
@@ -63,11 +62,19 @@ def evaluate(
         for prediction, truth in zip(predictions, labels.tolist(), strict=True)
     ]
     run.predictions.mkdir(exist_ok=True)
-    commit.write_text(
-        run.predictions / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    )
+    commit.write_text(run.predictions / f"{name}.jsonl", "".join(commit.as_json(row) + "\n" for row in rows))
     commit.write_json(run.predictions / f"{name}.json", measures)
     return measures
+
+
+def stored_numerics(run: RunFolder) -> Numerics:
+    """What the run was trained with; what this machine chooses, where it lacks that."""
+    stored = run.settings().get("numerics") or {}
+    known = {key: stored[key] for key in ("device", "precision", "threads", "channels_last") if key in stored}
+    try:
+        return choose_numerics(**known)
+    except (SettingsError, TypeError):
+        return choose_numerics()
 
 
 def _rows(
@@ -86,11 +93,17 @@ def _rows(
     name = next(name for name in ("test", "val", "train") if name in dataset.splits)
     split = dataset.splits[name]
     return (
-        Path(data).resolve().name,
+        _other_name(Path(data)),
         split.paths,
         _by_name(split.labels, dataset.class_names, class_names, str(data)),
         False,
     )
+
+
+def _other_name(data: Path) -> str:
+    """A name for the measures on other photos, which never replace those on the run's own splits."""
+    name = data.expanduser().resolve().name or "root"
+    return f"other-{name}" if name.lower() in ("train", "val", "test") else name
 
 
 def raise_if_none_left(paths: Sequence[str], name: str) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
 
@@ -114,6 +116,24 @@ class RunFolder:
                 "Restore it from a copy, or train again into a new folder.",
             ) from error
 
+    def settings(self) -> dict[str, Any]:
+        """The resolved recipe as plain data.
+
+        Raises:
+            StorageError: It is damaged.
+        """
+        try:
+            values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError("it holds no settings")
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise StorageError(
+                f"{str(self.recipe)!r} cannot be read: {' '.join(str(error).split())}.",
+                "Expected the recipe that regraft wrote when the run began.",
+                "Restore it from a copy, or train again into a new folder.",
+            ) from error
+        return values
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; a lock of a process that is gone is taken over.
@@ -151,9 +171,9 @@ def create_run(out: str | Path | None, name: str) -> RunFolder:
 def require_new(out: str | Path) -> None:
     """Raise SettingsError when `out` exists and holds something."""
     path = Path(out)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
         raise SettingsError(
-            f"The run folder {str(path)!r} exists already.",
+            f"{str(path)!r} exists already{'' if path.is_dir() else ', and it is a file'}.",
             "A new run needs a new or empty folder; nothing is ever overwritten.",
             _other_out(path),
         )

@@ -15,7 +15,7 @@ __all__ = ["append_metrics", "cut_metrics", "finite", "read_metrics"]
 
 def append_metrics(path: Path, record: dict[str, Any]) -> int:
     """Append one line to metrics.jsonl and return the file's size in bytes afterwards."""
-    commit.append_line(path, json.dumps(finite(record), ensure_ascii=False, allow_nan=False))
+    commit.append_line(path, commit.as_json(finite(record)))
     return path.stat().st_size
 
 
