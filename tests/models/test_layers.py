@@ -72,9 +72,7 @@ def test_frozen_parameters_are_not_counted_as_trainable() -> None:
     assert by_name(model)["fc"].num_non_trainable == 96_000
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet50", "test_convnext", "test_efficientnet", "test_byobnet", "mobilenetv3_small_050"]
-)
+@pytest.mark.parametrize("name", ["resnet50", "test_convnext", "test_efficientnet", "test_byobnet", "lcnet_035"])
 def test_every_module_that_owns_a_tensor_is_listed_once_and_the_head_last(name: str) -> None:
     model = network(name)
     layers = list_layers(model)

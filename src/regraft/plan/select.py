@@ -152,7 +152,7 @@ class _Listing:
     def spans(self) -> list[list[str]]:
         """Backbone layers by resolution stage; stages without weights of their own are not counted."""
         calls = self.calls
-        ends = [calls[name].end for name in self.info.feature_stages if name in calls]
+        ends = [end for name in self.info.feature_stages if (end := self._end(name)) is not None]
         starts = [call.start for call in calls.values()]
         names = _owning(self.backbone) if ends else []
         spans: list[list[str]] = [[] for _ in ends]
@@ -163,6 +163,11 @@ class _Listing:
                 place += 1
             spans[place].append(name)
         return [span for span in spans if span]
+
+    def _end(self, name: str) -> int | None:
+        """When a module, or the last module inside a container that is never called itself, ended."""
+        inside = [call.end for other, call in self.calls.items() if is_under(other, (name,))]
+        return max(inside, default=None)
 
     def _some(self, found: list[str], term: str) -> list[str]:
         if found:
