@@ -260,7 +260,8 @@ def test_streamed_and_cached_pixels_give_the_same_bits(
 
 def test_threads_of_loading_do_not_change_the_order(photos: Path, tmp_path: Path) -> None:
     runs = [
-        run_small(photos, tmp_path / str(threads), numerics=choose_numerics("cpu", "fp32", threads)) for threads in (1, 2)
+        run_small(photos, tmp_path / str(threads), numerics=choose_numerics("cpu", "fp32", threads))
+        for threads in (1, 2)
     ]
     first, second = ([row["train_loss"] for row in read_metrics(run.metrics)] for run in runs)
     assert first == pytest.approx(second, rel=1e-4)

@@ -135,7 +135,7 @@ def decode_all(
 
 def memory_budget() -> int:
     """Half of the memory that this process may still take, in bytes: the machine's or its container's, the less."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     free = int(psutil.virtual_memory().available)
     for limit, used in _CGROUPS:

@@ -32,7 +32,7 @@ from regraft.train.state import Best, Progress, load_weights, restore, save
 from regraft.train.step import Evaluation, evaluate, seed_step, training_step
 from regraft.train.stop import StopFlag
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "stage_work", "stopped"]
 
 Indices = npt.NDArray[np.int64]
 _EPOCHS_PER_STAGE = 1_000_000  # keeps the counters of different stages apart
@@ -85,7 +85,6 @@ class Loop:
             DivergedError: A loss or a gradient is not finite.
             StorageError: A checkpoint could not be written.
         """
-        self.sinks.plan(sum(self._units(stage) for stage in list(self.plan)[self.progress.stage :]))
         while self.progress.stage < len(self.plan):
             _StageLoop(self, self.plan.stages[self.progress.stage]).run()
         best = self.progress.best
@@ -97,10 +96,6 @@ class Loop:
             )
         load_weights(self.run_folder.checkpoint(best.step), self.model)
         return best
-
-    def _units(self, stage: Stage) -> float:
-        num_train, num_val = len(self.labels["train"]), len(self.labels["val"])
-        return float(num_train + num_val if stage.optimizer == "lbfgs" else stage.epochs * (num_train + num_val))
 
 
 class _StageLoop:
@@ -369,6 +364,11 @@ class _StageLoop:
             f"stage {self.stage.name}: {', '.join(self.stage.selectors)} trains ({len(self.frozen.trainable)} tensors, "
             f"{num:,} parameters), {how}{epochs}"
         )
+
+
+def stage_work(stage: Stage, num_images: int) -> float:
+    """The work of a stage, in images that pass once through the network; `num_images` to train on and to validate."""
+    return float(num_images if stage.optimizer == "lbfgs" else stage.epochs * num_images)
 
 
 def stopped(run: RunFolder, stop: StopFlag) -> StoppedError:

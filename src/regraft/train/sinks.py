@@ -78,7 +78,7 @@ class Sinks:
             with contextlib.suppress(Exception):
                 commit.append_line(self.run.log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif self.show:
             print(text, file=sys.stderr, flush=True)
 
@@ -112,7 +112,7 @@ class Sinks:
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             TextColumn("left of the run"),
             console=Console(stderr=True),
             speed_estimate_period=60,

@@ -33,7 +33,7 @@ from regraft.plan.stages import Plan
 from regraft.run.folder import RunFolder, create_run
 from regraft.run.records import cut_metrics
 from regraft.train.engine import Engine
-from regraft.train.loop import Loop, stopped
+from regraft.train.loop import Loop, stage_work, stopped
 from regraft.train.schedule import mode_of
 from regraft.train.sinks import Sinks
 from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress, save
@@ -41,6 +41,7 @@ from regraft.train.stop import StopFlag
 
 __all__ = ["train"]
 
+_DECODE_WORK = 0.2  # of one pass of an image through the network
 MONITORS = ("val_loss", "val_top1", "train_loss")
 
 
@@ -96,11 +97,14 @@ def train(
         if not resume:
             save(run, model, None, Progress(), {})  # where the run began, whatever the weights came from
             _write_records(run, recipe, model)
+        sinks.plan(_work(plan, data))
         data, pixels = _decode(run, data, model, numerics, sinks, stop, resume=resume)
         engine = Engine(numerics)
         labels = {name: split.labels for name, split in data.splits.items()}
         normaliser = Normaliser(_preprocessing(model), engine.device)
         progress = _progress(run, model, pixels)
+        num_images = len(data.train) + len(data.val)
+        sinks.skip(sum(stage_work(stage, num_images) for stage in plan.stages[: progress.stage]))
         loop = Loop(
             model=model,
             plan=plan,
@@ -234,10 +238,14 @@ def _decode(
     wanted = {name: split for name, split in data.splits.items() if name != "test"}
     without_test = type(data)(**{**data.__dict__, "splits": wanted})
 
+    seen = 0
+
     def on_progress(done: int, of: int) -> None:
+        nonlocal seen
         if stop.requested:
             raise stopped(run, stop)
-        sinks.advance(0, f"decoding {done}/{of} images")
+        sinks.advance(_DECODE_WORK * (done - seen), f"decoding {done}/{of} images")
+        seen = done
 
     decoded, pixels = decode_all(
         without_test, _preprocessing(model).pixels, threads=numerics.threads, progress=on_progress
@@ -261,6 +269,11 @@ def _decode(
             + ", ".join(f"{name} {len(split)}" for name, split in complete.splits.items())
         )
     return decoded, pixels
+
+
+def _work(plan: Plan, data: DataSet) -> float:
+    num_images = len(data.train) + len(data.val)
+    return _DECODE_WORK * num_images + sum(stage_work(stage, num_images) for stage in plan)
 
 
 def _progress(run: RunFolder, model: nn.Module, pixels: Mapping[str, PixelCache]) -> Progress:
