@@ -368,10 +368,12 @@ def test_a_shape_bomb_is_refused_without_memory(tmp_path):
     bombs = (
         lambda f: f["a"].create_dataset("k", (2**40, 1000), "f4", chunks=(1, 1000)),
         lambda f: f["a"].create_dataset("k", (2**50,), "f4"),
+        lambda f: f["a"].create_dataset("k", (0, 2**40, 2**40), "f4"),
         lambda f: f["a"].create_dataset("k", (2**40,), "f4", chunks=(2**29,), compression="gzip"),
     )
     for make in bombs:
-        assert "refused" in (text := refusal(one_tensor(tmp_path / "bomb.h5", make))) or "pieces" in text
+        text = refusal(one_tensor(tmp_path / "bomb.h5", make))
+        assert any(word in text for word in ("refused", "pieces", "beyond all memory")), text
 
 
 def test_strings_and_structures_are_no_weights(tmp_path):
@@ -433,7 +435,7 @@ def test_a_file_that_changed_after_it_was_opened_is_an_error(tmp_path):
 def test_the_newer_layout_without_h5py_says_what_to_install(tmp_path, monkeypatch):
     path = legacy(tmp_path / "w.h5", [("a", [("a/kernel", KERNEL)])], libver="latest")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert 'pip install "regraft[h5]"' in refusal(path)
+    assert 'pip install "h5py' in refusal(path)
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip"])

@@ -113,7 +113,8 @@ def test_a_subclassed_model_with_automatic_names_is_in_the_order_of_creation(tmp
 
 def test_a_subclassed_model_with_own_names_has_no_order(tmp_path):
     tensors = {"stem/vars/0": KERNEL, "stem/vars/1": BIAS, "blocks/conv2d_1/vars/0": KERNEL, **norm("norm_a")}
-    weights = weights_file(tmp_path / "m.weights.h5", tensors)
+    names = {"stem": "conv2d_17", "blocks/conv2d_1": "second", "norm_a": "batch_normalization_3"}
+    weights = weights_file(tmp_path / "m.weights.h5", tensors, names)
     assert not weights.ordered
     assert [(t.layer, t.role) for t in weights if t.layer in ("stem", "norm_a")] == [
         ("norm_a", "gamma"),

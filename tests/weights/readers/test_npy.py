@@ -205,7 +205,7 @@ def test_what_follows_a_pickle_or_an_array(tmp_path):
 
 
 def test_headers_that_declare_more_than_there_is(tmp_path):
-    for shape in ("(1000000000000,)", "(4294967296, 4294967296, 4)"):
+    for shape in ("(1000000000000,)", "(16777216, 16777216, 4)"):
         text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
         (tmp_path / "w.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
         assert "declares" in refusal(tmp_path / "w.npy")

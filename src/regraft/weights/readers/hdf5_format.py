@@ -33,6 +33,7 @@ UNDEFINED = 0xFFFFFFFFFFFFFFFF
 BFLOAT16 = np.dtype("V2")
 _MAX_STEPS = 3_000_000
 _MAX_RANK = 32
+_MAX_VALUES = 2**56
 _MAX_TEXT = 256 * 2**20
 _MAX_COUNT = 1_000_000
 _MAX_NAME = 64 * 1024
@@ -414,7 +415,10 @@ class ObjectParser:
             raise FormatError("a shape is damaged")
         if version == 2 and kind == 2:
             return None
-        return self._unpack(f"<{rank}Q", at + (8 if version == 1 else 4))
+        shape = self._unpack(f"<{rank}Q", at + (8 if version == 1 else 4))
+        if math.prod(max(length, 1) for length in shape) > _MAX_VALUES:
+            raise FormatError(f"a shape {shape} is beyond all memory")
+        return shape
 
     def _dtype(self, at: int) -> np.dtype[Any] | None:
         """The numpy dtype of a datatype message; None for what is no plain number."""

@@ -34,7 +34,7 @@ def rewritten(path: Path, start: int, length: int) -> tuple[Path, tempfile.Tempo
         raise WeightsError(
             f"{str(path)!r} is in the newer HDF5 layout, and the package that reads it (h5py) is not installed.",
             "Files as Keras writes them by default are read without it.",
-            'Type: pip install "regraft[h5]"',
+            'Type: pip install "h5py>=3.14"',
         )
     folder = tempfile.TemporaryDirectory(prefix="regraft-hdf5-")
     target = Path(folder.name) / "classic.h5"

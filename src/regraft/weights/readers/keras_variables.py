@@ -128,6 +128,8 @@ def _chain(path: str, members: list[Variable], described: GraphLayer | None) -> 
     """Names from the outermost model to the layer."""
     names = members[0].names
     parts = tuple(_plain(path).split("/"))
+    if names and class_in_name(names[-1]) and not class_in_name(parts[-1]):
+        return parts  # an attribute (`self.stem`) says more than the number of a session (`conv2d_17`)
     if names:
         return (*parts[:-1], names[-1]) if len(names) == 1 else names
     return (*parts[:-1], described.name) if described else parts

@@ -8,6 +8,7 @@ Source: numpy/lib/format.py (NEP 1).
 from __future__ import annotations
 
 import ast
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,7 +115,9 @@ def _is_shape(shape: Any) -> bool:
     return (
         isinstance(shape, tuple)
         and len(shape) <= 32
-        and all(isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**62 for length in shape)
+        and all(isinstance(length, int) and not isinstance(length, bool) and length >= 0 for length in shape)
+        # Also with a zero in it, a shape must be one that NumPy can hold.
+        and math.prod(max(length, 1) for length in shape) < 2**56
     )
 
 

@@ -9,6 +9,7 @@ Source: the instruction descriptions in CPython's Lib/pickletools.py; `array_red
 from __future__ import annotations
 
 import codecs
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = ["Array", "PickleError", "Scalar", "unpickle"]
 _MAX_STEPS = 3_000_000
 _MAX_ITEMS = 1_000_000
 _MAX_NUMBER = 32
+_MAX_VALUES = 2**56
 _MAX_NAME = 64 * 1024
 
 
@@ -374,7 +376,9 @@ class _Machine:
     def _filled(self, array: Array, shape: Any, dtype: np.dtype[Any], fortran: bool, data: Any) -> Array:
         if not isinstance(shape, tuple) or len(shape) > 32 or not all(isinstance(n, int) and n >= 0 for n in shape):
             raise PickleError("its pickle holds an array without a shape")
-        count = int(np.prod(shape, dtype=object)) if shape else 1
+        if math.prod(max(length, 1) for length in shape) > _MAX_VALUES:
+            raise PickleError("its pickle holds an array of a size that cannot be")
+        count = math.prod(shape)
         if array.data is not None or array.items is not None:
             raise PickleError("its pickle fills an array twice")
         array.shape, array.dtype, array.fortran = shape, dtype, fortran

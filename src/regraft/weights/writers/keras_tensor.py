@@ -54,6 +54,6 @@ def import_h5py(path: Path) -> Any:
         raise WeightsError(
             f"{str(path)!r} cannot be written: the package that writes HDF5 (h5py) is not installed.",
             "Keras files (.h5, .weights.h5) need it.",
-            'Type: pip install "regraft[h5]"',
+            'Type: pip install "h5py>=3.14"',
         ) from error
     return h5py
