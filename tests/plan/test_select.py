@@ -125,9 +125,7 @@ def test_stages_part_the_backbone(name: str) -> None:
     assert len(spans) >= 3
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet50", "test_convnext", "test_efficientnet", "test_vit", "mobilenetv3_small_050"]
-)
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "lcnet_035"])
 def test_parts_and_numbers_over_families(name: str) -> None:
     model, rows = network(name), listing(name)
     head = select(model, "head")
