@@ -166,10 +166,13 @@ def test_set_reads_values_as_people_mean_them(text: str, value: object) -> None:
     "assignment", ["stages.1.lr", "=3", "a..b=1", "stages.7.lr=1", "stages.tip.lr=1", "stages.head.name.first=1"]
 )
 def test_set_refuses_what_leads_nowhere(assignment: str) -> None:
-    values = default_recipe()
-    with pytest.raises(SettingsError) as caught:
+    def apply_and_check() -> None:
+        values = default_recipe()
         apply_set(values, assignment)
         validate_recipe(values)
+
+    with pytest.raises(SettingsError) as caught:
+        apply_and_check()
     assert caught.value.exit_code == 2
 
 

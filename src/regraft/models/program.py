@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -173,8 +173,11 @@ def _trace(model: nn.Module) -> fx.Graph | None:
 def _moving_nodes(model: nn.Module, graph: fx.Graph) -> set[str]:
     """Names of the nodes whose value can change during training, for one and the same image."""
     moving: set[str] = set()
+    of_images: set[str] = set()
     for node in graph.nodes:
-        if any(source.name in moving for source in node.all_input_nodes) or _moves(model, node):
+        if node.op == "placeholder" or any(source.name in of_images for source in node.all_input_nodes):
+            of_images.add(node.name)
+        if any(source.name in moving for source in node.all_input_nodes) or _moves(model, node, of_images):
             moving.add(node.name)
     # Shapes are read again from the stored features, so that only tensors cross the boundary.
     for node in reversed(graph.nodes):
@@ -194,7 +197,7 @@ def _reads_shape(node: fx.Node) -> bool:
     return False
 
 
-def _moves(model: nn.Module, node: fx.Node) -> bool:
+def _moves(model: nn.Module, node: fx.Node, of_images: Collection[str]) -> bool:
     if node.op == "call_module":
         module = model.get_submodule(str(node.target))
         return any(p.requires_grad for p in module.parameters()) or any(map(_acts_in_training, module.modules()))
@@ -203,20 +206,23 @@ def _moves(model: nn.Module, node: fx.Node) -> bool:
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return isinstance(value, Tensor) and value.requires_grad
-    return node.op == "call_function" and _acts_randomly(node)
+    return node.op == "call_function" and _varies(node, of_images)
 
 
 _RANDOM = ("Dropout", "DropPath", "DropBlock", "StochasticDepth")
 _NOISE = ("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "bernoulli", "normal")
 
 
-def _acts_randomly(node: fx.Node) -> bool:
-    """Whether a function gives something else at each call: noise, or dropout that is on."""
+def _varies(node: fx.Node, of_images: Collection[str]) -> bool:
+    """Whether a function gives something else at each call: noise, dropout that is on, statistics of the batch.
+
+    The statistics of a weight (weight standardisation) are no statistics of the batch.
+    """
     name = getattr(node.target, "__name__", "")
     if name in _NOISE:
         return True
     if "drop" not in name:
-        return bool(node.kwargs.get("training", False))
+        return node.name in of_images and bool(node.kwargs.get("training", False))
     given = [*node.args[1:], *node.kwargs.values()]  # x, p and training, by place or by name
     return True in [value for value in given if isinstance(value, bool)] or not any(
         isinstance(value, bool) for value in given
