@@ -7,7 +7,6 @@ import copy
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
@@ -40,19 +39,9 @@ MODELS = {
     "hrnet_w18_small": 64,
     "dla34": 64,
 }
-SLOW = {
-    "seresnet18",
-    "resnet18d",
-    "mobilenetv3_small_050",
-    "densenet121",
-    "inception_v3",
-    "hrnet_w18_small",
-    "vgg11_bn",
-    "dla34",
-    "repvgg_a0",
-    "regnetx_002",
-}
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODELS]
+QUICK = {"test_resnet", "test_efficientnet", "test_efficientnet_gn", "test_convnext", "test_byobnet", "test_nfnet"}
+QUICK |= {"test_mambaout", "resnet18", "tf_efficientnet_lite0"}
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
 PLANS = [["head"], ["stage:-1", "head"], ["all"]]
 
 
@@ -183,7 +172,7 @@ class PositionalDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x).mean((2, 3))
-        return self.fc(F.dropout(x, 0.5, self.training))
+        return self.fc(nn.functional.dropout(x, 0.5, self.training))
 
 
 class Noisy(PositionalDropout):

@@ -23,10 +23,11 @@ def make_probes(model: nn.Module, images_NHWC: npt.NDArray[np.uint8], normaliser
         normaliser: The model's own.
     """
     was_training = model.training
-    images = normaliser(normaliser.pixels(images_NHWC[:NUM_PROBES])).cpu()
+    # Laid out as they are stored: on another layout the same network gives other last bits.
+    images = normaliser(normaliser.pixels(images_NHWC[:NUM_PROBES])).cpu().contiguous()
     try:
         with torch.no_grad():
             logits = model.eval()(images)
     finally:
         model.train(was_training)
-    return {"images": images.contiguous(), "logits": logits.float().contiguous()}
+    return {"images": images, "logits": logits.float().contiguous()}
