@@ -21,7 +21,9 @@ __all__ = ["graft"]
 _NUMPY_OF = {torch.float64: np.float64, torch.int64: np.int64, torch.int32: np.int32, torch.bool: np.bool_}
 
 
-def graft(model: nn.Module, report: MatchReport, *, allow_nonfinite: bool = False) -> nn.Module:
+def graft(
+    model: nn.Module, report: MatchReport, *, adjust: bool = False, allow_nonfinite: bool = False
+) -> nn.Module:
     """Put the matched values into the model, in place, and return the model.
 
     Every tensor is read and converted before the first one is put in: where anything fails, the model stays byte for
@@ -30,6 +32,7 @@ def graft(model: nn.Module, report: MatchReport, *, allow_nonfinite: bool = Fals
     Args:
         model: The module that was matched.
         report: What `match_weights` decided.
+        adjust: Whether strides and epsilons that the report found to differ are changed to the file's.
         allow_nonfinite: Whether values that are NaN or infinite, or variances below 0, are let through.
 
     Raises:

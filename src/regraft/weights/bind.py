@@ -10,13 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regraft.weights.axes import Fill, Reshape, Step, Subtract, kernel_steps
+from regraft.weights.axes import (
+    Fill,
+    Reshape,
+    Step,
+    Subtract,
+    SumChannels,
+    WidenChannels,
+    kernel_steps,
+    torch_shape,
+)
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.layers import Layer, Slot
 from regraft.weights.naming import Pair
 from regraft.weights.report import Finding, Match, WrongShape
 
-__all__ = ["Binder", "Bound"]
+__all__ = ["Binder", "Bound", "append_step", "reads_image"]
 
 # Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
 _WHOLE_LAYERS = frozenset({"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint"})
@@ -39,9 +48,18 @@ class Binder:
         weights: The file.
         targets: The model's layers.
         sources: The file's layers.
+        adapt_input: Whether a stem may take another number of input channels than the file's.
     """
 
-    def __init__(self, weights: WeightFile, targets: Mapping[str, Layer], sources: Mapping[str, Layer]) -> None:
+    def __init__(
+        self,
+        weights: WeightFile,
+        targets: Mapping[str, Layer],
+        sources: Mapping[str, Layer],
+        *,
+        adapt_input: bool = False,
+    ) -> None:
+        self.adapt_input = adapt_input
         self.weights = weights
         self.targets = targets
         self.sources = sources
@@ -63,6 +81,8 @@ class Binder:
     def steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
         """The steps from a tensor of the file to one of the model, or None."""
         if slot.role.endswith("kernel"):
+            if self.adapt_input and reads_image(slot):
+                return _adapted(slot, tensor)
             return kernel_steps(tensor.shape, tensor.axes, slot.shape, flattened=slot.flattened, rows=self.rows)
         if tensor.shape == slot.shape:
             return ()
@@ -163,6 +183,29 @@ class Binder:
                 "nothing else",
             )
         )
+
+
+def reads_image(slot: Slot) -> bool:
+    """Whether it is the kernel of a layer that takes the image itself."""
+    return slot.role.endswith("kernel") and len(slot.shape) == 4 and slot.inputs == ("",)
+
+
+def append_step(bound: Bound, slots: list[Slot], step: Step) -> None:
+    """One more step for these tensors, where they are matched."""
+    for slot in slots:
+        match = bound.matches.get(slot.name)
+        if match is not None and match.sources:
+            bound.matches[slot.name] = Match(match.target, match.sources, match.rule, (*match.steps, step))
+
+
+def _adapted(slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
+    """The steps of a stem that takes another number of input channels."""
+    plain = torch_shape(tensor.shape, tensor.axes)
+    same = len(plain) == 4 and plain[0] == slot.shape[0] and plain[2:] == slot.shape[2:]
+    steps = kernel_steps(tensor.shape, tensor.axes, plain) if same else None
+    if steps is None or plain[1] == slot.shape[1]:
+        return steps
+    return (*steps, SumChannels() if slot.shape[1] == 1 else WidenChannels(slot.shape[1]))
 
 
 def _named_roles(pair: Pair) -> dict[str, SourceTensor]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from regraft.errors import WeightsError, nearest
-from regraft.weights.bind import Binder, Bound
+from regraft.weights.attributes import attribute_findings
+from regraft.weights.axes import Flip, Take
+from regraft.weights.bind import Binder, Bound, append_step, reads_image
 from regraft.weights.file import SourceTensor, WeightFile
-from regraft.weights.file_graph import file_graph
+from regraft.weights.file_graph import FileGraph, file_graph
 from regraft.weights.graph import Network, by_graph
 from regraft.weights.layers import Layer, Slot, model_layers, source_layers
 from regraft.weights.naming import Pair, by_family, by_name, by_suffix
@@ -61,6 +63,9 @@ def match(
     skip: Sequence[str] = (),
     map: Mapping[str, str] | None = None,
     model: str = "",
+    flip_stem: bool = False,
+    adapt_input: bool = False,
+    class_order: Sequence[int] | None = None,
 ) -> MatchReport:
     """Decide what of a file goes where in a model.
 
@@ -70,28 +75,36 @@ def match(
         skip: Names or patterns (`fc8`, `head.*`) of layers or tensors, of either side, to leave out.
         map: Pairs by hand, {name in the model: name in the file}, of layers or of single tensors; either direction.
         model: The model's name, for the report.
+        flip_stem: Whether the stem's input channels are reversed (a file for BGR images, a model for RGB ones).
+        adapt_input: Whether a stem of another number of input channels is adapted (3 -> 1 added up, 3 -> N repeated).
+        class_order: For each class of the model its row in the file's classifier.
 
     Raises:
         WeightsError: `map` or `skip` names something that neither side has.
     """
     slots = tuple(slots)
     targets, sources = model_layers(slots), source_layers(weights)
-    binder = Binder(weights, targets, sources)
+    binder = Binder(weights, targets, sources, adapt_input=adapt_input)
     state = _State(targets, sources)
     by_hand = _by_hand(map or {}, slots, weights, state)
     state.take(by_name(state.free_targets, state.free_sources))
     state.take(by_family(state.free_targets, state.free_sources, binder.fits))
     state.take(by_suffix(state.free_targets, state.free_sources, binder.fits))
-    _by_evidence(weights, state, binder)
+    graph = file_graph(weights)
+    _by_evidence(weights, graph, state, binder)
+    state.findings += attribute_findings(state.pairs, graph, weights.format)
     bound = binder.bind(state.pairs)
     _bind_by_hand(by_hand, binder, bound)
     _exact_tensors(weights, slots, bound)
+    if flip_stem:
+        append_step(bound, [slot for slot in slots if reads_image(slot)], Flip(1))
+    if class_order is not None:
+        append_step(bound, _classifier(slots), Take(tuple(class_order), 0))
     return _report(weights, slots, state, bound, _Skip(skip, slots, weights), model)
 
 
-def _by_evidence(weights: WeightFile, state: _State, binder: Binder) -> None:
+def _by_evidence(weights: WeightFile, graph: FileGraph | None, state: _State, binder: Binder) -> None:
     """What no name decides: the file's own graph first, then shapes in the order of execution."""
-    graph = file_graph(weights)
     if graph is not None and state.free_targets and state.free_sources:
         model = Network(
             state.targets,
@@ -106,6 +119,12 @@ def _by_evidence(weights: WeightFile, state: _State, binder: Binder) -> None:
     )
     state.take(aligned.pairs)
     state.ambiguous += aligned.ambiguous
+
+
+def _classifier(slots: Sequence[Slot]) -> list[Slot]:
+    """Kernel and bias of the last layer of the head."""
+    head = [slot for slot in slots if slot.part == "head" and (slot.role.endswith("kernel") or slot.role == "bias")]
+    return [slot for slot in head if slot.layer == head[-1].layer]
 
 
 # --- what the user says -------------------------------------------------------------------------------------------

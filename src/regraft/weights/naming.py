@@ -24,13 +24,21 @@ Fits = Callable[[Layer, Layer], bool]
 class Pair:
     """A layer of the model, the layer of the file that fills it, and the rule that says so.
 
-    `scaled` is False where the family is known to have normalisations without a scale.
+    Attributes:
+        target: The layer of the model.
+        source: The layer of the file.
+        rule: The rule.
+        scaled: False where the family is known to have normalisations without a scale.
+        dialect: `family: dialect` of the file's names, where a family's table decided.
+        address: The layer's address in that family.
     """
 
     target: Layer
     source: Layer
     rule: str
     scaled: bool = True
+    dialect: str = ""
+    address: str = ""
 
 
 def by_name(targets: Mapping[str, Layer], sources: Mapping[str, Layer]) -> list[Pair]:
@@ -52,7 +60,10 @@ def by_family(targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: 
                 named = addresses(sources, dialect, whole=False, prefix=prefix)
                 for target_dialect, target_named in spoken:
                     rule = f"family {family.name}: {dialect.name} -> {target_dialect.name}"
-                    pairs = _same_address(targets, target_named, sources, named, rule, dialect.scaled)
+                    pairs = [
+                        Pair(targets[a], sources[b], rule, dialect.scaled, f"{family.name}: {dialect.name}", address)
+                        for a, b, address in _same_address(target_named, named)
+                    ]
                     num_fit = _believable(pairs, fits)
                     if num_fit > best_fit:
                         best, best_fit = pairs, num_fit
@@ -65,20 +76,9 @@ def _model_addresses(targets: Mapping[str, Layer], dialect: Dialect) -> dict[str
     return found if len(found) >= 0.8 * len(targets) else {}
 
 
-def _same_address(
-    targets: Mapping[str, Layer],
-    target_named: Mapping[str, str],
-    sources: Mapping[str, Layer],
-    named: Mapping[str, str],
-    rule: str,
-    scaled: bool,
-) -> list[Pair]:
+def _same_address(target_named: Mapping[str, str], named: Mapping[str, str]) -> list[tuple[str, str, str]]:
     at = {address: name for name, address in named.items()}
-    return [
-        Pair(targets[name], sources[at[address]], rule, scaled)
-        for name, address in target_named.items()
-        if address in at
-    ]
+    return [(name, at[address], address) for name, address in target_named.items() if address in at]
 
 
 def _believable(pairs: list[Pair], fits: Fits) -> int:

@@ -89,6 +89,7 @@ class Finding:
         model_value: What the model has.
         file_value: What the file was made with.
         serious: Whether the model computes another function if nothing is done.
+        layers: For `attribute`: all the layers that it is about.
     """
 
     kind: str
@@ -98,11 +99,14 @@ class Finding:
     model_value: Any = None
     file_value: Any = None
     serious: bool = False
+    layers: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        values = {"kind": self.kind, "layer": self.layer, "text": self.text, "serious": self.serious}
+        """Plain data."""
+        values: dict[str, Any] = {"kind": self.kind, "layer": self.layer, "text": self.text, "serious": self.serious}
         if self.attribute:
             values |= {"attribute": self.attribute, "model": self.model_value, "file": self.file_value}
+            values |= {"layers": list(self.layers)}
         return values
 
 
@@ -211,17 +215,19 @@ class MatchReport:
             "notes": list(self.notes),
         }
 
-    def require(self, what: str = "backbone") -> MatchReport:
+    def require(self, what: str = "backbone", *, adjust: bool = False) -> MatchReport:
         """Raise unless enough was matched; returns the report itself.
 
         Args:
             what: `backbone` (everything up to the last feature map), `all`, or `any` (at least one tensor).
+            adjust: Whether `graft(..., adjust=True)` will change the strides and epsilons that differ, so that they
+                are no problem.
 
         Raises:
             WeightsError: Something of it is missing, of a wrong shape or ambiguous, or a finding would make the model
                 compute another function; it names the layers.
         """
-        problems = self._problems(what)
+        problems = self._problems(what, adjust)
         if problems:
             counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items())
             raise WeightsError(
@@ -230,17 +236,18 @@ class MatchReport:
                 f"{'model' if what != 'backbone' else 'backbone'} was expected to be matched "
                 f"(it is to {self.coverage['backbone']:.0%}).",
                 "Look at the report (`regraft match FILE --model NAME`), then name pairs with --map, leave tensors out "
-                "with --skip, or choose the architecture that the file was made for.",
+                "with --skip, change differing strides and epsilons with --adjust, or choose the architecture that the "
+                "file was made for.",
                 details=problems,
             )
         return self
 
-    def _problems(self, what: str) -> list[str]:
+    def _problems(self, what: str, adjust: bool) -> list[str]:
         if what not in ("backbone", "all", "any"):
             raise ValueError(f"{what!r} is none of 'backbone', 'all', 'any'")
         problems = [f"ambiguous: {_group(group.targets)} <- {_group(group.sources)}; {group.decides}"
                     for group in self.ambiguous]  # fmt: skip
-        problems += [finding.text for finding in self.findings if finding.serious]
+        problems += [f.text for f in self.findings if f.serious and not (adjust and f.kind == "attribute")]
         if not any(match.sources for match in self.matched):
             return ["nothing of the file fits the model", *problems]
         if what == "any":
