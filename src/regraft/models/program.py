@@ -14,10 +14,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
+from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from regraft.models.graph import drop_unused, trace_graph
 from regraft.models.numerics import Numerics
 
 __all__ = ["InferenceProgram", "SplitProgram", "inference_program", "split_program"]
@@ -80,7 +81,7 @@ class SplitProgram:
 def inference_program(model: nn.Module, numerics: Numerics, batch_size: int) -> InferenceProgram:
     """The whole model, images -> (logits,), as a fast inference copy."""
     duplicate = copy.deepcopy(model).eval()
-    graph = _trace(duplicate)
+    graph = trace_graph(duplicate)
     module = duplicate if graph is None else fold_batch_norms(fx.GraphModule(duplicate, graph))
     return InferenceProgram(module, numerics, batch_size)
 
@@ -92,7 +93,7 @@ def split_program(model: nn.Module) -> SplitProgram:
     """
     was_training = model.training
     try:
-        graphs = [_trace(model.train(mode)) for mode in (True, False)]
+        graphs = [trace_graph(model.train(mode)) for mode in (True, False)]
     finally:
         model.train(was_training)
     if graphs[0] is None or graphs[1] is None:
@@ -148,26 +149,6 @@ def _after_norm(norm: nn.BatchNorm2d) -> nn.Module:
     if hasattr(activation, "inplace"):
         activation.inplace = True  # type: ignore[assignment]  # the convolution's output has no other reader
     return activation
-
-
-class _Tracer(fx.Tracer):
-    """Traces into everything but norms and what timm says must not be traced."""
-
-    def __init__(self) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self._leaves = (BatchNormAct2d, *get_notrace_modules())
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _trace(model: nn.Module) -> fx.Graph | None:
-    try:
-        graph = _Tracer().trace(model)
-    except Exception:  # torch.fx raises whatever the model's own code raises on a proxy
-        return None
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    return graph if len(inputs) == 1 else None
 
 
 def _moving_nodes(model: nn.Module, graph: fx.Graph) -> set[str]:
@@ -262,7 +243,7 @@ def _prefix_graph(graph: fx.Graph, names: Sequence[str]) -> fx.Graph:
         if node.op != "output":
             values[node] = prefix.node_copy(node, lambda n: values[n])
     prefix.output(tuple(value for node, value in values.items() if node.name in names))
-    _drop_unused(prefix)
+    drop_unused(prefix)
     return prefix
 
 
@@ -275,14 +256,8 @@ def _tail_graph(graph: fx.Graph, moving: set[str], names: Sequence[str]) -> fx.G
     for node in graph.nodes:
         if node.name in moving or node.op == "get_attr":
             values[node] = tail.node_copy(node, lambda n: values[n])
-    _drop_unused(tail)
+    drop_unused(tail)
     return tail
-
-
-def _drop_unused(graph: fx.Graph) -> None:
-    for node in reversed(graph.nodes):
-        if not node.users and node.op not in ("placeholder", "output"):
-            graph.erase_node(node)
 
 
 def _only_linear(model: nn.Module, graph: fx.Graph, moving: set[str]) -> nn.Linear | None:
