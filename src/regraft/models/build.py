@@ -1,4 +1,4 @@
-"""Names -> `nn.Module`: every timm network by its timm name, and AlexNet, which timm lacks."""
+"""Names -> `nn.Module`: every timm network by its timm name, AlexNet, and the forms of keras.applications."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import torch
 from torch import nn
 
 from regraft.errors import RegraftError, SettingsError, nearest
-from regraft.models.alexnet import alexnet
 from regraft.models.graft import graft
 from regraft.models.info import info_of, set_info
 from regraft.models.match import match_weights
+from regraft.models.own import OWN
 from regraft.models.pretrained import find_pretrained
 from regraft.weights.file import read_weights
 
 __all__ = ["build_model", "is_buildable", "list_models", "load_pretrained"]
-
-_OWN = {"alexnet": alexnet}
 
 
 def build_model(
@@ -36,7 +34,8 @@ def build_model(
     """Build a network in the form that its weights were made for.
 
     Args:
-        name: A timm name (`resnet50`, `tf_efficientnet_lite0`, `resnet50.a1_in1k`), or `alexnet`.
+        name: A timm name (`resnet50`, `tf_efficientnet_lite0`, `resnet50.a1_in1k`), `alexnet`, or `keras_NAME`
+            (`keras_resnet50`, `keras_vgg16`: the networks of keras.applications).
         weights: A weights file of any format, `"pretrained"`, or None for random weights.
         num_classes: Rows of the classifier; None keeps the architecture's own (1000 for most).
         in_channels: Channels of the input.
@@ -81,12 +80,12 @@ def load_pretrained(model: nn.Module, weights: str | Path, *, skip: Sequence[str
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names that `build_model` takes and that fit a shell pattern."""
-    return [name for name in sorted([*timm.list_models(), *_OWN]) if fnmatch.fnmatch(name, pattern)]
+    return [name for name in sorted([*timm.list_models(), *OWN]) if fnmatch.fnmatch(name, pattern)]
 
 
 def is_buildable(name: str) -> bool:
     """Whether `build_model` knows the architecture of this name."""
-    return name in _OWN or bool(timm.is_model(name))
+    return name in OWN or bool(timm.is_model(name))
 
 
 def _create(name: str, options: dict[str, Any], seed: int) -> nn.Module:
@@ -96,7 +95,7 @@ def _create(name: str, options: dict[str, Any], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model: nn.Module = _OWN[name](**options) if name in _OWN else timm.create_model(name, **options)
+            model: nn.Module = OWN[name](**options) if name in OWN else timm.create_model(name, **options)
         except RegraftError:
             raise
         except Exception as error:  # an architecture raises whatever its own code raises on an argument
@@ -120,7 +119,7 @@ def _check_tag(name: str) -> None:
 
 
 def _unknown(name: str) -> SettingsError:
-    known = [*timm.list_models(), *_OWN]
+    known = [*timm.list_models(), *OWN]
     near = nearest(name, known) or nearest(name.lower().replace("-", "_"), known)
     return SettingsError(
         f"There is no model {name!r}.",
