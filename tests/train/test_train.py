@@ -44,10 +44,23 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
 
 
 def test_run_folder_holds_what_the_design_says(finished: RunFolder) -> None:
-    for name in (
-        "recipe.yaml command.txt environment.json status.json classes.json splits.json audit.json metrics.jsonl "
-        "log.txt last.json best.json model/config.json model/model.safetensors model/probes.safetensors model/README.md"
-    ).split():
+    for name in [
+        "recipe.yaml",
+        "command.txt",
+        "environment.json",
+        "status.json",
+        "classes.json",
+        "splits.json",
+        "audit.json",
+        "metrics.jsonl",
+        "log.txt",
+        "last.json",
+        "best.json",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/probes.safetensors",
+        "model/README.md",
+    ]:
         assert (finished.path / name).is_file(), name
     assert json.loads(finished.status.read_text())["state"] == "finished"
     assert json.loads(finished.classes.read_text()) == ["bright", "dark"]
