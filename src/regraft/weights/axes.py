@@ -34,7 +34,8 @@ __all__ = [
     "torch_shape",
 ]
 
-_TILE_VALUES = 1 << 18  # one tile of a large transpose: 1 MiB of float32, so source and target stay in the cache
+_TILE_VALUES = 1 << 16  # one tile of a large transpose: 256 KiB of float32, so source and target stay in the cache
+_TILE_RUN = 128  # what of it is read in one run
 _TILED_FROM = 1 << 20  # smaller transposes are not worth cutting up
 
 
@@ -254,39 +255,41 @@ def _second(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A new C-contiguous copy; a large transpose goes tile by tile on all processors."""
+    """A new C-contiguous copy; a large one goes tile by tile on all processors."""
     result = np.empty(array.shape, dtype)
     if array.size < _TILED_FROM or array.ndim < 2:
         np.copyto(result, array, casting="unsafe")
         return result
-    tiles = _tiles(array)
+    in_memory = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    back = np.argsort(in_memory)
+    tiles = _tiles(array, in_memory[-1])
     workers = min(len(tiles), os.cpu_count() or 1)
 
     def copy(share: int) -> None:
         for tile in tiles[share::workers]:
-            np.copyto(result[tile], array[tile], casting="unsafe")
+            # First in the order of memory, so that whole runs are read; then turned inside the cache.
+            near = np.ascontiguousarray(array[tile].transpose(in_memory))
+            np.copyto(result[tile], near.transpose(back), casting="unsafe")
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(copy, range(workers)))
     return result
 
 
-def _tiles(array: NDArray[Any]) -> list[tuple[slice, ...]]:
-    """Cut the first axis, and the axis that runs fastest in memory, into pieces whose product fits the cache."""
+def _tiles(array: NDArray[Any], fastest: int) -> list[tuple[slice, ...]]:
+    """Cut the axis that runs fastest in memory, and the first other one of the result, so that tiles fit the cache."""
     shape = array.shape
-    fastest = min(range(array.ndim), key=lambda axis: abs(array.strides[axis]) if shape[axis] > 1 else 1 << 62)
-    if fastest == array.ndim - 1:  # contiguous rows: only share them out
+    if fastest == array.ndim - 1:  # no transpose: only share out the rows
         rows = max(1, _TILE_VALUES * shape[0] // array.size)
         return [(slice(start, start + rows),) for start in range(0, shape[0], rows)]
-    cut = max(1, min(shape[fastest], 64))
     other = 1 if fastest == 0 else 0
     inner = array.size // shape[fastest] // shape[other]
-    step = max(1, _TILE_VALUES // (cut * inner))
+    step = max(1, _TILE_VALUES // (_TILE_RUN * inner))
     tiles = []
-    for first in range(0, shape[fastest], cut):
+    for first in range(0, shape[fastest], _TILE_RUN):
         for second in range(0, shape[other], step):
             tile = [slice(None)] * array.ndim
-            tile[fastest], tile[other] = slice(first, first + cut), slice(second, second + step)
+            tile[fastest], tile[other] = slice(first, first + _TILE_RUN), slice(second, second + step)
             tiles.append(tuple(tile))
     return tiles
 
