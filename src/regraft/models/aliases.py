@@ -1,16 +1,21 @@
 """The names that Keras gives to the layers of the networks that torch has too: `block5_conv1`, `conv5_block3_3_conv`.
 
-Names follow `keras.applications` (vgg16, vgg19, resnet, densenet, efficientnet, mobilenet_v2); ResNets have the older
-spelling of Keras 2.1 (`res5c_branch2c`) as well.
+Names follow `keras.applications`; ResNets have the older spelling of Keras 2.1 (`res5c_branch2c`) as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from string import ascii_lowercase
 
 from torch import nn
+
+from regraft.models.keras.inception import INCEPTION_BLOCKS, inception_rows
+from regraft.models.keras.mobile_rows import mobilenet_rows
+from regraft.models.keras.resnet import resnet_v2_rows
+from regraft.models.keras.xception import xception_rows
+from regraft.models.keras_rows import Row
 
 __all__ = ["keras_aliases"]
 
@@ -37,6 +42,14 @@ _SEPARABLE = {  # timm's DepthwiseSeparableConv: the first block, which does not
     "bn2": ("project_bn", "project_BN"),
 }
 
+# Networks whose names are those of Keras's listing, with the classifier; for Inception the blocks have names as well.
+_LISTED: dict[str, tuple[Callable[[], Sequence[Row]], str]] = {
+    **dict.fromkeys(("resnet50v2", "resnetv2_50"), (resnet_v2_rows, "head.fc")),
+    "inception_v3": (inception_rows, "fc"),
+    **dict.fromkeys(("xception", "legacy_xception"), (xception_rows, "fc")),
+    **dict.fromkeys(("mobilenet", "mobilenetv1_100"), (mobilenet_rows, "classifier")),
+}
+
 
 def keras_aliases(model: nn.Module, architecture: str) -> dict[str, tuple[str, ...]]:
     """Module name to its names in Keras, for the families that Keras has; empty for all others."""
@@ -52,9 +65,24 @@ def keras_aliases(model: nn.Module, architecture: str) -> dict[str, tuple[str, .
         pairs = _efficientnet(modules)
     elif family.startswith("mobilenetv2"):
         pairs = _mobilenet_v2(modules)
+    elif family in _LISTED:
+        pairs = _listed(*_LISTED[family])
     else:
         return {}
     return {name: names for name, names in pairs if name in modules}
+
+
+def _listed(rows: Callable[[], Sequence[Row]], classifier: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield classifier, ("predictions",)
+    yield from ((module, (name,)) for name, _, module in rows() if module)
+    if rows is inception_rows:
+        yield from ((block, (f"mixed{number}",)) for number, block in enumerate(INCEPTION_BLOCKS))
+    if rows is resnet_v2_rows:
+        yield from (
+            (module.removesuffix(".conv3"), (f"{name.removesuffix('_3_conv')}_out",))
+            for name, _, module in rows()
+            if module and module.endswith(".conv3")
+        )
 
 
 def _vgg(modules: dict[str, nn.Module]) -> Iterator[tuple[str, tuple[str, ...]]]:

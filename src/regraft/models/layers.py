@@ -14,7 +14,7 @@ from torch import nn
 
 from regraft.errors import SettingsError
 from regraft.models.aliases import keras_aliases
-from regraft.models.info import ModelInfo, info_of
+from regraft.models.info import ModelInfo, info_of, is_under
 from regraft.models.trace import Call, own_tensors, plain, trace
 
 __all__ = ["Layer", "Survey", "format_table", "list_layers", "num_parameters", "survey"]
@@ -37,6 +37,7 @@ class Layer:
         part: "backbone" or "head".
         index: The place in the backbone's own listing; None for layers of the head.
         owns: Whether it owns parameters or buffers (False only for some Keras rows).
+        also: Further modules of the same row: the pointwise half of Keras's separable convolutions.
     """
 
     name: str
@@ -48,6 +49,12 @@ class Layer:
     part: str
     index: int | None
     owns: bool = True
+    also: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """All modules of the row that own parameters or buffers."""
+        return (self.name, *self.also) if self.owns else ()
 
     @property
     def alias(self) -> str | None:
@@ -131,6 +138,7 @@ class _Row:
     name: str
     aliases: tuple[str, ...]
     kind: str | None = None  # of a row without a module
+    also: tuple[str, ...] = ()
 
 
 def _calls(model: nn.Module, image_size: int | tuple[int, int] | None) -> dict[str, Call]:
@@ -156,28 +164,39 @@ def _rows(names: Sequence[str], info: ModelInfo, aliases: dict[str, tuple[str, .
     head = [_Row(name, aliases.get(name, ())) for name in names if info.is_head(name)]
     keras = info.origin.get("keras_rows")
     if keras:
-        backbone = [_keras_row(row, aliases) for row in keras]
-        listed = {row.name for row in backbone}
+        backbone = [_keras_row(row, aliases, names) for row in keras]
+        listed = {name for row in backbone for name in (row.name, *row.also)}
         backbone += [_Row(n, aliases.get(n, ())) for n in names if n not in listed and not info.is_head(n)]
     else:
         backbone = [_Row(name, aliases.get(name, ())) for name in names if not info.is_head(name)]
     return {"backbone": backbone, "head": head}
 
 
-def _keras_row(row: Sequence[str | None], aliases: dict[str, tuple[str, ...]]) -> _Row:
+def _keras_row(row: Sequence[str | None], aliases: dict[str, tuple[str, ...]], owners: Sequence[str]) -> _Row:
     name, kind, module = row
     if module is None:
         return _Row(str(name), (str(name),), str(kind))
-    return _Row(module, tuple(dict.fromkeys((str(name), *aliases.get(module, ())))))
+    first, *others = [owner for owner in owners if is_under(owner, (module,))] or [module]
+    return _Row(first, tuple(dict.fromkeys((str(name), *aliases.get(module, ())))), also=tuple(others))
 
 
 def _layer(row: _Row, part: str, index: int | None, modules: dict[str, nn.Module], calls: dict[str, Call]) -> Layer:
     if row.kind is not None:
         return Layer(row.name, row.aliases, row.kind, None, 0, 0, part, index, owns=False)
-    module, call = modules[row.name], calls.get(row.name)
-    total, trainable = num_parameters(module)
-    shape = call.shape if call else None
-    return Layer(row.name, row.aliases, type(module).__name__, shape, total, trainable, part, index)
+    names = (row.name, *row.also)
+    counts = [num_parameters(modules[name]) for name in names]
+    call = calls.get(names[-1])
+    return Layer(
+        name=row.name,
+        aliases=row.aliases,
+        kind=type(modules[row.name]).__name__,
+        output_shape=call.shape if call else None,
+        num_parameters=sum(total for total, _ in counts),
+        num_trainable=sum(trainable for _, trainable in counts),
+        part=part,
+        index=index,
+        also=row.also,
+    )
 
 
 def _cells(layer: Layer) -> tuple[str, ...]:

@@ -119,8 +119,10 @@ class _Listing:
         self.info, self.calls, self.layers = found.info, found.calls, found.layers
         self.modules = dict(model.named_modules())
         self.backbone = [layer for layer in self.layers if layer.part == "backbone"]
-        self.owners = [layer.name for layer in self.layers if layer.owns]
-        self.aliases = found.aliases | {layer.name: layer.aliases for layer in self.layers}
+        self.owners = _owning(self.layers)
+        self.aliases = found.aliases | {
+            name: layer.aliases for layer in self.layers for name in (layer.name, *layer.also)
+        }
 
     def find(self, term: str) -> list[str]:
         """The layers of one term without its `!`; raises _NoMatchError when there are none."""
@@ -208,8 +210,8 @@ class _Listing:
         if place := self._weightless(word):
             return place
         names = set(self.find(word))
-        rows = self.backbone if any(layer.name in names for layer in self.backbone) else head
-        places = [place for place, layer in enumerate(rows) if layer.name in names]
+        rows = self.backbone if any(names.intersection(layer.modules) for layer in self.backbone) else head
+        places = [place for place, layer in enumerate(rows) if names.intersection(layer.modules)]
         return rows, places[0], places[-1] + 1
 
     def _weightless(self, word: str) -> tuple[list[Layer], int, int] | None:
@@ -279,7 +281,7 @@ class _Listing:
 
 
 def _owning(layers: Iterable[Layer]) -> list[str]:
-    return [layer.name for layer in layers if layer.owns]
+    return [name for layer in layers for name in layer.modules]
 
 
 def _count(text: str, word: str, most: int) -> int:

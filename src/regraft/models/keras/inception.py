@@ -14,7 +14,7 @@ from regraft.models.keras.graph import KerasGraph
 from regraft.models.keras.norms import without_scale
 from regraft.models.keras_rows import Row
 
-__all__ = ["inception_rows", "to_keras_inception"]
+__all__ = ["INCEPTION_BLOCKS", "inception_rows", "to_keras_inception"]
 
 # The convolutions of each branch, in the order in which both networks create and run them; a pair inside runs side by
 # side on the same map. A branch that starts with a pooling has its kind in the first place.
@@ -44,7 +44,7 @@ _E: tuple[Branch, ...] = (
     ("branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")),
     (_AVG, "branch_pool"),
 )
-_BLOCKS = {
+INCEPTION_BLOCKS = {
     **dict.fromkeys(("Mixed_5b", "Mixed_5c", "Mixed_5d"), _A),
     "Mixed_6a": _B,
     **dict.fromkeys(("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"), _C),
@@ -109,7 +109,7 @@ def inception_rows() -> tuple[Row, ...]:
     x = graph.add(None, "InputLayer")
     for name in ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", _MAX, "Conv2d_3b_1x1", "Conv2d_4a_3x3", _MAX):
         x = graph.add(None, _MAX, x) if name == _MAX else _conv(graph, x, name)
-    for number, (block, branches) in enumerate(_BLOCKS.items()):
+    for number, (block, branches) in enumerate(INCEPTION_BLOCKS.items()):
         x = _mixed(graph, x, block, branches, number)
     return graph.listing(x)
 
