@@ -176,6 +176,11 @@ def test_set_refuses_what_leads_nowhere(assignment: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_other_peoples_words_for_a_setting_are_understood() -> None:
+    (line,) = mistakes({"stages": [{"name": "a", "learning_rate": 1}]})
+    assert line == "stages.0.learning_rate: no such setting; did you mean 'lr'?"
+
+
 def test_a_folder_named_by_a_year_or_a_date_is_a_name(tmp_path: Path) -> None:
     for name in ("2024", "2024-01-31"):
         recipe = validate_recipe(read_recipe(write(tmp_path, f"data: {{source: {name}}}")))

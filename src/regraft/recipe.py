@@ -24,6 +24,21 @@ _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)$")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?$|[+-]?\.(inf|nan)$")
 _KIND = re.compile(r"(int|str|float|bool|(tuple|list|dict|literal)\[.*\])$")
 
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "rate": "lr",
+    "augmentation": "augment",
+    "size": "image_size",
+    "resolution": "image_size",
+    "pretrained": "weights",
+    "architecture": "name",
+    "unfreeze": "train",
+    "trainable": "train",
+    "path": "source",
+    "folder": "source",
+    "degrees": "rotation",
+}
+
 # The head on the frozen network, then the last resolution stage of the network with it, gently.
 _DEFAULT_STAGES: list[dict[str, Any]] = [
     {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto"},
@@ -284,7 +299,7 @@ def _with_defaults(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _unknown(path: str, key: str, known: Sequence[str]) -> str:
-    near = nearest(key, known)
+    near = next((repr(word) for word in (_SYNONYMS.get(key.lower()),) if word in known), "") or nearest(key, known)
     return f"{path}: no such setting" + (f"; did you mean {near}?" if near else f"; known: {', '.join(known)}")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from regraft.run.folder import RunFolder
 
 __all__ = ["inspect"]
 
@@ -28,6 +31,7 @@ def inspect(
     elif path.is_dir():
         facts = _photos(path)
     else:
+        _require_name(path, target)
         _network(target, image_size, as_json=as_json)
         return
     if as_json:
@@ -42,18 +46,46 @@ def inspect(
             typer.echo(f"{name}: {value}")
 
 
-def _run(path: Path) -> dict[str, Any]:
-    import yaml
+def _require_name(path: Path, target: str) -> None:
+    """Raise when the target is a file, or looks like a path to something that is not there."""
+    from regraft.errors import DataError, SettingsError
 
+    if path.exists():
+        raise SettingsError(
+            f"{target!r} is a file.",
+            "Expected a run, a model folder, a folder of photos, or the name of a network.",
+            "Type the folder's name, or `regraft predict RUN FILE` for a photo.",
+        )
+    if "/" in target or "\\" in target or target.startswith((".", "~")):
+        raise DataError(
+            f"There is no file or folder {target!r}.",
+            "Expected a run, a model folder, a folder of photos, or the name of a network.",
+            "Check the spelling of the path.",
+        )
+
+
+def _run(path: Path) -> dict[str, Any]:
+    from regraft.errors import StorageError
     from regraft.run.folder import RunFolder
-    from regraft.run.records import read_metrics
 
     run = RunFolder(path)
-    recipe = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
+    try:
+        return _run_facts(run, run.settings())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(
+            f"The records of the run {str(path)!r} cannot be understood ({type(error).__name__}: {error}).",
+            "Expected the records that regraft wrote.",
+            "Restore the folder from a copy, or train again.",
+        ) from error
+
+
+def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
+    from regraft.run.records import read_metrics
+
     status = run.read(run.status) or {}
     best = run.read(run.best)
     facts: dict[str, Any] = {
-        "run": str(path),
+        "run": str(run.path),
         "state": status.get("state", "unknown") + (f" ({status['message']})" if status.get("message") else ""),
         "model": recipe["model"]["name"],
         "data": recipe["data"]["source"],

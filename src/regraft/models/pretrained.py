@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from regraft.errors import WeightsError
 from regraft.models.families import WEIGHTS_PACKAGES, installed_weights
@@ -32,8 +35,6 @@ def find_pretrained(name: str) -> Path:
 
 def _from_hub(name: str) -> Path:
     import timm
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
@@ -46,8 +47,8 @@ def _from_hub(name: str) -> Path:
     if repository.endswith("/"):
         repository += f"{config.architecture}.{config.tag}"
     try:
-        path = hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", etag_timeout=10)
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        path = _download(repository, config.hf_hub_filename or "model.safetensors")
+    except OSError as error:  # also what the hub's library raises
         raise WeightsError(
             f"The pretrained weights of {name!r} ({repository}) are not in the local cache, "
             f"and the hub cannot be reached ({type(error).__name__}).",
@@ -58,3 +59,24 @@ def _from_hub(name: str) -> Path:
         ) from error
     _log.info("pretrained weights of %s: hub %s", name, repository)
     return Path(path)
+
+
+def _download(repository: str, file: str) -> str:
+    """The file from the hub's local cache, else from the hub; raises OSError where neither has it."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return hf_hub_download(repository, file, local_files_only=True)
+    except LocalEntryNotFoundError:
+        _require_reachable(constants.ENDPOINT)
+    return hf_hub_download(repository, file, etag_timeout=10)
+
+
+def _require_reachable(address: str) -> None:
+    """Raise OSError at once where the hub's library would try again for half a minute; a proxy is trusted."""
+    if getproxies():
+        return
+    parts = urlsplit(address)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    socket.create_connection((parts.hostname or "", port), timeout=10).close()
