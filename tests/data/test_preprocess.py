@@ -23,6 +23,13 @@ def test_values_survive_json_to_the_last_bit(mean: Any, std: Any, channels: Any)
     assert Preprocessing.from_dict(json.loads(json.dumps(value.to_dict()))) == value
 
 
+@pytest.mark.parametrize(("channels", "count"), [("L", 1), (("NIR",), 1), (("R", "G", "B", "NIR"), 4)])
+def test_grey_and_bands_survive_json(channels: Any, count: int) -> None:
+    value = Preprocessing(PixelProgram((8, 8)), (0.4,) * count, (0.2,) * count, channels)
+    assert value.num_channels == count
+    assert Preprocessing.from_dict(json.loads(json.dumps(value.to_dict()))) == value
+
+
 def test_a_timm_configuration_is_taken_over() -> None:
     cfg = {
         "input_size": (3, 240, 260),
@@ -56,6 +63,10 @@ def test_one_number_stands_for_three() -> None:
         {"std": (0.1, 0.0, 0.1)},
         {"std": (0.1, float("inf"), 0.1)},
         {"channels": "GRB"},
+        {"channels": "L", "mean": (0.5,)},
+        {"channels": ()},
+        {"channels": ("R", "R", "G")},
+        {"channels": ("R", "G", "B", "NIR"), "mean": (0.5,) * 4},
     ],
 )
 def test_impossible_values_are_refused(fields: dict[str, Any]) -> None:
@@ -65,7 +76,17 @@ def test_impossible_values_are_refused(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"pixels": None}, {"extra": 1}, {"mean": ["a", "b", "c"]}, {"std": []}, {"mean": "red"}]
+    "change",
+    [
+        {"pixels": None},
+        {"extra": 1},
+        {"mean": ["a", "b", "c"]},
+        {"std": []},
+        {"mean": "red"},
+        {"channels": 5},
+        {"channels": {}},
+        {"channels": [["R"]]},
+    ],
 )
 def test_foreign_fields_are_refused(change: dict[str, Any]) -> None:
     fields = {**Preprocessing(PixelProgram((8, 8))).to_dict(), **change}

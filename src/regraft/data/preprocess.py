@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from regraft.data.decode import Interpolation, PixelProgram, Resize
 from regraft.errors import SettingsError
 
-__all__ = ["Preprocessing"]
+__all__ = ["Channels", "Preprocessing"]
 
-Channels = Literal["RGB", "BGR"]
-Triple = tuple[float, float, float]
+Channels = str | tuple[str, ...]  # RGB, BGR, L (grey), or the names of the bands
+_COUNTS = {"RGB": 3, "BGR": 3, "L": 1}
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Preprocessing:
         pixels: The program from file to uint8 pixels.
         mean: Subtracted, on the scale 0 to 1, in the order of `channels`.
         std: Divided by, on the scale 0 to 1, in the order of `channels`.
-        channels: `RGB`, or `BGR` for networks that came from Caffe.
+        channels: `RGB`; `BGR` for networks that came from Caffe; `L` for grey; else the names of all bands.
     """
 
     pixels: PixelProgram
-    mean: Triple = (0.485, 0.456, 0.406)  # ImageNet, as timm's IMAGENET_DEFAULT_MEAN
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # ImageNet, as timm's IMAGENET_DEFAULT_MEAN
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     channels: Channels = "RGB"
 
     def __post_init__(self) -> None:
@@ -37,10 +37,15 @@ class Preprocessing:
         if mistakes:
             raise SettingsError(
                 "The preprocessing cannot be carried out.",
-                "mean and std are three finite numbers on the scale 0 to 1, and std is above zero.",
+                "mean and std are finite numbers on the scale 0 to 1, one for each channel, and std is above zero.",
                 "Correct the fields named below.",
                 details=mistakes,
             )
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels the network's input has."""
+        return _num_channels(self.channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and text, for JSON; `from_dict` gives an equal value back, to the last bit."""
@@ -48,7 +53,7 @@ class Preprocessing:
             "pixels": self.pixels.to_dict(),
             "mean": list(self.mean),
             "std": list(self.std),
-            "channels": self.channels,
+            "channels": self.channels if isinstance(self.channels, str) else list(self.channels),
         }
 
     @classmethod
@@ -66,7 +71,10 @@ class Preprocessing:
                 "Use the version of regraft that wrote the model folder, or a newer one.",
             )
         pixels = PixelProgram.from_dict(fields["pixels"])
-        return cls(pixels, _triple(fields["mean"]), _triple(fields["std"]), fields["channels"])
+        channels: Any = fields["channels"]
+        channels = tuple(channels) if isinstance(channels, list) else channels
+        mean, std = (_numbers(fields[name], _num_channels(channels)) for name in ("mean", "std"))
+        return cls(pixels, mean, std, channels)
 
     @classmethod
     def from_timm_cfg(
@@ -86,26 +94,39 @@ class Preprocessing:
             interpolation = "bicubic"
         crop_fraction = float(cfg.get("crop_pct") or 1.0) if resize == "crop" else 1.0
         pixels = PixelProgram((int(height), int(width)), resize, interpolation, crop_fraction=min(1.0, crop_fraction))
-        given: dict[str, Any] = {name: _triple(cfg[name]) for name in ("mean", "std") if cfg.get(name) is not None}
+        given: dict[str, Any] = {name: _numbers(cfg[name], 3) for name in ("mean", "std") if cfg.get(name) is not None}
         return cls(pixels, **given)
 
 
-def _triple(values: Sequence[float] | float) -> Triple:
+def _num_channels(channels: Any) -> int:
+    return len(channels) if isinstance(channels, tuple) else _COUNTS.get(str(channels), 3)
+
+
+def _numbers(values: Sequence[float] | float, count: int) -> tuple[float, ...]:
+    """One number stands for all channels; any other count is refused with the rest of the value."""
     numbers = [values] if isinstance(values, (int, float)) else list(values)
     if not numbers or not all(isinstance(number, (int, float)) for number in numbers):
         raise SettingsError(f"{values!r} is no colour.", "It is one number, or three.", "Correct mean or std.")
-    red, *others = (float(number) for number in numbers)
-    # One number stands for all channels; any other count is refused with the rest of the value.
-    return (red, *others) if others else (red, red, red)  # type: ignore[return-value]
+    return tuple(map(float, numbers * count if len(numbers) == 1 else numbers))
 
 
 def _mistakes(preprocessing: Preprocessing) -> list[str]:
-    mistakes = []
+    if not _are_channels(preprocessing.channels):
+        return [f"channels is {preprocessing.channels!r}; it is RGB, BGR, L, or a list of different band names."]
+    count, mistakes = preprocessing.num_channels, []
     for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
-        if len(values) != 3 or not all(math.isfinite(value) for value in values):
-            mistakes.append(f"{name} is {values!r}; it is three finite numbers.")
+        if len(values) != count or not all(math.isfinite(value) for value in values):
+            mistakes.append(f"{name} is {values!r}; it is one finite number for each of {count} channels.")
         elif name == "std" and min(values) <= 0:
             mistakes.append(f"std is {values!r}; each number is above zero.")
-    if preprocessing.channels not in get_args(Channels):
-        mistakes.append(f"channels is {preprocessing.channels!r}; it is RGB or BGR.")
     return mistakes
+
+
+def _are_channels(channels: Any) -> bool:
+    if not isinstance(channels, tuple):
+        return isinstance(channels, str) and channels in _COUNTS
+    return (
+        bool(channels)
+        and all(isinstance(name, str) and name for name in channels)
+        and (len(set(channels)) == len(channels))
+    )

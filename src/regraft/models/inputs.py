@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from regraft.data.preprocess import Preprocessing
+from regraft.errors import SettingsError
 
 __all__ = ["Normaliser"]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 
 
 class Normaliser:
@@ -18,10 +21,21 @@ class Normaliser:
     Args:
         preprocessing: Whose mean, std and channel order are applied.
         device: Where the result lies.
+
+    Raises:
+        SettingsError: The network takes bands that photos do not have.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: str | torch.device = "cpu") -> None:
+        if not isinstance(preprocessing.channels, str):
+            raise SettingsError(
+                f"The network takes {preprocessing.num_channels} bands: {', '.join(preprocessing.channels)}.",
+                "regraft reads photos of three colours, or of one (grey); images of other bands are not read yet.",
+                "Feed such a network in a loop of your own, or adapt it with `bands=['R', 'G', 'B']` for photos.",
+            )
         self.device = torch.device(device)
+        self._luma = torch.tensor(_LUMA, device=self.device).reshape(1, 3, 1, 1)
+        self._grey = preprocessing.channels == "L"
         self._reverse = preprocessing.channels == "BGR"
         shape = (1, len(preprocessing.mean), 1, 1)
         self._mean = torch.tensor(preprocessing.mean, device=self.device).mul(255).reshape(shape)
@@ -32,8 +46,10 @@ class Normaliser:
         return torch.from_numpy(images_NHWC).to(self.device).permute(0, 3, 1, 2)
 
     def __call__(self, images_NCHW: Tensor) -> Tensor:
-        """uint8 or float (N, 3, H, W) on the scale 0 to 255 -> fp32 (N, 3, H, W), normalised."""
-        if self._reverse:
+        """uint8 or float (N, 3, H, W) on the scale 0 to 255 -> fp32 (N, 3 or 1, H, W), normalised."""
+        if self._grey:
+            images_NCHW = images_NCHW.float().mul(self._luma).sum(1, keepdim=True)
+        elif self._reverse:
             images_NCHW = images_NCHW.flip(1)
         # `float()` of a float tensor is that tensor: subtracting makes the copy that may be scaled in place.
         return images_NCHW.float().sub(self._mean).mul_(self._scale)
