@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from regraft import commit
 from regraft.data.dataset import DataSet, open_data
@@ -28,6 +29,7 @@ def evaluate(
     run: RunFolder | str | Path,
     data: str | Path | None = None,
     *,
+    model: nn.Module | None = None,
     numerics: Numerics | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def evaluate(
         run: A run folder.
         data: A folder of labelled images; None takes the run's test split, or its validation split when there is
             none (then `used_for_selection` is true and `label` says so).
+        model: The module itself, for a run that trained a module of the user's own.
         numerics: Device, precision, layout, threads; None takes the run's, as far as this machine has them.
         progress: Called with (images done, images in all).
 
@@ -48,7 +51,7 @@ def evaluate(
         DataError: The images have classes that the model does not know, or none can be read.
     """
     run = run if isinstance(run, RunFolder) else open_run(run)
-    predictor = Predictor(load_model(run.path), numerics or stored_numerics(run))
+    predictor = Predictor(load_model(run.path, model=model), numerics or stored_numerics(run))
     name, paths, labels, selection = _rows(run, data, predictor.class_names)
     predictions = []
     for prediction in predictor.predict(paths):
