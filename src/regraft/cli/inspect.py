@@ -17,17 +17,24 @@ __all__ = ["inspect"]
 def inspect(
     target: Annotated[
         str,
-        typer.Argument(help="A run, a model folder, a folder of photos, a model name or pattern.", show_default=False),
+        typer.Argument(
+            help="A run, a model folder, a folder of photos, a weights file, a model name or pattern.",
+            show_default=False,
+        ),
     ],
     image_size: Annotated[int | None, typer.Option("--image-size", min=1, help="For output shapes.")] = None,
+    key: Annotated[str | None, typer.Option("--from", help="Which set of tensors of a weights file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Say what something is: a run's state, a network's layers with their index, a data set's classes and defects."""
+    """Say what something is: a run's state, a network's layers, a data set's defects, what a weights file holds."""
     path = Path(target)
     if (path / "recipe.yaml").is_file():
         facts = _run(path)
     elif (path / "config.json").is_file():
         facts = _model_folder(path)
+    elif _is_weights(path):
+        _weights(path, key, as_json=as_json)
+        return
     elif path.is_dir():
         facts = _photos(path)
     else:
@@ -62,6 +69,29 @@ def _require_name(path: Path, target: str) -> None:
             "Expected a run, a model folder, a folder of photos, or the name of a network.",
             "Check the spelling of the path.",
         )
+
+
+def _is_weights(path: Path) -> bool:
+    """Any file but a photo, and a folder that is a checkpoint."""
+    if path.is_dir():
+        from regraft.weights.readers import safetensors, tf_checkpoint
+
+        return tf_checkpoint.sniff(path, b"") or safetensors.sniff(path, b"")
+    if not path.is_file():
+        return False
+    from regraft.data.sniff import known_format
+
+    with path.open("rb") as stream:
+        return known_format(stream.read(64)) is None
+
+
+def _weights(path: Path, key: str | None, *, as_json: bool) -> None:
+    from regraft.commit import as_json as to_json
+    from regraft.weights.file import read_weights
+    from regraft.weights.inspection import describe, render
+
+    facts = describe(read_weights(path, key=key))
+    typer.echo(to_json(facts, indent=2) if as_json else render(facts))
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -1,0 +1,156 @@
+"""What a weights file holds, as plain facts and as lines for people. Values are read one tensor at a time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.layers import source_layers
+from regraft.weights.likely import likely_architectures
+from regraft.weights.rules import addresses, families, shared_prefixes
+
+__all__ = ["describe", "render"]
+
+_AUTOMATIC = re.compile(r"(.*/)?(conv2d|dense|batch_normalization|separable_conv2d|depthwise_conv2d)(_\d+)?(#.*)?")
+_LEAST_NAMES = 4
+_LEAST_LIKELY = 0.5  # below this share of common kernels a name would be a guess
+
+
+def describe(weights: WeightFile) -> dict[str, Any]:
+    """All facts of a file as plain data.
+
+    `layers` come in the order of the file (whether that order means anything is `ordered`), each with its tensors:
+    name, role, shape as stored, axes, dtype, number of values, and how many of them are NaN or infinite.
+
+    Raises:
+        WeightsError: Values that cannot be read.
+    """
+    layers = [
+        {"layer": name, "tensors": [_tensor(tensor) for tensor in tensors]} for name, tensors in weights.layers.items()
+    ]
+    tensors = [tensor for layer in layers for tensor in layer["tensors"]]
+    return {
+        "file": str(weights.path),
+        "format": weights.format,
+        "producer": weights.producer,
+        "num_layers": len(layers),
+        "num_tensors": len(tensors),
+        "num_parameters": weights.num_parameters,
+        "dtypes": sorted({tensor["dtype"] for tensor in tensors}),
+        "num_not_finite": sum(tensor["num_not_finite"] for tensor in tensors),
+        "ordered": weights.ordered,
+        "graph": weights.graph is not None,
+        "class_names": None if weights.class_names is None else list(weights.class_names),
+        "preprocessing": None if weights.preprocessing is None else dict(weights.preprocessing),
+        "likely": [{"name": name, "score": round(score, 4)} for name, score in likely_architectures(weights)],
+        "names": _names_like(weights),
+        "notes": list(weights.notes),
+        "layers": layers,
+    }
+
+
+def _names_like(weights: WeightFile) -> dict[str, Any] | None:
+    """The family and dialect that the layers' names belong to, and how many of them do; None below half of them."""
+    layers = {name: layer for name, layer in source_layers(weights).items() if not _AUTOMATIC.fullmatch(name)}
+    spoken = [
+        (len(addresses(layers, dialect, whole=False, prefix=prefix)), family.name, dialect.name)
+        for family in families()
+        for dialect in family.dialects
+        for prefix in shared_prefixes(list(layers))
+    ]
+    num_layers, family_name, dialect_name = max(spoken, key=lambda item: item[0])
+    if 2 * num_layers < len(layers) or num_layers < _LEAST_NAMES:
+        return None
+    return {"family": family_name, "dialect": dialect_name, "num_layers": num_layers, "of": len(layers)}
+
+
+def _tensor(tensor: SourceTensor) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "role": tensor.role,
+        "shape": list(tensor.shape),
+        "axes": tensor.axes,
+        "dtype": tensor.dtype,
+        "num_values": tensor.num_values,
+        "num_not_finite": _num_not_finite(tensor),
+    }
+
+
+def _num_not_finite(tensor: SourceTensor) -> int:
+    values = tensor.load()
+    if values.dtype.kind not in "fc" or not values.size:
+        return 0
+    with np.errstate(all="ignore"):
+        total = complex(np.add.reduce(values, axis=None))
+    if math.isfinite(total.real) and math.isfinite(total.imag):  # one bad value makes the sum bad
+        return 0
+    return values.size - int(np.isfinite(values).sum())
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The facts of `describe` for people: what the file is, then one line for each layer."""
+    lines = [
+        f"file: {facts['file']}",
+        f"format: {facts['format']}{', ' + facts['producer'] if facts['producer'] else ''}",
+        f"holds: {facts['num_layers']} layers, {facts['num_tensors']} tensors, {facts['num_parameters']:,} parameters"
+        f" ({', '.join(facts['dtypes'])})",
+        f"NaN or infinite: {facts['num_not_finite'] or 'none'}",
+        f"likely: {_likely(facts['likely'])}",
+        *_names(facts["names"]),
+        "order of layers: " + ("the file's" if facts["ordered"] else "none (alphabetical or arbitrary)"),
+        "graph: " + ("in the file (strides, padding, epsilon are known)" if facts["graph"] else "none"),
+    ]
+    if facts["class_names"]:
+        lines.append(f"classes: {len(facts['class_names'])} ({_some(facts['class_names'])})")
+    if facts["preprocessing"]:
+        lines.append(f"preprocessing: {facts['preprocessing']}")
+    lines += [f"note: {note}" for note in facts["notes"]]
+    rows = [_row(layer) for layer in facts["layers"]]
+    width = min(48, max((len(name) for name, _, _ in rows), default=0))
+    lines += [f"  {name:<{width}}  {count:>11,}  {shapes}" for name, shapes, count in rows]
+    return "\n".join(_one_line(line) for line in lines)
+
+
+def _likely(candidates: Sequence[Mapping[str, Any]]) -> str:
+    named = [f"{one['name']} ({one['score']:.0%} of the kernels)" for one in candidates if one["score"] > _LEAST_LIKELY]
+    return ", ".join(named) or "no network that regraft knows by its shapes"
+
+
+def _names(like: Mapping[str, Any] | None) -> list[str]:
+    if like is None:
+        return []
+    return [f"names: {like['num_layers']} of {like['of']} layers as {like['dialect']} names them in {like['family']}"]
+
+
+def _row(layer: Mapping[str, Any]) -> tuple[str, str, int]:
+    tensors = layer["tensors"]
+    shown = [
+        f"{tensor['role'] or _leaf(tensor['name'], layer['layer'])} {_shape(tensor)}"
+        + (f" ({tensor['num_not_finite']} NaN or infinite)" if tensor["num_not_finite"] else "")
+        for tensor in tensors
+    ]
+    return layer["layer"], ", ".join(shown), sum(tensor["num_values"] for tensor in tensors)
+
+
+def _shape(tensor: Mapping[str, Any]) -> str:
+    size = "x".join(map(str, tensor["shape"])) or "1"
+    axes = f" {tensor['axes']}" if tensor["axes"] and len(tensor["axes"]) > 1 else ""
+    return f"{size}{axes}" + ("" if tensor["dtype"] == "float32" else f" {tensor['dtype']}")
+
+
+def _leaf(name: str, layer: str) -> str:
+    return name.removeprefix(layer).lstrip("/.") or name
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def _one_line(text: str) -> str:
+    """Names in a file are whatever someone wrote: nothing that ends a line or steers a terminal."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
