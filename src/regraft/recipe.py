@@ -45,7 +45,7 @@ _DEFAULT_STAGES: list[dict[str, Any]] = [
     {
         "name": "top",
         "train": ["stage:-1", "head"],
-        "epochs": 4,
+        "epochs": 3,
         "optimizer": "adamw",
         "lr": 1e-4,
         "weight_decay": 0.01,
