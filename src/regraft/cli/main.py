@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from regraft import __version__
-from regraft.cli import demo, evaluate, inspect, match, predict, recipe, report, resume, train
+from regraft.cli import convert, demo, evaluate, inspect, match, predict, recipe, report, resume, train
 from regraft.errors import RegraftError
 
 __all__ = ["app", "run"]
@@ -70,6 +70,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("inspect")(inspect.inspect)
 app.command("match")(match.match)
+app.command("convert")(convert.convert)
 app.command("report")(report.report)
 app.command("recipe")(recipe.recipe)
 app.command("demo")(demo.demo)

@@ -30,7 +30,7 @@ def describe(weights: WeightFile) -> dict[str, Any]:
     Raises:
         WeightsError: Values that cannot be read.
     """
-    layers = [
+    layers: list[dict[str, Any]] = [
         {"layer": name, "tensors": [_tensor(tensor) for tensor in tensors]} for name, tensors in weights.layers.items()
     ]
     tensors = [tensor for layer in layers for tensor in layer["tensors"]]
