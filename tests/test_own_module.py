@@ -42,7 +42,7 @@ def resnet18() -> nn.Module:
     return torchvision.models.resnet18(weights=None)
 
 
-@pytest.mark.parametrize("build", [small, resnet18])
+@pytest.mark.parametrize("build", [small, pytest.param(resnet18, marks=pytest.mark.slow)])
 def test_from_adapt_to_predict(build: Callable[[], nn.Module], tiny_photos: Path, tmp_path: Path) -> None:
     data = rg.open_data(tiny_photos)
     model = rg.adapt(build(), classes=data.class_names, image_size=32)

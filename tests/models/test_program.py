@@ -40,7 +40,7 @@ MODELS = {
     "dla34": 64,
 }
 QUICK = {"test_resnet", "test_efficientnet", "test_efficientnet_gn", "test_convnext", "test_byobnet", "test_nfnet"}
-QUICK |= {"test_mambaout", "resnet18", "tf_efficientnet_lite0"}
+QUICK |= {"test_mambaout"}
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
 PLANS = [["head"], ["stage:-1", "head"], ["all"]]
 
