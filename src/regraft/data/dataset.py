@@ -161,6 +161,10 @@ class DataSet:
                 "Restore splits.json, or start a new run.",
             ) from error
 
+    def settings(self) -> dict[str, Any]:
+        """The data set's part of a recipe, as plain data."""
+        return {"source": self.root}
+
     def fingerprint(self) -> str:
         """A hash of the class names and of every row's split, relative path, label and file size, as 64 hex digits."""
         digest = hashlib.sha256(repr(self.class_names).encode())

@@ -16,7 +16,7 @@ from torch import nn
 from regraft.errors import SettingsError
 from regraft.models.trace import Call, own_tensors, plain, trace
 
-__all__ = ["ModelInfo", "info_of", "set_info"]
+__all__ = ["ModelInfo", "info_of", "set_info", "settings_of"]
 
 _ATTRIBUTE = "regraft_info"
 _AUXILIARY = re.compile(r"(^|\.)aux", re.IGNORECASE)
@@ -96,6 +96,21 @@ def set_info(model: nn.Module, info: ModelInfo) -> nn.Module:
         )
     setattr(model, _ATTRIBUTE, info)
     return model
+
+
+def settings_of(model: nn.Module) -> dict[str, Any]:
+    """The model's part of a recipe, as plain data: how to build it again, and its head."""
+    info = info_of(model)
+    rest = ("num_classes", "head", "image_size")
+    return {
+        "model": {
+            "name": info.architecture,
+            "weights": info.origin.get("weights", "none"),
+            "image_size": list((info.preprocessing or {}).get("pixels", {}).get("size", ())) or None,
+            "args": {key: value for key, value in info.args.items() if key not in rest},
+        },
+        "head": info.args.get("head", {}),
+    }
 
 
 def _timm_info(model: nn.Module) -> ModelInfo:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import logging
-import platform
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 
 from regraft import commit
@@ -26,7 +21,7 @@ from regraft.data.preprocess import Preprocessing
 from regraft.errors import DataError, OutOfMemoryError, RegraftError, SettingsError, StoppedError
 from regraft.evaluate.probes import NUM_PROBES, make_probes
 from regraft.models.folder import write_model
-from regraft.models.info import info_of
+from regraft.models.info import info_of, settings_of
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics, choose_numerics
 from regraft.plan.stages import Plan
@@ -34,6 +29,7 @@ from regraft.run.folder import RunFolder, create_run
 from regraft.run.records import cut_metrics
 from regraft.train.engine import Engine
 from regraft.train.loop import Loop, stage_work, stopped
+from regraft.train.records import write_records
 from regraft.train.schedule import mode_of
 from regraft.train.sinks import Sinks
 from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress, save
@@ -57,7 +53,6 @@ def train(
     mode: str | None = None,
     numerics: Numerics | None = None,
     save_steps: int | None = None,
-    settings: Mapping[str, Any] | None = None,
     show: bool = True,
     resume: bool = False,
 ) -> RunFolder:
@@ -74,7 +69,6 @@ def train(
         mode: `min` or `max`; None knows it from the metric's name.
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
-        settings: Further settings to write to recipe.yaml, as they are.
         show: Whether to write progress to stderr.
         resume: Go on with the run that `out` holds.
 
@@ -91,12 +85,21 @@ def train(
         raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
     run = RunFolder(Path(str(out))) if resume else create_run(out, data.name)
     commit.require_space(run.path, checkpoint_bytes(model))
-    recipe = _recipe(model, plan, data, seed, batch_size, monitor, mode, numerics, save_steps, settings)
+    recipe = {
+        **settings_of(model),
+        "data": {**data.settings(), "batch_size": batch_size, "preprocess": info_of(model).preprocessing},
+        "seed": seed,
+        "monitor": monitor,
+        "mode": mode or mode_of(monitor),
+        **plan.settings(),
+        "numerics": numerics.to_dict(),
+        "save_steps": save_steps,
+    }
     with run.locked(), Sinks(run, show=show) as sinks, StopFlag() as stop, _told_in_status(run, sinks):
         commit.sweep(run.path)
         if not resume:
             save(run, model, None, Progress(), {})  # where the run began, whatever the weights came from
-            _write_records(run, recipe, model)
+            write_records(run, recipe, model)
         sinks.plan(_work(plan, data))
         data, pixels = _decode(run, data, model, numerics, sinks, stop, resume=resume)
         engine = Engine(numerics)
@@ -156,77 +159,6 @@ def _check_fit(model: nn.Module, data: DataSet, monitor: str) -> None:
         )
 
 
-def _recipe(
-    model: nn.Module,
-    plan: Plan,
-    data: DataSet,
-    seed: int,
-    batch_size: int,
-    monitor: str,
-    mode: str | None,
-    numerics: Numerics,
-    save_steps: int | None,
-    settings: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """The run as plain settings, which `regraft resume` builds model, plan and data from again."""
-    info = info_of(model)
-    arguments = {key: value for key, value in info.args.items() if key not in ("num_classes", "head", "image_size")}
-    preprocessing = _preprocessing(model)
-    return {
-        "model": {
-            "name": info.architecture,
-            "weights": info.origin.get("weights", "none"),
-            "image_size": list(preprocessing.pixels.size),
-            "args": arguments,
-        },
-        "head": info.args.get("head", {}),
-        "data": {
-            "source": data.root,
-            "batch_size": batch_size,
-            "preprocess": info.preprocessing,
-        },
-        "seed": seed,
-        "monitor": monitor,
-        "mode": mode or mode_of(monitor),
-        **plan.settings(),
-        "numerics": numerics.to_dict(),
-        "save_steps": save_steps,
-        **(settings or {}),
-    }
-
-
-def _write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) -> None:
-    info = info_of(model)
-    commit.write_text(run.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
-    commit.write_json(run.environment, _environment())
-    commit.write_json(run.classes, list(info.class_names or ()))
-    if "match" in info.origin:
-        commit.write_json(run.match, info.origin["match"])
-    plain = json.loads(json.dumps(recipe))  # tuples as lists
-    commit.write_text(run.recipe, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-
-
-def _environment() -> dict[str, Any]:
-    packages = ("regraft", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "pillow")
-    facts = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        **{package: importlib.metadata.version(package) for package in packages},
-    }
-    if torch.cuda.is_available():
-        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda or ""}
-    return facts
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
 def _preprocessing(model: nn.Module) -> Preprocessing:
     return Preprocessing.from_dict(info_of(model).preprocessing or {})
 
@@ -236,7 +168,7 @@ def _decode(
 ) -> tuple[DataSet, dict[str, PixelCache]]:
     total = sum(len(split) for split in data.splits.values())
     wanted = {name: split for name, split in data.splits.items() if name != "test"}
-    without_test = type(data)(**{**data.__dict__, "splits": wanted})
+    without_test = replace(data, splits=wanted)
 
     seen = 0
 
@@ -258,7 +190,7 @@ def _decode(
             "A resumed run needs the same images, so that it ends in the same result.",
             "Put the files back, or train again into a new folder.",
         )
-    complete = type(data)(**{**decoded.__dict__, "splits": {**data.splits, **decoded.splits}})
+    complete = replace(decoded, splits={**data.splits, **decoded.splits})
     if not listed:
         commit.write_json(run.splits, complete.to_dict())
         for finding in check(complete):
