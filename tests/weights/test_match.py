@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,25 @@ def test_the_account_adds_up(
     assert len(used) == len(set(used))
     assert report.to_dict()["counts"] == report.counts
     assert report.render()
+
+
+def test_strides_that_no_shape_shows_are_found() -> None:
+    """Keras's ResNets stride in the first convolution of a block, torchvision's in the second."""
+    names = {"conv1": "conv1_conv", "layer1.0.downsample.0": "conv2_block1_0_conv"}
+    names |= {f"layer1.0.conv{i}": f"conv2_block1_{i}_conv" for i in (1, 2, 3)}
+    weights = _file({name: {"kernel": (1, 1, 4, 4), "bias": (4,)} for name in names.values()}, ordered=False)
+
+    def report(strides: Mapping[str, int]) -> MatchReport:
+        slots = _slots({name: ("conv", (4, 4, 1, 1), [""]) for name in names})
+        return match(
+            weights, [replace(slot, attributes={"stride": (strides.get(slot.layer, 1),) * 2}) for slot in slots]
+        )
+
+    torch_form = {"layer1.0.downsample.0": 2, "layer1.0.conv2": 2}
+    with pytest.raises(WeightsError, match="stride"):
+        report(torch_form).require()
+    assert {layer for finding in report(torch_form).findings for layer in finding.layers} == {
+        *("layer1.0.conv1", "layer1.0.conv2")
+    }
+    assert report(torch_form).require(adjust=True)
+    assert not report({"layer1.0.downsample.0": 2, "layer1.0.conv1": 2}).require().findings

@@ -6,7 +6,7 @@ its names belong to (facts of keras.applications, Caffe and TF-slim). What diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,15 @@ class Known:
     """What a family's networks are built with in one framework.
 
     `stride`: `first` when the first convolution of a bottleneck strides (torchvision: the second one), `last` when the
-    last block of a stage does (then no shortcut convolution strides), empty where torch does the same.
+    last block of a stage does (then no shortcut convolution strides), empty where torch does the same. `same`: whether
+    strided convolutions pad as TensorFlow's SAME does, more behind than before where they must. `note`: what else it
+    does differently, which the model's tensors do not show.
     """
 
     eps: float | None = None
     stride: str = ""
+    same: bool = False
+    note: str = ""
 
 
 _KERAS = {
@@ -43,34 +47,62 @@ _KERAS = {
     "resnet: caffe": Known(1e-3, "first"),  # Keras 2.2 took Caffe's names, and its own default for epsilon
     "resnetv2: keras": Known(1.001e-5, "last"),
     "densenet: keras": Known(1.001e-5),
-    "mobilenet and efficientnet: keras efficientnet": Known(1e-3),
-    "mobilenet and efficientnet: keras mobilenet": Known(1e-3),
-    "mobilenet and efficientnet: keras mobilenetv2": Known(1e-3),
-    "mobilenet and efficientnet: keras mobilenetv3": Known(1e-3),
-    "xception: keras": Known(1e-3),
-    "inception_v3: keras": Known(1e-3),
+    "mobilenet and efficientnet: keras efficientnet": Known(1e-3, same=True),
+    "mobilenet and efficientnet: keras mobilenet": Known(
+        1e-3, same=True, note="Keras's MobileNet pads strided depthwise convolutions behind only, on any size"
+    ),
+    "mobilenet and efficientnet: keras mobilenetv2": Known(1e-3, same=True),
+    "mobilenet and efficientnet: keras mobilenetv3": Known(1e-3, same=True),
+    "xception: keras": Known(1e-3, note="Keras's Xception pads its poolings as SAME does, timm's on both sides"),
+    "inception_v3: keras": Known(1e-3, note="Keras's InceptionV3 averages without the padding, timm's with it"),
 }
 _OTHERS = {
     "resnet: caffe": Known(None, "first"),
     "resnet: tf-slim": Known(1e-5, "last"),
     "resnetv2: tf-slim": Known(1e-5, "last"),
-    "mobilenet and efficientnet: tf-slim mobilenet_v1": Known(1e-3),
-    "mobilenet and efficientnet: tf-slim mobilenet_v2": Known(1e-3),
-    "mobilenet and efficientnet: tensorflow efficientnet": Known(1e-3),
+    "mobilenet and efficientnet: tf-slim mobilenet_v1": Known(1e-3, same=True),
+    "mobilenet and efficientnet: tf-slim mobilenet_v2": Known(1e-3, same=True),
+    "mobilenet and efficientnet: tensorflow efficientnet": Known(1e-3, same=True),
     "inception_v3: tf-slim": Known(1e-3),
 }
 
 
 def attribute_findings(pairs: Sequence[Pair], graph: FileGraph | None, format: str) -> list[Finding]:
     """Attributes of the model's layers that differ from what the file was made with."""
+    table = _KERAS if format.startswith("keras") else {**_KERAS, **_OTHERS}
+    dialects = {pair.dialect for pair in pairs if pair.dialect in table}
+    known = table[next(iter(dialects))] if len(dialects) == 1 else Known()
     if graph is not None:
         found = [difference for pair in pairs for difference in _against_graph(pair, graph)]
     else:
-        found = [*_against_family(pairs, _KERAS if format.startswith("keras") else {**_KERAS, **_OTHERS})]
+        found = [*_against_family(pairs, known)]
     grouped: dict[tuple[str, Any, Any], list[str]] = {}
     for layer, attribute, have, want in found:
         grouped.setdefault((attribute, have, want), []).append(layer)
-    return [_finding(layers, *difference) for difference, layers in grouped.items()]
+    findings = [_finding(layers, *difference) for difference, layers in grouped.items()]
+    if known.same:
+        findings += _symmetric_padding(pairs)
+    if known.note:
+        findings.append(Finding("note", "", f"{known.note}: see that the model does too"))
+    return findings
+
+
+def _symmetric_padding(pairs: Sequence[Pair]) -> list[Finding]:
+    """Strided convolutions that pad both sides alike, where the file's network pads as TensorFlow does."""
+    layers = []
+    for pair in pairs:
+        target = pair.target
+        size, padding = target.attributes.get("kernel_size"), target.attributes.get("padding")
+        strided = target.kind in ("conv", "depthwise") and len(target.shape) == 4 and _stride(target)[0] > 1
+        if strided and isinstance(size, tuple) and isinstance(padding, tuple) and padding[0] == size[0] // 2 > 0:
+            layers.append(target.name)
+    if not layers:
+        return []
+    text = (
+        f"{', '.join(layers)} pad both sides alike; the file's network pads as TensorFlow's SAME does, which differs "
+        "on even sizes (timm: pad_type='same', or the tf_ form of the network)"
+    )
+    return [Finding("layout", layers[0], text, "padding", "symmetric", "same", serious=True, layers=tuple(layers))]
 
 
 def _against_graph(pair: Pair, graph: FileGraph) -> Iterator[Difference]:
@@ -83,11 +115,7 @@ def _against_graph(pair: Pair, graph: FileGraph) -> Iterator[Difference]:
         yield from _eps(pair.target, wanted["eps"])
 
 
-def _against_family(pairs: Sequence[Pair], table: Mapping[str, Known]) -> Iterator[Difference]:
-    families = {pair.dialect for pair in pairs if pair.dialect in table}
-    if len(families) != 1:
-        return
-    known = table[next(iter(families))]
+def _against_family(pairs: Sequence[Pair], known: Known) -> Iterator[Difference]:
     placed = {pair.address: pair.target for pair in pairs if pair.address}
     if known.eps is not None:
         for layer in placed.values():

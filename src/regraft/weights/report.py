@@ -82,7 +82,7 @@ class Finding:
     """Something that the user must know: an attribute that differs, folded norms, values that are no weights.
 
     Attributes:
-        kind: `attribute`, `folded`, `leftover`, `values`, `layout`.
+        kind: `attribute` (a stride or an epsilon, which `graft` can change), `layout`, `folded`, `leftover`, `note`.
         layer: The layer of the model that it is about, or an empty string.
         text: One sentence for people.
         attribute: For `attribute`: its name (`stride`, `padding`, `eps`).
