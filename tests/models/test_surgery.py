@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import regraft as rg
 from regraft.errors import SettingsError
 from regraft.models.info import info_of
+from regraft.models.surgery import default_preprocessing
 
 CLASSES = ["cat", "dog", "hen"]
 
@@ -105,20 +106,44 @@ def test_a_head_with_its_own_pooling_needs_a_feature_map() -> None:
         rg.adapt(rg.build_model("test_vit"), classes=CLASSES, head=rg.Head(pool="avg"))
 
 
-def test_a_network_for_other_channels_is_told_apart() -> None:
-    with pytest.raises(SettingsError, match="does not take colour photos"):
-        rg.adapt(rg.build_model("test_resnet", in_channels=1), classes=CLASSES, image_size=64)
+def test_a_network_of_another_number_of_channels_is_told_apart() -> None:
+    model = rg.build_model("test_resnet", in_channels=1)
+    colour = default_preprocessing(rg.build_model("test_resnet"))
+    with pytest.raises(SettingsError, match="for 3 channels, the network for 1"):
+        rg.adapt(model, classes=CLASSES, image_size=64, preprocessing=colour)
+    assert info_of(rg.adapt(model, classes=CLASSES, image_size=64)).preprocessing["channels"] == "L"  # type: ignore[index]
 
 
-def test_adapting_twice_keeps_no_trace_of_the_first_head() -> None:
+def test_adapting_twice_keeps_the_form_of_the_head_unless_told_otherwise() -> None:
     first = rg.adapt(rg.build_model("test_resnet"), classes=CLASSES, image_size=64, head=rg.Head(dropout=0.5))
-    second = rg.adapt(first, classes=["a", "b"], image_size=64)
+    assert info_of(rg.adapt(first, classes=["a", "b"])).args["head"]["dropout"] == 0.5
+    second = rg.adapt(first, classes=["a", "b"], image_size=64, head=rg.Head())
     assert "head" not in info_of(second).args
     shaped = rg.adapt(first, classes=["a", "b"], image_size=64, head=rg.Head(pool="avg", hidden=[8]))
+    again = rg.adapt(shaped, classes=CLASSES)
+    assert info_of(again).args["head"] == info_of(shaped).args["head"]
+    assert info_of(again).preprocessing["pixels"]["size"] == [64, 64]  # type: ignore[index]
     other = rg.adapt(shaped, classes=CLASSES, image_size=64, head=rg.Head(pool="max"))
     assert other(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     with pytest.raises(SettingsError, match="already has a head"):
-        rg.adapt(shaped, classes=CLASSES, image_size=64)
+        rg.adapt(shaped, classes=CLASSES, image_size=64, head=rg.Head())
+
+
+def test_without_classes_the_head_stays_as_it_is() -> None:
+    model = rg.build_model("test_resnet")
+    smaller = rg.adapt(model, image_size=64)
+    assert info_of(smaller).class_names is None
+    assert info_of(smaller).new_layers == ()
+    assert all(torch.equal(tensor, smaller.state_dict()[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(SettingsError, match="class list"):
+        rg.adapt(model, head=rg.Head(dropout=0.5))
+
+
+def test_the_smallest_image_is_named() -> None:
+    with torch.device("meta"):
+        model = rg.build_model("vgg11")
+        with pytest.raises(SettingsError, match="the smallest is 32x32"):
+            rg.adapt(model, classes=CLASSES, image_size=16)
 
 
 def test_a_users_own_module_gets_a_new_last_layer() -> None:

@@ -1,4 +1,4 @@
-"""Surgery, after the graft: new classes, a new head, another image size. The original is left as it was."""
+"""Surgery, after the graft: classes, head, image size, channels. The original is left as it was."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.build import is_buildable
+from regraft.models.channels import change_stem, choose_mix, mixed_preprocessing
 from regraft.models.head import Head, HeadModule
 from regraft.models.info import ModelInfo, info_of, set_info
-from regraft.models.trace import plain
+from regraft.models.rows import keep_rows as keep_rows_of
+from regraft.models.trace import image_channels, plain, smallest_size
 
 __all__ = ["adapt", "default_preprocessing"]
 
@@ -23,48 +25,60 @@ __all__ = ["adapt", "default_preprocessing"]
 def adapt(
     model: nn.Module,
     *,
-    classes: Sequence[str],
+    classes: Sequence[str] | None = None,
     image_size: int | tuple[int, int] | None = None,
     head: Head | None = None,
+    in_channels: int | None = None,
+    bands: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    keep_rows: bool = True,
     seed: int = 0,
 ) -> nn.Module:
-    """A copy of `model` with a new head for `classes`; `model` itself stays as it was.
+    """A copy of `model` with other classes, head, image size or channels; `model` itself stays as it was.
 
     Args:
         model: A network from `build_model`, usually after `graft`, or any `nn.Module` that classifies images.
-        classes: The class names, one for each row of the new classifier, in order.
+        classes: The class names, one for each row of the new classifier, in order; None keeps the head as it is.
         image_size: Side, or (height, width), of the images in pixels; None keeps the network's own.
-        head: The form of the new head; None keeps the network's pooling and puts one linear layer behind it.
+        head: The form of the new head; None keeps the form that it has.
+        in_channels: Channels of the image; the pretrained stem is kept (see `regraft.models.channels.choose_mix`).
+        bands: Names of the channels: those that the stem knows (R, G, B) keep their kernels, others start from the
+            average. `["R", "G", "B"]` turns a network that was trained on BGR images into one for RGB images.
         preprocessing: The decode-resize-normalise program; None takes what the weights were trained with.
+        keep_rows: Whether classes that the network already has by name keep their rows of the classifier.
         seed: The new layers' weights are a function of it.
 
     Raises:
-        SettingsError: Fewer than two classes, a name twice, a head that this network cannot take, images too small.
+        SettingsError: Fewer than two classes, a name twice, a head that this network cannot take, images too small,
+            channels that contradict each other.
     """
-    _check_classes(classes)
-    head = head or Head()
-    adapted = copy.deepcopy(model)
-    info = copy.deepcopy(info_of(model))
-    _check_head(info, head)
+    old = info_of(model)
+    if classes is None and head is not None:
+        classes = old.class_names or ()
+    if classes is not None:
+        _check_classes(classes)
+    head = head or Head(**old.args.get("head", {}))
+    adapted, info = copy.deepcopy(model), copy.deepcopy(old)
     if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
         info.args["own_module"] = True
-    preprocessing = preprocessing or default_preprocessing(model)
+    preprocessing = _with_channels(adapted, info, preprocessing, in_channels, bands)
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
         preprocessing = replace(preprocessing, pixels=replace(preprocessing.pixels, size=size))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        _replace_head(adapted, info, head, len(classes), preprocessing.pixels.size)
-    info.class_names = tuple(classes)
     info.preprocessing = preprocessing.to_dict()
-    info.args = {**info.args, "num_classes": len(classes)}
-    info.args.pop("head", None)
-    if not head.is_plain or head.dropout:
-        info.args["head"] = head.to_dict()
-    if not head.is_plain:
-        info.args["image_size"] = list(preprocessing.pixels.size)
-    _check_runs(set_info(adapted, info), preprocessing.pixels.size, len(classes))
+    if classes is not None:
+        _check_head(info, head)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _replace_head(adapted, info, head, len(classes), preprocessing)
+        _describe_head(info, head, classes, preprocessing.pixels.size)
+    set_info(adapted, info)
+    if classes is not None:
+        rows = keep_rows_of(model, adapted, classes, wanted=keep_rows)
+        info.origin["rows"] = rows.to_dict()
+        if not rows.added:
+            info.origin["new_layers"] = []
+    _check_runs(adapted, preprocessing, None if classes is None else len(classes))
     return adapted
 
 
@@ -74,11 +88,48 @@ def default_preprocessing(model: nn.Module) -> Preprocessing:
     if info.preprocessing is not None:
         return Preprocessing.from_dict(info.preprocessing)
     config = getattr(model, "pretrained_cfg", None)
-    return Preprocessing.from_timm_cfg(dict(config) if isinstance(config, dict) else {})
+    preprocessing = Preprocessing.from_timm_cfg(dict(config) if isinstance(config, dict) else {})
+    channels = image_channels(model)
+    if channels in (None, 3):
+        return preprocessing
+    return mixed_preprocessing(preprocessing, choose_mix(preprocessing.channels, in_channels=channels))
 
 
 def _knows_itself(model: nn.Module) -> bool:
     return isinstance(getattr(plain(model), "regraft_info", None), ModelInfo)
+
+
+def _with_channels(
+    adapted: nn.Module,
+    info: ModelInfo,
+    preprocessing: Preprocessing | None,
+    in_channels: int | None,
+    bands: Sequence[str] | None,
+) -> Preprocessing:
+    """Change the stem where that was asked for, in place; the preprocessing that belongs to it is returned."""
+    before = default_preprocessing(adapted)
+    if in_channels is not None or bands is not None:
+        mix = choose_mix(before.channels, in_channels=in_channels, bands=bands)
+        layers = change_stem(adapted, info, mix)
+        info.origin["stem"] = f"{', '.join(layers)}: {mix.text}"
+        before = mixed_preprocessing(before, mix)
+    if preprocessing is not None and preprocessing.num_channels != before.num_channels:
+        raise SettingsError(
+            f"The preprocessing is for {preprocessing.num_channels} channels, the network for {before.num_channels}.",
+            "Expected one mean and one std for each channel that the network takes.",
+            f"Pass `in_channels={preprocessing.num_channels}` as well, or leave `preprocessing` out.",
+        )
+    return preprocessing or before
+
+
+def _describe_head(info: ModelInfo, head: Head, classes: Sequence[str], size: tuple[int, int]) -> None:
+    info.class_names = tuple(classes)
+    info.args = {key: value for key, value in info.args.items() if key not in ("head", "image_size")}
+    info.args["num_classes"] = len(classes)
+    if not head.is_plain or head.dropout:
+        info.args["head"] = head.to_dict()
+    if not head.is_plain:
+        info.args["image_size"] = list(size)
 
 
 def _check_head(info: ModelInfo, head: Head) -> None:
@@ -113,7 +164,9 @@ def _check_classes(classes: Sequence[str]) -> None:
         )
 
 
-def _replace_head(model: nn.Module, info: ModelInfo, head: Head, num_classes: int, size: tuple[int, int]) -> None:
+def _replace_head(
+    model: nn.Module, info: ModelInfo, head: Head, num_classes: int, preprocessing: Preprocessing
+) -> None:
     if head.is_plain and hasattr(model, "reset_classifier"):
         model.reset_classifier(num_classes)  # type: ignore[operator]
         if head.dropout:
@@ -121,7 +174,7 @@ def _replace_head(model: nn.Module, info: ModelInfo, head: Head, num_classes: in
         classifier = getattr(model, "pretrained_cfg", {}).get("classifier")
         info.origin["new_layers"] = [classifier] if isinstance(classifier, str) else list(info.head)
     elif hasattr(model, "forward_features"):
-        _replace_after_features(model, info, head, num_classes, size)
+        _replace_after_features(model, info, head, num_classes, preprocessing)
     else:
         _replace_last_layer(model, info, head, num_classes)
 
@@ -137,11 +190,11 @@ def _set_dropout(model: nn.Module, info: ModelInfo, dropout: float) -> None:
 
 
 def _replace_after_features(
-    model: nn.Module, info: ModelInfo, head: Head, num_classes: int, size: tuple[int, int]
+    model: nn.Module, info: ModelInfo, head: Head, num_classes: int, preprocessing: Preprocessing
 ) -> None:
     """Put one `HeadModule` in the place of everything that runs after the last feature map."""
-    example = _example(model, size)
-    with _telling(info.architecture, size), torch.no_grad():
+    example = _example(model, preprocessing)
+    with _telling(model, info.architecture, preprocessing), torch.no_grad():
         features: Tensor = model.forward_features(example)  # type: ignore[operator]
     if features.ndim != 4:
         raise SettingsError(
@@ -149,8 +202,9 @@ def _replace_after_features(
             "A head with its own pooling or hidden layers needs a feature map (channels, height, width).",
             "Leave `head.pool` and `head.hidden` out, or choose a convolutional network.",
         )
-    after = _called_after_features(model, example)
-    place = info.head[-1].split(".")[0] if info.head else after[-1]
+    own = [name for name in info.head if isinstance(model.get_submodule(name), HeadModule)]
+    after = own or _called_after_features(model, example)
+    place = own[0] if own else info.head[-1].split(".")[0] if info.head else after[-1]
     for name in after:
         setattr(model, name, nn.Identity())
     setattr(model, place, HeadModule(head, features.shape[1:], num_classes))
@@ -178,7 +232,8 @@ def _called_after_features(model: nn.Module, example: Tensor) -> list[str]:
 
 def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_classes: int) -> None:
     """A user's own module: its last dense layer becomes the new head."""
-    place = next((name for name in info.head if isinstance(model.get_submodule(name), nn.Linear)), None)
+    kinds = (nn.Linear, HeadModule)
+    place = next((name for name in info.head if isinstance(model.get_submodule(name), kinds)), None)
     if place is None or head.pool is not None:
         raise SettingsError(
             f"{info.architecture!r} is a module that regraft does not know"
@@ -187,7 +242,7 @@ def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_class
             "Leave `head.pool` out, or build the head into the module and pass it to train without adapt.",
         )
     old = model.get_submodule(place)
-    width = int(old.in_features)  # type: ignore[arg-type]
+    width = old.feature_shape[0] if isinstance(old, HeadModule) else int(old.in_features)  # type: ignore[arg-type]
     new = (
         nn.Linear(width, num_classes) if head.is_plain and not head.dropout else HeadModule(head, (width,), num_classes)
     )
@@ -196,37 +251,41 @@ def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_class
     info.origin["new_layers"] = [place]
 
 
-def _example(model: nn.Module, size: tuple[int, int]) -> Tensor:
+def _example(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
     parameter = next(model.parameters())
-    return torch.zeros(2, 3, *size, device=parameter.device, dtype=parameter.dtype)
+    shape = (2, preprocessing.num_channels, *preprocessing.pixels.size)
+    return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
 
 
 @contextlib.contextmanager
-def _telling(architecture: str, size: tuple[int, int]) -> Iterator[None]:
+def _telling(model: nn.Module, architecture: str, preprocessing: Preprocessing) -> Iterator[None]:
     """Turn whatever a network raises on an image into the sentence that helps."""
+    size = preprocessing.pixels.size
     try:
         yield
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "channels" in reason and "to have" in reason:
             raise SettingsError(
-                f"{architecture!r} does not take colour photos: {reason}.",
-                "Expected a network for images of 3 channels.",
-                "Leave `in_channels` out when you build it.",
+                f"{architecture!r} does not take images of {preprocessing.num_channels} channels: {reason}.",
+                "Expected as many channels as its first layer takes.",
+                f"Pass `in_channels={preprocessing.num_channels}` to `rg.adapt`.",
             ) from error
+        smallest = smallest_size(model)
         raise SettingsError(
             f"{architecture!r} cannot take images of {size[0]}x{size[1]} pixels: {reason}.",
-            "Expected an image size that leaves at least one pixel at the end of the network.",
+            "Expected an image size that leaves at least one pixel at the end of the network"
+            + (f"; the smallest is {smallest}x{smallest}." if smallest and smallest > min(size) else "."),
             "Type another `--image-size`; 224 fits nearly every network.",
         ) from error
 
 
-def _check_runs(model: nn.Module, size: tuple[int, int], num_classes: int) -> None:
+def _check_runs(model: nn.Module, preprocessing: Preprocessing, num_classes: int | None) -> None:
     model.eval()
-    with _telling(info_of(model).architecture, size), torch.no_grad():
-        logits = model(_example(model, size))
+    with _telling(model, info_of(model).architecture, preprocessing), torch.no_grad():
+        logits = model(_example(model, preprocessing))
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else (type(logits).__name__,)
-    if shape != (2, num_classes):
+    if num_classes is not None and shape != (2, num_classes):
         raise SettingsError(
             f"The adapted network gives outputs of shape {shape[1:] or shape} for {num_classes} classes.",
             "Expected one logit for each class.",

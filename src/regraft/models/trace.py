@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from regraft.errors import SettingsError
 
-__all__ = ["Call", "in_channels", "own_tensors", "plain", "smallest_size", "trace", "trace_sizes"]
+__all__ = ["Call", "image_channels", "in_channels", "own_tensors", "plain", "smallest_size", "trace", "trace_sizes"]
 
 _SIZES = (224, 256, 288, 299, 384, 512, 128, 96, 64, 32)
 
@@ -60,6 +60,15 @@ def in_channels(model: nn.Module) -> list[int]:
     return list(dict.fromkeys([*(conv.in_channels for conv in convs[:1]), 3, *(conv.in_channels for conv in convs)]))[
         :4
     ]
+
+
+def image_channels(model: nn.Module) -> int | None:
+    """The number of channels of the images that the network takes; None where no number is known to work."""
+    model = plain(model)
+    channels = in_channels(model)
+    if channels[0] == 3:
+        return 3
+    return next((n for n in channels if any(_runs(model, n, size) for size in trace_sizes(model))), None)
 
 
 def trace_sizes(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> list[tuple[int, int]]:
@@ -117,11 +126,7 @@ def smallest_size(model: nn.Module) -> int | None:
     channels = in_channels(model)[0]
 
     def works(side: int) -> bool:
-        try:
-            _record(model, partial(_run_on_meta, model, "forward", (1, channels, side, side)))
-        except Exception:
-            return False
-        return True
+        return _runs(model, channels, (side, side))
 
     high = next((max(size) for size in trace_sizes(model) if works(max(size))), None)
     low = 0
@@ -129,6 +134,14 @@ def smallest_size(model: nn.Module) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if works(middle) else (middle, high)
     return high
+
+
+def _runs(model: nn.Module, channels: int, size: tuple[int, int]) -> bool:
+    try:
+        _record(model, partial(_run_on_meta, model, "forward", (1, channels, *size)))
+    except Exception:  # a network raises whatever its own code raises on an image that it does not take
+        return False
+    return True
 
 
 class _Method(nn.Module):

@@ -1,0 +1,117 @@
+"""The rows of a classifier follow the class names: kept where a name survives, new where it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from regraft.models.head import HeadModule
+from regraft.models.info import info_of
+
+__all__ = ["Rows", "keep_rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What became of the rows of a classifier.
+
+    Attributes:
+        kept: Class names whose rows stayed, in the new order.
+        added: Class names with random rows.
+        dropped: Class names of the old head that are gone.
+        reason: Why names that both heads have were not kept; empty where all were.
+    """
+
+    kept: tuple[str, ...]
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return {
+            "kept": list(self.kept),
+            "added": list(self.added),
+            "dropped": list(self.dropped),
+            "reason": self.reason,
+        }
+
+
+def keep_rows(old: nn.Module, new: nn.Module, classes: Sequence[str], *, wanted: bool = True) -> Rows:
+    """Copy the rows of class names that both heads have from `old` into `new`, in place.
+
+    Hidden layers of a head go along, because its rows mean nothing without them. Nothing is copied between heads of
+    different forms, or where no name survives.
+
+    Args:
+        old: The network before, with class names.
+        new: Its copy with a new head for `classes`, all of it random; edited in place.
+        classes: The class names of the new head.
+        wanted: False keeps nothing and says what would have been kept.
+    """
+    before = info_of(old).class_names or ()
+    kept = tuple(name for name in classes if name in before)
+    dropped = tuple(name for name in before if name not in classes)
+    pairs, reason = _classifiers(old, new, len(before), len(classes)) if kept and wanted else ([], "")
+    reason = "a new head was asked for" if kept and not wanted else reason
+    if not kept or reason:
+        return Rows((), tuple(classes), dropped, reason)
+    places = torch.tensor([[before.index(name), row] for row, name in enumerate(classes) if name in before])
+    with torch.no_grad():
+        for source, target in pairs:
+            for name, tensor in target.named_parameters(recurse=False):
+                tensor[places[:, 1]] = getattr(source, name)[places[:, 0]].to(tensor.dtype)
+    return Rows(kept, tuple(name for name in classes if name not in before), dropped)
+
+
+def _classifiers(
+    old: nn.Module, new: nn.Module, num_old: int, num_new: int
+) -> tuple[list[tuple[nn.Module, nn.Module]], str]:
+    """The last layers of both networks, pair by pair, or why their rows cannot be told apart.
+
+    Hidden layers of heads of one form are copied on the way.
+    """
+    modules, pairs = dict(old.named_modules()), []
+    heads: list[tuple[HeadModule, HeadModule]] = []
+    for name in info_of(new).new_layers:
+        target, source = _last_layer(new.get_submodule(name)), modules.get(name)
+        source = None if source is None else _last_layer(source)
+        if isinstance(target, HeadModule) and isinstance(source, HeadModule) and _form(source) == _form(target):
+            heads.append((source, target))
+            source, target = source.get_submodule("classifier"), target.get_submodule("classifier")
+        if source is None or type(source) is not type(target) or isinstance(target, HeadModule):
+            return [], "the head has another form"
+        shapes = [tuple(getattr(layer, "weight", torch.empty(0)).shape) for layer in (source, target)]
+        if shapes != [(num_old, *shapes[0][1:]), (num_new, *shapes[0][1:])]:
+            return [], f"the weights of the last layer have the shape {shapes[0]}, the new ones {shapes[1]}"
+        pairs.append((source, target))
+    for source_head, target_head in heads:
+        _copy_below_the_classifier(source_head, target_head)
+    return pairs, "" if pairs else "the network has no last layer that regraft knows"
+
+
+def _last_layer(module: nn.Module) -> nn.Module:
+    """The module itself, or the last dense layer or convolution in it."""
+    if isinstance(module, HeadModule):
+        return module
+    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv2d, HeadModule))]
+    return layers[-1] if layers else module
+
+
+def _form(head: HeadModule) -> list[str]:
+    """Pooling, hidden layers and activations with their widths; what differs in nothing but dropout is the same."""
+    layers = [repr(child) for name, child in head.named_children() if not name.startswith(("drop", "classifier"))]
+    return [*layers, str(head.get_submodule("classifier").in_features)]
+
+
+def _copy_below_the_classifier(source: HeadModule, target: HeadModule) -> None:
+    """Copy, in place, everything but the rows."""
+    below = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("classifier.")}
+    with torch.no_grad():
+        for name, tensor in target.state_dict().items():
+            if name in below:
+                tensor.copy_(below[name])
