@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from torch import nn
 from regraft.errors import RegraftError, SettingsError, nearest
 from regraft.models.graft import graft
 from regraft.models.info import info_of, set_info
+from regraft.models.keras.mobile import Normalization
 from regraft.models.match import match_weights
 from regraft.models.own import OWN
 from regraft.models.pretrained import find_pretrained
 from regraft.weights.file import read_weights
 
 __all__ = ["build_model", "is_buildable", "list_models", "load_pretrained"]
+
+_log = logging.getLogger("regraft")
 
 
 def build_model(
@@ -74,6 +78,12 @@ def load_pretrained(model: nn.Module, weights: str | Path, *, skip: Sequence[str
     report = match_weights(read_weights(path), model, skip=skip)
     report.require("backbone")
     graft(model, report)
+    if any(isinstance(module, Normalization) and module.lacks_rescaling for module in model.modules()):
+        _log.warning(
+            "%s comes from a network that Keras built with weights='imagenet', which scales its images once more; "
+            "build the model with rescaling=True to do the same",
+            path,
+        )
     info_of(model).origin["weights"] = str(weights)
     return model
 

@@ -17,7 +17,7 @@ from torch import nn
 from regraft.data.decode import PixelProgram
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
-from regraft.models.info import info_of, set_info
+from regraft.models.info import ModelInfo, set_info
 from regraft.models.keras.densenet import densenet_rows
 from regraft.models.keras.inception import inception_rows, to_keras_inception
 from regraft.models.keras.mobile import to_keras_efficientnet, to_keras_mobilenet
@@ -53,6 +53,7 @@ class Form:
         size: Side of the images that it was made for, in pixels.
         arguments: What timm's network is built with.
         stages: The modules that end each resolution stage, where these are not timm's.
+        head: The modules behind the last feature map.
     """
 
     timm_name: str
@@ -64,39 +65,29 @@ class Form:
     size: int = 224
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
+    head: tuple[str, ...] = ("classifier",)
 
 
+_RESNET: dict[str, Any] = {"eps": 1.001e-5, "arguments": {"zero_init_last": False}, "head": ("fc",)}
+_VGG_HEAD = ("pre_logits", "head")
 _SAME = {"pad_type": "same"}
 FORMS: dict[str, Form] = {
-    "keras_vgg16": Form("vgg16", "caffe", partial(keras_rows, "vgg16")),
-    "keras_vgg19": Form("vgg19", "caffe", partial(keras_rows, "vgg19")),
-    "keras_resnet50": Form(
-        "resnet50",
-        "caffe",
-        partial(keras_rows, "resnet50"),
-        to_keras_resnet,
-        1.001e-5,
-        arguments={"zero_init_last": False},
-    ),
-    "keras_resnet101": Form(
-        "resnet101",
-        "caffe",
-        partial(keras_rows, "resnet101"),
-        to_keras_resnet,
-        1.001e-5,
-        arguments={"zero_init_last": False},
-    ),
+    "keras_vgg16": Form("vgg16", "caffe", partial(keras_rows, "vgg16"), head=_VGG_HEAD),
+    "keras_vgg19": Form("vgg19", "caffe", partial(keras_rows, "vgg19"), head=_VGG_HEAD),
+    "keras_resnet50": Form("resnet50", "caffe", partial(keras_rows, "resnet50"), to_keras_resnet, **_RESNET),
+    "keras_resnet101": Form("resnet101", "caffe", partial(keras_rows, "resnet101"), to_keras_resnet, **_RESNET),
     "keras_resnet50v2": Form(
         "resnetv2_50",
         "tf",
         resnet_v2_rows,
         to_keras_resnet_v2,
-        1.001e-5,
+        eps=1.001e-5,
         arguments={"stem_type": "fixed"},  # zeros around the first pooling, which sees values below zero
         stages=("stem.conv", "stages.0.blocks.1", "stages.1.blocks.2", "stages.2.blocks.4", "stages.3"),
+        head=("head",),
     ),
-    "keras_inception_v3": Form("inception_v3", "tf", inception_rows, to_keras_inception, size=299),
-    "keras_xception": Form("legacy_xception", "tf", xception_rows, to_keras_xception, size=299),
+    "keras_inception_v3": Form("inception_v3", "tf", inception_rows, to_keras_inception, size=299, head=("fc",)),
+    "keras_xception": Form("legacy_xception", "tf", xception_rows, to_keras_xception, size=299, head=("fc",)),
     "keras_mobilenet": Form("mobilenetv1_100", "tf", mobilenet_rows, to_keras_mobilenet, arguments=_SAME),
     "keras_mobilenetv2": Form("mobilenetv2_100", "tf", mobilenet_v2_rows, momentum=0.999, arguments=_SAME),
     "keras_densenet121": Form("densenet121", "torch", densenet_rows, eps=1.001e-5),
@@ -143,12 +134,20 @@ def build_form(
 
 
 def _described(model: nn.Module, name: str, version: str, in_chans: int) -> nn.Module:
-    form, info = FORMS[name], info_of(model)
-    info.architecture = name
-    info.preprocessing = _preprocessing(form).to_dict() if in_chans == 3 else None
-    info.feature_stages = form.stages or info.feature_stages
-    info.origin["keras_rows"] = keras_rows("resnet50", "2") if _is_old(name, version) else form.rows()
+    form = FORMS[name]
+    info = ModelInfo(
+        architecture=name,
+        preprocessing=_preprocessing(form).to_dict() if in_chans == 3 else None,
+        head=form.head,
+        feature_stages=form.stages or _timm_stages(model),
+        origin={"keras_rows": keras_rows("resnet50", "2") if _is_old(name, version) else form.rows()},
+    )
     return set_info(model, info)
+
+
+def _timm_stages(model: nn.Module) -> tuple[str, ...]:
+    listed: Any = model.feature_info
+    return tuple(stage["module"] for stage in getattr(listed, "info", listed))
 
 
 def _preprocessing(form: Form) -> Preprocessing:

@@ -56,6 +56,12 @@ class Normalization(nn.Module):
             scale = scale * self.deviation.sqrt()
         return (images / 255 - self.running_mean.reshape(shape)) / scale.reshape(shape)
 
+    @property
+    def lacks_rescaling(self) -> bool:
+        """Whether its values are those of `weights="imagenet"`, and the scaling that belongs to them is off."""
+        same = torch.allclose(self.running_var.cpu(), self.deviation.cpu(), rtol=1e-4)
+        return same and not self.rescaling
+
 
 class KerasEfficientNet(EfficientNet):  # type: ignore[misc]
     """timm's EfficientNet behind a `Normalization`; images (N, 3, H, W) on the scale 0 to 255."""
