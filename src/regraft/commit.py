@@ -250,7 +250,8 @@ def _seal(path: Path) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     entries = {}
     for file in files:
-        file.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
+        with contextlib.suppress(PermissionError):  # not every file system has permissions
+            file.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         entries[file.relative_to(path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}

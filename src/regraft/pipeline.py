@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from regraft.data.dataset import DataSet, open_data
 from regraft.data.preprocess import Preprocessing
-from regraft.errors import SettingsError, StorageError
+from regraft.errors import SettingsError
 from regraft.models.build import build_model, load_pretrained
 from regraft.models.head import Head
 from regraft.models.info import info_of
@@ -21,7 +20,7 @@ from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.surgery import adapt, default_preprocessing
 from regraft.plan.stages import Stage, make_plan
 from regraft.recipe import Recipe, validate_recipe
-from regraft.run.folder import RunFolder, open_run
+from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.train import train
 
 __all__ = ["resume", "run_recipe"]
@@ -48,6 +47,8 @@ def run_recipe(
         RegraftError: Whatever the parts raise, each with its own exit code.
     """
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    if out is not None:
+        require_new(out)
     numerics = _numerics(recipe)
     data = data or open_data(_source(recipe), seed=recipe.seed)
     model = _adapted(recipe, data.class_names, weights=recipe.model.weights)
@@ -85,8 +86,14 @@ def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show:
     if status.get("state") == "finished" and (run.model / "config.json").is_file():
         _log.info("%s is finished; nothing to resume", run.path)
         return run
-    recipe = _stored_recipe(run)
+    recipe = validate_recipe(run.settings())
     data = _stored_data(run, recipe)
+    if model is None and recipe.model.args.get("own_module"):
+        raise SettingsError(
+            f"{str(run.path)!r} trained a module of your own, which regraft cannot build.",
+            "Expected that module as well.",
+            f"Type `rg.resume({str(run.path)!r}, model=module)` in Python.",
+        )
     if model is None:
         model = _adapted(recipe, data.class_names, weights="none")  # its weights are in the checkpoint
         info_of(model).origin["weights"] = recipe.model.weights
@@ -156,27 +163,19 @@ def _stages(recipe: Recipe) -> list[Stage]:
 
 def _numerics(recipe: Recipe) -> Numerics:
     settings = recipe.numerics
-    return choose_numerics(settings.device, settings.precision, settings.threads)
+    return choose_numerics(settings.device, settings.precision, settings.threads, channels_last=settings.channels_last)
 
 
 def _own_module(model: nn.Module, recipe: Recipe, classes: Sequence[str]) -> nn.Module:
-    info = info_of(model)
-    if info.class_names is None and isinstance(recipe.data.preprocess, dict):
-        info.class_names, info.preprocessing = tuple(classes), recipe.data.preprocess
-        model.regraft_info = info  # type: ignore[assignment]
-    return model
-
-
-def _stored_recipe(run: RunFolder) -> Recipe:
-    try:
-        values = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise StorageError(
-            f"{str(run.recipe)!r} cannot be read: {error}.",
-            "Expected the recipe that regraft wrote when the run began.",
-            "Restore it from a copy, or train again into a new folder.",
-        ) from error
-    return validate_recipe(values)
+    if info_of(model).class_names is not None:
+        return model
+    return adapt(
+        model,
+        classes=classes,
+        head=Head(**recipe.head.model_dump()),
+        preprocessing=_preprocessing(recipe, model),
+        seed=recipe.seed,
+    )
 
 
 def _stored_data(run: RunFolder, recipe: Recipe) -> DataSet:

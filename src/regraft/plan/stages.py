@@ -91,7 +91,7 @@ class Stage:
         if mistakes:
             raise SettingsError(
                 f"The stage {self.name!r} cannot be carried out as described.",
-                "",
+                "Each setting has its own range.",
                 "Correct these settings of the stage.",
                 details=mistakes,
             )
@@ -181,10 +181,13 @@ def make_plan(model: nn.Module, stages: Sequence[Stage]) -> Plan:
             mistakes.append(f"stage {stage.name!r}: {error}")
         trainable.append(frozen.trainable)
         layers |= set(frozen.layers)
-    if len(mistakes) == 1 and len(stages) == 1:
-        raise SettingsError(mistakes[0], "", "")
     if mistakes:
-        raise SettingsError("The plan cannot be carried out.", "", "Correct these stages.", details=mistakes)
+        raise SettingsError(
+            "The plan cannot be carried out.",
+            "Each stage trains something, under a name of its own.",
+            "Correct these stages of the recipe.",
+            details=mistakes,
+        )
     return Plan(tuple(resolved), tuple(trainable))
 
 

@@ -85,7 +85,10 @@ class Sinks:
     def epoch(self, record: dict[str, Any]) -> int:
         """Record an epoch; returns the size of metrics.jsonl afterwards."""
         size = append_metrics(self.run.metrics, {"kind": "epoch", **record})
-        parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
+        if "l2" in record:
+            parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
+        else:
+            parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
         parts += [f"{key} {record[key]:.4f}" for key in ("train_loss", "val_loss") if record.get(key) is not None]
         if record.get("val_top1") is not None:
             parts.append(f"val_top1 {record['val_top1']:.2%}")
