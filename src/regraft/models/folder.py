@@ -199,7 +199,7 @@ def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict
         "model_args": arguments,
         "pretrained_cfg": {
             "num_classes": len(info.class_names),
-            "input_size": [3, height, width],
+            "input_size": [preprocessing.num_channels, height, width],
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "interpolation": preprocessing.pixels.interpolation,
