@@ -72,8 +72,8 @@ def match(
 
     reference = read_reference(check, network)
     if report.ambiguous:
-        options = {"map": _pairs(mapping), "skip": tuple(skip or ()), "adjust": adjust}
-        report = settle(weights, network, report, reference, **options)
+        by_hand = _pairs(mapping)
+        report = settle(weights, network, report, reference, map=by_hand, adjust=adjust, skip=tuple(skip or ()))
         typer.echo("the reference output settles what the file leaves open", err=True)
     typer.echo(to_json(report.to_dict(), indent=2) if as_json else report.render(limit=limit))
     _compare(network, report.require(require, adjust=adjust), check, adjust=adjust)

