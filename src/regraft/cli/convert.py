@@ -57,6 +57,8 @@ def convert(
     weights, network, report = matched(file, model, skip, mapping, key, num_classes)
     is_file = out.suffix in (".safetensors", ".h5", ".hdf5")
     report.require("backbone" if is_file else "all", adjust=adjust)
+    if not is_file:
+        _require_filled(network, report)
     from regraft.models.graft import graft
 
     graft(network, report, adjust=adjust)
@@ -68,6 +70,21 @@ def convert(
     else:
         count = _write_folder(out, network, weights)
     _say(out, count, network, report)
+
+
+def _require_filled(network: nn.Module, report: MatchReport) -> None:
+    """A model folder predicts, so none of its tensors may be random, not even one that was skipped on request."""
+    from regraft.errors import WeightsError
+
+    filled = {match.target for match in report.matched}
+    empty = [name for name in network.state_dict() if name not in filled]
+    if empty:
+        raise WeightsError(
+            f"A model folder of {report.model} cannot be written: {len(empty)} of its tensors would be random.",
+            "Weights for the whole network were expected.",
+            "Write a .safetensors file, which holds only what is filled, or leave --skip out.",
+            details=empty[:20],
+        )
 
 
 def _say(out: Path, count: str, network: nn.Module, report: MatchReport) -> None:
