@@ -21,6 +21,7 @@ _HOMES = {
     "Stage": "regraft.plan.stages",
     "adapt": "regraft.models.surgery",
     "build_model": "regraft.models.build",
+    "cut": "regraft.models.cut",
     "evaluate": "regraft.evaluate.evaluate",
     "graft": "regraft.models.graft",
     "load_model": "regraft.models.folder",
@@ -29,8 +30,11 @@ _HOMES = {
     "open_data": "regraft.data.dataset",
     "predict": "regraft.evaluate.predict",
     "read_weights": "regraft.weights.file",
+    "replace_layer": "regraft.models.replace",
     "resume": "regraft.pipeline",
     "run_recipe": "regraft.pipeline",
+    "surgery_plan": "regraft.models.preview",
+    "tap": "regraft.models.cut",
     "train": "regraft.train.train",
     "write_report": "regraft.report.build",
 }
@@ -42,10 +46,13 @@ if TYPE_CHECKING:
     from regraft.evaluate.evaluate import evaluate
     from regraft.evaluate.predict import predict
     from regraft.models.build import build_model
+    from regraft.models.cut import cut, tap
     from regraft.models.folder import load_model
     from regraft.models.graft import graft
     from regraft.models.head import Head
     from regraft.models.match import match_weights
+    from regraft.models.preview import surgery_plan
+    from regraft.models.replace import replace_layer
     from regraft.models.surgery import adapt
     from regraft.pipeline import resume, run_recipe
     from regraft.plan.stages import EarlyStopping, Plateau, Stage, make_plan
@@ -62,6 +69,7 @@ __all__ = [
     "Stage",
     "adapt",
     "build_model",
+    "cut",
     "evaluate",
     "graft",
     "load_model",
@@ -70,8 +78,11 @@ __all__ = [
     "open_data",
     "predict",
     "read_weights",
+    "replace_layer",
     "resume",
     "run_recipe",
+    "surgery_plan",
+    "tap",
     "train",
     "write_report",
 ]

@@ -14,16 +14,19 @@ from regraft.data.dataset import DataSet, open_data
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.build import build_model, load_pretrained
+from regraft.models.channels import choose_mix, mixed_preprocessing
 from regraft.models.head import Head
 from regraft.models.info import info_of
+from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics, choose_numerics
+from regraft.models.preview import surgery_plan
 from regraft.models.surgery import adapt, default_preprocessing
 from regraft.plan.stages import Stage, make_plan
 from regraft.recipe import Recipe, validate_recipe
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.train import train
 
-__all__ = ["resume", "run_recipe"]
+__all__ = ["rehearse", "resume", "run_recipe"]
 
 _log = logging.getLogger("regraft")
 
@@ -66,6 +69,35 @@ def run_recipe(
         save_steps=recipe.save_steps,
         show=show,
     )
+
+
+def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None) -> str:
+    """What `run_recipe` would do to the network, and what would train in each stage, as plain text.
+
+    Reads no weights, writes nothing, trains nothing.
+
+    Args:
+        recipe: Checked settings, or plain data that is checked first.
+        data: The photos, where they were opened before; None opens `data.source`.
+
+    Raises:
+        RegraftError: Whatever `run_recipe` would raise before it reads weights.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    data = data or open_data(_source(recipe), seed=recipe.seed)
+    model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
+    surgery = _surgery(recipe, model, data.class_names)
+    Normaliser(surgery["preprocessing"])  # refuses channels that photos do not have
+    adapted = adapt(model, **surgery)
+    plan = make_plan(adapted, _stages(recipe))
+    sizes = {name: parameter.numel() for name, parameter in adapted.named_parameters()}
+    lines = [
+        f"  {stage.name}: trains {', '.join(stage.selectors)} ({len(names)} tensors, "
+        f"{sum(sizes[name] for name in names):,} parameters), {stage.epochs} epoch{'s' if stage.epochs > 1 else ''}, "
+        f"{stage.optimizer}" + ("" if stage.optimizer == "lbfgs" else f", lr {stage.learning_rate:g}")
+        for stage, names in zip(plan, plan.trainable, strict=True)
+    ]
+    return "\n".join([surgery_plan(model, **surgery).render(), "stages", *lines])
 
 
 def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show: bool = True) -> RunFolder:
@@ -130,13 +162,18 @@ def _adapted(recipe: Recipe, classes: Sequence[str], *, weights: str) -> nn.Modu
     model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
     if weights != "none":
         load_pretrained(model, weights, skip=recipe.model.skip)
-    return adapt(
-        model,
-        classes=classes,
-        head=Head(**recipe.head.model_dump()),
-        preprocessing=_preprocessing(recipe, model),
-        seed=recipe.seed,
-    )
+    return adapt(model, **_surgery(recipe, model, classes))
+
+
+def _surgery(recipe: Recipe, model: nn.Module, classes: Sequence[str]) -> dict[str, Any]:
+    """The recipe's arguments of `adapt`."""
+    return {
+        "classes": classes,
+        "head": Head(**recipe.head.model_dump()),
+        "in_channels": recipe.model.in_channels,
+        "preprocessing": _preprocessing(recipe, model),
+        "seed": recipe.seed,
+    }
 
 
 def _arguments(recipe: Recipe) -> dict[str, Any]:
@@ -150,6 +187,9 @@ def _preprocessing(recipe: Recipe, model: nn.Module) -> Preprocessing:
     if isinstance(recipe.data.preprocess, dict):
         return Preprocessing.from_dict(recipe.data.preprocess)
     preprocessing = default_preprocessing(model)
+    if recipe.model.in_channels is not None:
+        mix = choose_mix(preprocessing.channels, in_channels=recipe.model.in_channels)
+        preprocessing = mixed_preprocessing(preprocessing, mix)
     size = recipe.model.image_size
     pixels = replace(preprocessing.pixels, resize=recipe.data.resize)
     if size is not None:
@@ -169,13 +209,7 @@ def _numerics(recipe: Recipe) -> Numerics:
 def _own_module(model: nn.Module, recipe: Recipe, classes: Sequence[str]) -> nn.Module:
     if info_of(model).class_names is not None:
         return model
-    return adapt(
-        model,
-        classes=classes,
-        head=Head(**recipe.head.model_dump()),
-        preprocessing=_preprocessing(recipe, model),
-        seed=recipe.seed,
-    )
+    return adapt(model, **_surgery(recipe, model, classes))
 
 
 def _stored_data(run: RunFolder, recipe: Recipe) -> DataSet:

@@ -70,6 +70,7 @@ class ModelSettings(_Strict):
     weights: str = Field("pretrained", description="a weights file, `pretrained` or `none`")
     skip: list[str] = Field(default_factory=list, description="patterns of tensors of the file to leave out")
     image_size: int | tuple[int, int] | None = Field(None, description="side, or [height, width], in pixels")
+    in_channels: int | None = Field(None, ge=1, description="channels of the images; the pretrained stem is kept")
     args: dict[str, Any] = Field(default_factory=dict, description="further arguments of the architecture")
 
     @field_validator("image_size")

@@ -31,6 +31,7 @@ def train(
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
     threads: ThreadsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
 ) -> None:
     """Train on a folder of photos, evaluate, and write a report.
 
@@ -65,8 +66,11 @@ def train(
     data = open_data(checked.data.source, seed=checked.seed) if checked.data.source is not None else None
 
     from regraft.models.numerics import keep_freed_memory
-    from regraft.pipeline import run_recipe
+    from regraft.pipeline import rehearse, run_recipe
 
+    if dry_run:
+        typer.echo(rehearse(checked, data=data))
+        return
     keep_freed_memory()
     run = run_recipe(checked, out=out, data=data)
     finish(run.path)

@@ -255,10 +255,12 @@ def _build(config: dict[str, Any], folder: Path) -> nn.Module:
 
 
 def _adapted(config: dict[str, Any], model: nn.Module) -> nn.Module:
+    arguments = config["regraft"]["build"]["args"]
     return adapt(
         model,
         classes=config["label_names"],
-        head=Head(**config["regraft"]["build"]["args"].get("head", {})),
+        head=Head(**arguments.get("head", {})),
+        in_channels=arguments.get("in_chans") if arguments.get("own_module") else None,
         preprocessing=Preprocessing.from_dict(config["regraft"]["preprocessing"]),
     )
 

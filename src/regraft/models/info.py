@@ -102,15 +102,16 @@ def settings_of(model: nn.Module) -> dict[str, Any]:
     """The model's part of a recipe, as plain data: how to build it again, and its head."""
     info = info_of(model)
     rest = ("num_classes", "head", "image_size")
-    return {
-        "model": {
-            "name": info.architecture,
-            "weights": info.origin.get("weights", "none"),
-            "image_size": list((info.preprocessing or {}).get("pixels", {}).get("size", ())) or None,
-            "args": {key: value for key, value in info.args.items() if key not in rest},
-        },
-        "head": info.args.get("head", {}),
+    args = {key: value for key, value in info.args.items() if key not in rest}
+    model_settings = {
+        "name": info.architecture,
+        "weights": info.origin.get("weights", "none"),
+        "image_size": list((info.preprocessing or {}).get("pixels", {}).get("size", ())) or None,
+        "args": args,
     }
+    if "stem" in info.origin and "in_chans" in args:  # the weights belong to a network for colour
+        model_settings["in_channels"] = args.pop("in_chans")
+    return {"model": model_settings, "head": info.args.get("head", {})}
 
 
 def _timm_info(model: nn.Module) -> ModelInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,12 @@ class Rows:
     added: tuple[str, ...]
     dropped: tuple[str, ...]
     reason: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Rows:
+        """The value that `to_dict` wrote; no fields are no rows."""
+        kept, added, dropped = (tuple(values.get(word, ())) for word in ("kept", "added", "dropped"))
+        return cls(kept, added, dropped, str(values.get("reason", "")))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a JSON file."""

@@ -59,6 +59,7 @@ def adapt(
         _check_classes(classes)
     head = head or Head(**old.args.get("head", {}))
     adapted, info = copy.deepcopy(model), copy.deepcopy(old)
+    info.origin = {key: value for key, value in info.origin.items() if key != "rows"}
     if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
         info.args["own_module"] = True
     preprocessing = _with_channels(adapted, info, preprocessing, in_channels, bands)
@@ -111,7 +112,8 @@ def _with_channels(
     if in_channels is not None or bands is not None:
         mix = choose_mix(before.channels, in_channels=in_channels, bands=bands)
         layers = change_stem(adapted, info, mix)
-        info.origin["stem"] = f"{', '.join(layers)}: {mix.text}"
+        before_that = [info.origin["stem"]] if "stem" in info.origin else []
+        info.origin["stem"] = "; then ".join([*before_that, f"{', '.join(layers)}: {mix.text}"])
         before = mixed_preprocessing(before, mix)
     if preprocessing is not None and preprocessing.num_channels != before.num_channels:
         raise SettingsError(
