@@ -116,4 +116,4 @@ def _values(kind: str, weight: str, tensor: Tensor) -> Array:
             values = values.reshape(-1, values.shape[-1])
         elif values.ndim == 2:
             values = values[None, None]
-    return np.ascontiguousarray(values)
+    return np.array(values, order="C")  # which keeps a single number one
