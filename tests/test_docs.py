@@ -1,9 +1,9 @@
 """The pages under docs/ do what they say: their Python and their commands run, and print what the pages show.
 
 A page's blocks run in order, in a temporary folder with `photos/` (24 pictures of cats and dogs), in one namespace.
-A `text` block shows lines of what the Python block before it printed; in a `console` block the lines behind a command
-are lines of its output, in order. `...` stands for lines that are left out, and `<!-- not run -->` before a block
-keeps it from running.
+A `text` block shows lines of what the Python block before it printed. In a `console` block the lines behind a command
+are lines of its output, in order; it fails if and only if one of them is an `error:`. `...` stands for lines that are
+left out, and `<!-- not run -->` before a block keeps it from running.
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ def test_a_page_does_what_it_says(page: Path, cli: Cli, tmp_path: Path, monkeypa
         else:
             for arguments, shown in commands(text):
                 result = cli(*arguments)
-                assert result.code == 0, result.err
+                assert bool(result.code) == any(line.startswith("error: ") for line in shown), result.err
                 assert_shown(shown, result.out + result.err, page.name)
