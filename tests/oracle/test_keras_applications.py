@@ -23,7 +23,7 @@ from regraft.models.layers import list_layers
 from regraft.models.match import match_weights
 from regraft.weights.file import read_weights
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]  # Keras warns at nearly every call
 
 NETWORKS = {
     "keras_vgg16": "VGG16",
@@ -90,6 +90,10 @@ def randomise(model: Keras, images: np.ndarray, seed: int = 1) -> None:
 
 def _random(variable: Keras, rng: np.random.Generator) -> np.ndarray:
     kind, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
+    if kind == "gamma" and "_3_bn/" in variable.path:
+        # The ends of ResNet's branches, small as in trained networks: with all near 1, the rounding of single precision
+        # alone grows to 2.5e-4 over the 33 blocks of ResNet101 (each framework against double precision).
+        return rng.uniform(0.2, 0.4, shape)
     if kind in ("gamma", "variance"):
         return rng.uniform(0.7, 1.3, shape)
     if kind in ("beta", "bias", "moving_mean", "mean"):
