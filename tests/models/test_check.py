@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     kernels = [("a", (3, 3, 3, 8)), ("b", (3, 3, 8, 8)), ("c", (3, 3, 8, 8)), ("d", (1, 1, 8, 4))]
     keras_h5.write(
-        tmp_path / "w.h5", [KerasTensor(n, "kernel", random.normal(size=s).astype("f4")) for n, s in kernels]
+        tmp_path / "w.h5", [KerasTensor(n, "kernel", random.normal(0, 0.1, s).astype("f4")) for n, s in kernels]
     )
     return tmp_path / "w.h5"
 
