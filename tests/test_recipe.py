@@ -133,8 +133,8 @@ def test_set_finds_stages_by_number_and_by_name(assignment: str, value: float) -
 
 def test_set_reaches_the_built_in_stages_of_a_recipe_without_any() -> None:
     values: dict[str, Any] = {}
-    apply_set(values, "stages.head.epochs=3")
-    assert [stage.epochs for stage in validate_recipe(values).stages] == [3, 4]
+    apply_set(values, "stages.head.epochs=7")
+    assert [stage.epochs for stage in validate_recipe(values).stages] == [7, 3]
 
 
 @pytest.mark.parametrize(
