@@ -25,6 +25,14 @@ def commands() -> list[list[str]]:
     return [shlex.split(line[2:].split(" > ")[0])[1:] for line in lines if line.startswith("$ regraft ")]
 
 
+def exit_code() -> int:
+    try:
+        cli.run()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
 @pytest.fixture
 def folder_with_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for index, name in enumerate(("cats", "dogs")):
@@ -55,8 +63,5 @@ def test_commands_run_in_order(folder_with_photos: Path, monkeypatch: pytest.Mon
     assert commands()
     for arguments in commands():
         monkeypatch.setattr("sys.argv", ["regraft", *arguments])
-        try:
-            cli.run()
-        except SystemExit as end:
-            assert not end.code, arguments
+        assert exit_code() == 0, arguments
     assert (folder_with_photos / "runs/photos-1/report.html").is_file()

@@ -21,9 +21,7 @@ __all__ = ["graft"]
 _NUMPY_OF = {torch.float64: np.float64, torch.int64: np.int64, torch.int32: np.int32, torch.bool: np.bool_}
 
 
-def graft(
-    model: nn.Module, report: MatchReport, *, adjust: bool = False, allow_nonfinite: bool = False
-) -> nn.Module:
+def graft(model: nn.Module, report: MatchReport, *, adjust: bool = False, allow_nonfinite: bool = False) -> nn.Module:
     """Put the matched values into the model, in place, and return the model.
 
     Every tensor is read and converted before the first one is put in: where anything fails, the model stays byte for

@@ -114,9 +114,7 @@ def _by_evidence(weights: WeightFile, graph: FileGraph | None, state: _State, bi
         file = Network(state.sources, graph.inputs, graph.pools)
         anchors = {pair.target.name: pair.source.name for pair in state.pairs if pair.source.name in graph.inputs}
         state.take(pair for pair in by_graph(model, file, anchors) if binder.fits(pair.target, pair.source))
-    aligned = by_structure(
-        state.free_targets, state.free_sources, state.targets, binder.fits, ordered=weights.ordered
-    )
+    aligned = by_structure(state.free_targets, state.free_sources, state.targets, binder.fits, ordered=weights.ordered)
     state.take(aligned.pairs)
     state.ambiguous += aligned.ambiguous
 

@@ -96,9 +96,7 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
 
 
 def _source(name: str, view: TensorView) -> SourceTensor:
-    return SourceTensor(
-        name=name, shape=view.shape, dtype=view.dtype, layer=name.rpartition(".")[0], load=view.load
-    )
+    return SourceTensor(name=name, shape=view.shape, dtype=view.dtype, layer=name.rpartition(".")[0], load=view.load)
 
 
 # --- what the pickle may call -------------------------------------------------------------------------------------

@@ -92,9 +92,7 @@ class Storage:
                 f"its storage holds {self.num_bytes}"
             )
 
-    def window(
-        self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: str
-    ) -> NDArray[Any]:
+    def window(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """The numbers of one tensor, mapped from the file where its layout allows it (read-only)."""
         raw = self._map()
         kind = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder(">" if self.big_endian else "<")
@@ -119,7 +117,7 @@ class Storage:
         if self.start + self.num_bytes > len(mapped):
             raise damaged(str(self.path), "it became shorter while it was read")
         self._bytes = np.frombuffer(mapped, np.uint8, self.num_bytes, self.start)
-        if self.crc is not None and zlib.crc32(memoryview(self._bytes)) != self.crc:
+        if self.crc is not None and zlib.crc32(self._bytes.data) != self.crc:
             raise damaged(str(self.path), "the checksum of a storage is wrong")
         return self._bytes
 
