@@ -73,6 +73,18 @@ def test_networks_without_names_in_keras(cli: Cli, tmp_path: Path, file: Path) -
     assert not (tmp_path / "o.h5").exists()
 
 
+def test_what_adjust_would_change_is_in_no_file(cli: Cli, tmp_path: Path) -> None:
+    model = rg.build_model("keras_resnet50", keras_version="3")
+    keras_h5.write(tmp_path / "w.h5", keras_tensors(model, set(model.state_dict())))
+    options = [tmp_path / "w.h5", "--model", "resnet50", "-o"]
+    assert cli("convert", *options, tmp_path / "o.safetensors").code == 4
+    result = cli("convert", *options, tmp_path / "o.safetensors", "--adjust")
+    assert result.code == 0, result.err
+    assert "to be set in the network: the stride of " in result.out
+    assert cli("convert", *options, tmp_path / "folder", "--adjust").code == 4
+    assert not (tmp_path / "folder").exists()
+
+
 def vgg16_notop(path: Path) -> Path:
     tensors, channels, random = [], 3, np.random.default_rng(0)
     for block, (count, width) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1):

@@ -56,8 +56,10 @@ def convert(
         )
     weights, network, report = matched(file, model, skip, mapping, key, num_classes)
     is_file = out.suffix in (".safetensors", ".h5", ".hdf5")
-    report.require("backbone" if is_file else "all", adjust=adjust)
-    if not is_file:
+    if is_file:
+        report.require("backbone", adjust=adjust)
+    else:
+        report.require("all")  # a folder is built anew by name, without what --adjust changes
         _require_filled(network, report)
     from regraft.models.graft import graft
 
@@ -92,6 +94,9 @@ def _say(out: Path, count: str, network: nn.Module, report: MatchReport) -> None
     typer.echo(f"{out}: {count}")
     if empty:
         typer.echo(f"not written: {empty} tensors of {report.model} that the file does not fill")
+    for finding in report.findings:
+        if finding.serious:
+            typer.echo(f"not in the file, to be set in the network: {finding.text}")
     if report.unexpected or report.dropped:
         typer.echo(f"left out: {len(report.unexpected) + len(report.dropped)} tensors of {report.file}")
 
