@@ -19,6 +19,7 @@ from regraft.models.info import info_of
 from regraft.models.inputs import Normaliser
 from regraft.models.surgery import default_preprocessing
 from regraft.models.trace import image_channels
+from regraft.pipeline import rehearse
 
 CLASSES = ["cat", "dog"]
 
@@ -111,6 +112,9 @@ def test_a_grey_model_survives_its_folder_and_trains(tiny_photos: Any, tmp_path:
     config = read_config(run.model)
     assert config["pretrained_cfg"]["input_size"] == [1, 32, 32]
     assert config["regraft"]["timm_loadable"]
+    recipe = run.settings()
+    assert (recipe["model"]["in_channels"], recipe["model"]["args"]) == (1, {})  # its weights are for colour
+    assert "channels L" in rehearse(recipe)
     assert loaded.get_submodule("conv_stem").in_channels == 1
     images = torch.randn(2, 1, 32, 32)
     assert torch.allclose(logits(loaded, images), logits(model, images), atol=1e-5)
