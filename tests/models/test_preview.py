@@ -81,6 +81,15 @@ def test_rows_and_stem_are_told() -> None:
     assert "added owl, cat; dropped dog, hen (the head has another form)" in other.render()
 
 
+def test_feature_maps_with_channels_last_are_not_taken_for_others() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("swin_tiny_patch4_window7_224")
+    plan = surgery_plan(model, classes=CLASSES)
+    assert (plan.features, plan.others) == (None, ())
+    with pytest.raises(SettingsError, match="not in a feature map"):
+        surgery_plan(model, classes=CLASSES, head=rg.Head(pool="avg"))
+
+
 def test_the_plan_refuses_what_surgery_refuses() -> None:
     for arguments in ({"classes": ["cat"]}, {"classes": CLASSES, "in_channels": 0}):
         with pytest.raises(SettingsError):

@@ -16,7 +16,7 @@ from regraft.models.head import Head, HeadModule, Pool
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.layers import num_parameters
 from regraft.models.rows import Rows
-from regraft.models.surgery import adapt
+from regraft.models.surgery import adapt, is_channels_last
 from regraft.models.trace import trace
 
 __all__ = ["HeadCost", "SurgeryPlan", "surgery_plan"]
@@ -170,7 +170,7 @@ def _features(model: nn.Module, size: tuple[int, int]) -> tuple[int, ...] | None
     finally:
         del model.forward_features
     shape = caught[0] if caught else ()
-    return shape if len(shape) == 3 else None
+    return shape if len(shape) == 3 and not is_channels_last(model, shape) else None
 
 
 def _costs(model: nn.Module, info: ModelInfo, head: Head, features: tuple[int, ...] | None) -> tuple[HeadCost, ...]:

@@ -19,7 +19,7 @@ from regraft.models.info import ModelInfo, info_of, set_info
 from regraft.models.rows import keep_rows as keep_rows_of
 from regraft.models.trace import image_channels, plain, smallest_size
 
-__all__ = ["adapt", "default_preprocessing"]
+__all__ = ["adapt", "default_preprocessing", "is_channels_last"]
 
 
 def adapt(
@@ -198,7 +198,7 @@ def _replace_after_features(
     example = _example(model, preprocessing)
     with _telling(model, info.architecture, preprocessing), torch.no_grad():
         features: Tensor = model.forward_features(example)  # type: ignore[operator]
-    if features.ndim != 4:
+    if features.ndim != 4 or is_channels_last(model, features.shape[1:]):
         raise SettingsError(
             f"{info.architecture!r} ends in features of shape {tuple(features.shape[1:])}, not in a feature map.",
             "A head with its own pooling or hidden layers needs a feature map (channels, height, width).",
@@ -214,6 +214,12 @@ def _replace_after_features(
         model.drop_rate = 0.0  # type: ignore[assignment]  # the head module has its own dropout
     info.head = (place,)
     info.origin["new_layers"] = [place]
+
+
+def is_channels_last(model: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether a feature map of this shape (without the batch) has its channels behind height and width, as in Swin."""
+    width = getattr(model, "num_features", None)
+    return len(shape) == 3 and width == shape[-1] and width != shape[0]
 
 
 def _called_after_features(model: nn.Module, example: Tensor) -> list[str]:
