@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from regraft.errors import RegraftError, SettingsError, nearest
+from regraft.models.adjust import adjust_layers
 from regraft.models.graft import graft
 from regraft.models.info import info_of, set_info
 from regraft.models.keras.mobile import Normalization
@@ -44,19 +45,24 @@ def build_model(
         num_classes: Rows of the classifier; None keeps the architecture's own (1000 for most).
         in_channels: Channels of the input.
         seed: Random weights are a function of it.
-        **arguments: Passed to the architecture as they are (`drop_path_rate`, `bn_eps`).
+        **arguments: Passed to the architecture as they are (`drop_path_rate`, `bn_eps`); `adjusted` is what
+            `graft(..., adjust=True)` changed, by layer.
 
     Raises:
         SettingsError: There is no such architecture (the nearest names are offered), or an argument it does not take.
         WeightsError: The weights cannot be found or read, or do not fill the backbone.
     """
+    adjusted = arguments.pop("adjusted", {})
     options = {"in_chans": in_channels, **arguments}
     if num_classes is not None:
         options["num_classes"] = num_classes
     model = _create(name, options, seed)
+    adjust_layers(model, adjusted)
     info = info_of(model)
     info.architecture = name
     info.args = {key: value for key, value in options.items() if (key, value) != ("in_chans", 3)}
+    if adjusted:
+        info.args["adjusted"] = adjusted
     set_info(model, info)
     if weights is not None:
         load_pretrained(model, weights)

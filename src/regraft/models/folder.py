@@ -177,7 +177,7 @@ def _timm_name(model: nn.Module, info: ModelInfo) -> str | None:
     import timm
 
     plain = not isinstance(info.args.get("head"), dict) or Head(**info.args["head"]).is_plain
-    own = info.args.get("own_module") or not timm.is_model(info.architecture)
+    own = info.args.get("own_module") or info.args.get("adjusted") or not timm.is_model(info.architecture)
     return info.architecture if plain and not own else None
 
 

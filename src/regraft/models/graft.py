@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from regraft.errors import WeightsError
+from regraft.models.adjust import adjust_layers, adjustments_of
 from regraft.models.info import info_of, set_info
 from regraft.models.trace import plain
 from regraft.weights.axes import convert
@@ -58,6 +59,9 @@ def graft(model: nn.Module, report: MatchReport, *, adjust: bool = False, allow_
             _put(tensors[name], values)
     info = info_of(model)
     info.origin |= {"weights": str(report.file), "match": report.to_dict()}
+    if adjust and (changes := adjustments_of(report)):
+        adjust_layers(plain(model), changes)
+        info.args["adjusted"] = changes  # so that the network is built again as it is now
     set_info(model, info)
     return model
 
