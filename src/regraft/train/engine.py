@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
@@ -28,10 +27,10 @@ class Engine:
         self._accelerator = Accelerator(
             cpu=kind == "cpu", mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[numerics.precision]
         )
-        if self._accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU):
+        if self._accelerator.num_processes > 1:
             raise SettingsError(
-                f"accelerate is set up for {self._accelerator.distributed_type.value}.",
-                "Expected one process on one device.",
+                f"regraft was started as {self._accelerator.num_processes} processes.",
+                "Expected one process on one device; several are not supported yet.",
                 "Start regraft without a launcher.",
             )
 
