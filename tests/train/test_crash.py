@@ -83,7 +83,8 @@ def test_stopped_runs_end_in_the_same_bits(name: str, whole: RunFolder, photos: 
         assert process.returncode == ENDS[name], errors.decode()
         assert name == "SIGKILL" or b"regraft resume" in errors
         process = start("resume", str(run.path))
-    process.communicate()
+    if process.poll() is None:
+        process.communicate()
     if not finished(run):
         last_try = start("resume", str(run.path))
         _, errors = last_try.communicate()

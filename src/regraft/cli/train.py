@@ -78,12 +78,15 @@ def train(
 
 def finish(run: Path) -> None:
     """After training: evaluate (with what the run computed with), write the report, say where everything is."""
-    from regraft.cli.evaluate import show_measures
-    from regraft.evaluate.evaluate import evaluate
-    from regraft.report.build import write_report
+    from regraft.train.stop import stop_as_error
 
-    measures = evaluate(run)
-    report = write_report(run)
+    with stop_as_error(f"The evaluation of {str(run)!r}", f"Type `regraft resume {run}` to evaluate it."):
+        from regraft.cli.evaluate import show_measures
+        from regraft.evaluate.evaluate import evaluate
+        from regraft.report.build import write_report
+
+        measures = evaluate(run)
+        report = write_report(run)
     show_measures(measures)
     typer.echo(f"model: {run / 'model'}")
     typer.echo(f"report: {report}")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-__all__ = ["StopFlag"]
+from regraft.errors import StoppedError
+
+__all__ = ["StopFlag", "stop_as_error"]
 
 _IMPATIENT_SECONDS = 5.0
 
@@ -48,3 +52,27 @@ class StopFlag:
         if number == signal.SIGINT and again:
             raise KeyboardInterrupt
         self.signal, self._since = number, time.monotonic()
+
+
+@contextmanager
+def stop_as_error(what: str, next_step: str) -> Iterator[None]:
+    """A context in which SIGINT and SIGTERM raise StoppedError at once, for work that needs no state of its own.
+
+    Args:
+        what: What was going on, as the start of the message.
+        next_step: What to type to do it again.
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        name = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+        raise StoppedError(f"{what} was stopped by {name}.", "Nothing is lost.", next_step, exit_code=128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
