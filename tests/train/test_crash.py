@@ -78,7 +78,9 @@ def test_stopped_runs_end_in_the_same_bits(name: str, whole: RunFolder, photos: 
         time.sleep(moments.uniform(0, 0.8))
         process.send_signal(getattr(signal, name))
         _, errors = process.communicate()
-        if process.returncode == 0 or finished(run):  # the signal may also meet a process that is just ending
+        # A signal may also meet a process that has finished its run and is just ending.
+        ending = (ENDS[name], -getattr(signal, name))
+        if process.returncode == 0 or (finished(run) and process.returncode in ending):
             break
         assert process.returncode == ENDS[name], errors.decode()
         assert name == "SIGKILL" or b"regraft resume" in errors
