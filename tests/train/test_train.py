@@ -22,7 +22,7 @@ from regraft.models.numerics import choose_numerics
 from regraft.plan.stages import EarlyStopping
 from regraft.run.folder import RunFolder
 from regraft.run.records import read_metrics
-from regraft.train import loop as loop_module
+from regraft.train import descend as descend_module
 from regraft.train import state as state_module
 from tests.train.conftest import small_model, two_stages
 
@@ -112,7 +112,7 @@ def test_killed_run_resumes_to_the_same_bits(
     steps: int, finished: RunFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = 0
-    original = loop_module.training_step
+    original = descend_module.training_step
 
     def step(*arguments: Any) -> float:
         nonlocal done
@@ -121,7 +121,7 @@ def test_killed_run_resumes_to_the_same_bits(
         done += 1
         return original(*arguments)
 
-    monkeypatch.setattr(loop_module, "training_step", step)
+    monkeypatch.setattr(descend_module, "training_step", step)
     with pytest.raises(Killed):
         run_small(photos, tmp_path / "run", save_steps=2)
     monkeypatch.undo()
@@ -156,7 +156,7 @@ def test_run_killed_while_saving_resumes_to_the_same_bits(
 def test_signal_saves_and_resume_ends_in_the_same_bits(
     finished: RunFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop_module.training_step
+    original = descend_module.training_step
     done = 0
 
     def step(*arguments: Any) -> float:
@@ -166,7 +166,7 @@ def test_signal_saves_and_resume_ends_in_the_same_bits(
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr(loop_module, "training_step", step)
+    monkeypatch.setattr(descend_module, "training_step", step)
     assert threading.current_thread() is threading.main_thread()
     with pytest.raises(StoppedError) as caught:
         run_small(photos, tmp_path / "run")
@@ -307,7 +307,7 @@ def test_own_module_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch
         return rg.train(model, rg.make_plan(model, stages), rg.open_data(photos), out=out, show=False)
 
     whole = start(tmp_path / "whole")
-    original = loop_module.training_step
+    original = descend_module.training_step
     calls = iter(range(100))
 
     def step(*arguments: Any) -> float:
@@ -315,7 +315,7 @@ def test_own_module_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch
             raise Killed
         return original(*arguments)
 
-    monkeypatch.setattr(loop_module, "training_step", step)
+    monkeypatch.setattr(descend_module, "training_step", step)
     with pytest.raises(Killed):
         start(tmp_path / "run")
     monkeypatch.undo()

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regraft.data.random import bits
 from regraft.errors import DivergedError
+from regraft.evaluate.measure import Measure
 from regraft.models.program import SplitProgram
-from regraft.plan.stages import Stage
 from regraft.train.engine import Engine
+from regraft.train.losses import Loss
 
-__all__ = ["Evaluation", "evaluate", "seed_step", "training_step"]
+__all__ = ["evaluate", "seed_step", "training_step"]
 
 _DROPOUT_STREAM = 0xD20
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of a pass over a split: mean cross-entropy, share of right answers."""
-
-    loss: float
-    top1: float
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -38,8 +29,10 @@ def training_step(
     program: SplitProgram,
     features: tuple[Tensor, ...],
     labels: Tensor,
-    stage: Stage,
+    *,
+    loss: Loss,
     parameters: list[nn.Parameter],
+    clip_norm: float | None,
     optimizer: torch.optim.Optimizer,
     where: Callable[[], str],
 ) -> float:
@@ -50,12 +43,12 @@ def training_step(
     """
     with engine.autocast():
         logits = program(features, training=True)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=stage.label_smoothing)
-    value = float(loss.detach())
+    batch_loss = loss(logits.float(), labels)
+    value = float(batch_loss.detach())
     _require_finite(value, "loss", where)
     optimizer.zero_grad(set_to_none=True)
-    engine.backward(loss)
-    norm = float(engine.gradient_norm(parameters, stage.clip_norm))
+    engine.backward(batch_loss)
+    norm = float(engine.gradient_norm(parameters, clip_norm))
     if engine.numerics.precision != "fp16":  # there, loss scaling skips the step and goes on
         _require_finite(norm, "gradient", where)
     optimizer.step()
@@ -67,19 +60,16 @@ def evaluate(
     engine: Engine,
     program: SplitProgram,
     batches: Iterable[tuple[tuple[Tensor, ...], Tensor]],
+    measure: Measure,
     check: Callable[[], None],
-) -> Evaluation:
-    """Mean cross-entropy and accuracy over a split; metrics are taken in fp32, counts are whole numbers."""
-    loss_sum, num_right, num_images = 0.0, 0, 0
+) -> dict[str, float]:
+    """The measures of a pass over a split; they are taken in fp32."""
     for features, labels in batches:
         with engine.autocast():
             logits = program(features, training=False)
-        logits = logits.float()
-        loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
-        num_right += int((logits.argmax(1) == labels).sum())
-        num_images += len(labels)
+        measure.update(logits.float(), labels)
         check()
-    return Evaluation(loss_sum / max(num_images, 1), num_right / max(num_images, 1))
+    return measure.compute()
 
 
 def _require_finite(value: float, what: str, where: Callable[[], str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +27,12 @@ from regraft.models.numerics import Numerics, choose_numerics
 from regraft.plan.stages import Plan
 from regraft.run.folder import RunFolder, create_run
 from regraft.run.records import cut_metrics
+from regraft.train.callbacks import Callback, Callbacks
 from regraft.train.engine import Engine
-from regraft.train.loop import Loop, stage_work, stopped
+from regraft.train.loop import run_stages, stage_work
 from regraft.train.records import write_records
 from regraft.train.schedule import mode_of
+from regraft.train.session import Session, stopped
 from regraft.train.sinks import Sinks
 from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress, save
 from regraft.train.stop import StopFlag
@@ -53,6 +55,7 @@ def train(
     mode: str | None = None,
     numerics: Numerics | None = None,
     save_steps: int | None = None,
+    callbacks: Sequence[Callback] = (),
     show: bool = True,
     resume: bool = False,
 ) -> RunFolder:
@@ -69,6 +72,7 @@ def train(
         mode: `min` or `max`; None knows it from the metric's name.
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
+        callbacks: Who is told what happens.
         show: Whether to write progress to stderr.
         resume: Go on with the run that `out` holds.
 
@@ -108,12 +112,13 @@ def train(
         progress = _progress(run, model, pixels)
         num_images = len(data.train) + len(data.val)
         sinks.skip(sum(stage_work(stage, num_images) for stage in plan.stages[: progress.stage]))
-        loop = Loop(
+        session = Session(
             model=model,
             plan=plan,
             run_folder=run,
             pixels=pixels,
             labels=labels,
+            class_names=data.class_names,
             normaliser=normaliser,
             engine=engine,
             sinks=sinks,
@@ -124,10 +129,13 @@ def train(
             mode=mode or mode_of(monitor),
             save_steps=save_steps,
             progress=progress,
+            callbacks=Callbacks(callbacks),
         )
-        best = loop.run()
+        session.callbacks.tell("on_run_start", session)
+        best = run_stages(session)
         _write_model(run, model, pixels["val"], best, data, recipe)
-        sinks.status("finished", step=progress.step, best={**_best(best), "monitor": monitor, "mode": loop.mode})
+        session.callbacks.tell("on_run_end", session)
+        sinks.status("finished", step=progress.step, best={**_best(best), "monitor": monitor, "mode": session.mode})
         sinks.line(
             f"model written to {run.model} (best: stage {best.stage}, epoch {best.epoch}, {monitor} {best.value:.4f})"
         )

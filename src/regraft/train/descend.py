@@ -1,0 +1,70 @@
+"""A stage by gradient descent: epochs of steps."""
+
+from __future__ import annotations
+
+import time
+
+from torch import nn
+
+from regraft.data.random import permutation
+from regraft.train.optim import set_rates
+from regraft.train.stage_run import StageRun
+from regraft.train.step import seed_step, training_step
+
+__all__ = ["descend"]
+
+_EPOCHS_PER_STAGE = 1_000_000  # keeps the counters of different stages apart
+
+
+def descend(run: StageRun) -> None:
+    """Train the stage's remaining epochs, each validated, recorded and saved."""
+    while run.progress.epoch < run.stage.epochs and not run.progress.stage_done:
+        train_loss, facts = _train_epoch(run)
+        values = {"train_loss": train_loss, **run.validate()}
+        progress = run.progress
+        progress.epoch, progress.batch, progress.loss_sum, progress.num_images = progress.epoch + 1, 0, 0.0, 0
+        run.record(values, **facts)
+        run.sinks.advance(len(run.session.labels["val"]), run.stage.name)
+        run.watch(values)
+        run.save()
+
+
+def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
+    """The steps that are left of an epoch; returns its mean loss and what else to record."""
+    progress, seed, started, first = run.progress, run.session.seed, time.monotonic(), run.progress.num_images
+    epoch = progress.stage * _EPOCHS_PER_STAGE + progress.epoch
+    order = permutation(seed, epoch, run.num_images)
+    batches = run.source.training(order, epoch=epoch, batch_size=run.batch_size, start_batch=progress.batch)
+    parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+    run.model.train()
+    rates: dict[str, float] = {}
+    for features, labels in batches:
+        rates = set_rates(run.optimizer, run.rate_factor())
+        seed_step(seed, progress.step)
+        loss = training_step(
+            run.engine,
+            run.program,
+            features,
+            labels,
+            loss=run.loss,
+            parameters=parameters,
+            clip_norm=run.stage.clip_norm,
+            optimizer=run.optimizer,
+            where=run.where,
+        )
+        progress.step += 1
+        progress.batch += 1
+        progress.num_images += len(labels)
+        progress.loss_sum += loss * len(labels)
+        run.sinks.advance(len(labels), f"{run.stage.name} {progress.epoch + 1}/{run.stage.epochs}")
+        run.session.callbacks.tell("on_step_end", run, loss)
+        run.save_between_steps()
+    run.gradient_norms = _gradient_norms(run.model)
+    speed = (progress.num_images - first) / max(time.monotonic() - started, 1e-9)
+    return progress.loss_sum / max(progress.num_images, 1), {"lr": rates, "images_per_second": speed}
+
+
+def _gradient_norms(model: nn.Module) -> dict[str, float]:
+    return {
+        name: float(parameter.grad.norm()) for name, parameter in model.named_parameters() if parameter.grad is not None
+    }

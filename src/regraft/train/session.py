@@ -1,0 +1,78 @@
+"""Everything that one run of a plan is made of; stages, steps and callbacks read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from regraft.data.cache import PixelCache
+from regraft.errors import StoppedError
+from regraft.models.inputs import Normaliser
+from regraft.plan.stages import Plan
+from regraft.run.folder import RunFolder
+from regraft.train.callbacks import Callbacks
+from regraft.train.engine import Engine
+from regraft.train.sinks import Sinks
+from regraft.train.state import Progress
+from regraft.train.stop import StopFlag
+
+__all__ = ["Session", "stopped"]
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass
+class Session:
+    """One run of a plan over a data set whose pixels are decoded.
+
+    Attributes:
+        model: The adapted model; it is trained in place.
+        plan: The stages.
+        run_folder: Where everything is written.
+        pixels: Decoded images by split; `train` and `val` are needed.
+        labels: Their labels by split.
+        class_names: The names of the labels.
+        normaliser: Pixels -> network input.
+        engine: Device, autocast, loss scaling.
+        sinks: Where news goes.
+        stop: The signal flag.
+        seed: Of order, augmentation and dropout.
+        batch_size: Of stages that do not say.
+        monitor: The metric of an epoch that selects the best.
+        mode: `min` or `max`.
+        save_steps: Save at every so many steps as well; None saves at epoch ends and every ten minutes.
+        progress: Where the run stands.
+        callbacks: Who else is told what happens.
+    """
+
+    model: nn.Module
+    plan: Plan
+    run_folder: RunFolder
+    pixels: Mapping[str, PixelCache]
+    labels: Mapping[str, Indices]
+    class_names: Sequence[str]
+    normaliser: Normaliser
+    engine: Engine
+    sinks: Sinks
+    stop: StopFlag
+    seed: int
+    batch_size: int
+    monitor: str
+    mode: str
+    save_steps: int | None = None
+    progress: Progress = field(default_factory=Progress)
+    callbacks: Callbacks = field(default_factory=Callbacks)
+
+
+def stopped(run: RunFolder, stop: StopFlag) -> StoppedError:
+    """The error that ends a run on a signal, with the command to go on."""
+    return StoppedError(
+        f"Stopped by {'SIGTERM' if stop.exit_code == 143 else 'Ctrl-C'}; the state of {str(run.path)!r} is saved.",
+        "Nothing is lost.",
+        f"Type `regraft resume {run.path}` to go on to the same result.",
+        exit_code=stop.exit_code,
+    )

@@ -1,0 +1,240 @@
+"""One stage of a run: begun (frozen, with its optimizer), watched epoch by epoch, saved, audited at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from regraft import commit
+from regraft.evaluate.measure import measure_for
+from regraft.models.program import split_program
+from regraft.plan.audit import Snapshot
+from regraft.plan.freeze import Freeze, freeze
+from regraft.plan.stages import Stage
+from regraft.run.records import finite
+from regraft.train.features import FeatureSource
+from regraft.train.losses import build_loss
+from regraft.train.optim import build_optimizer
+from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better, rate_factor
+from regraft.train.session import Session, stopped
+from regraft.train.state import Best, load_weights, restore, save
+from regraft.train.step import evaluate
+
+__all__ = ["StageRun"]
+
+_SAVE_SECONDS = 600.0
+
+
+class StageRun:
+    """One stage, from wherever the saved progress says.
+
+    Args:
+        session: The run.
+        stage: What to do.
+
+    Attributes:
+        model: The model.
+        optimizer: Over exactly what trains.
+        program: The model, cut where its frozen part ends.
+        source: Batches, as features at the end of the frozen part.
+        loss: What is minimised.
+        gradient_norms: The norm of each parameter's gradient at the last step of the last epoch.
+        num_steps: Steps in an epoch.
+    """
+
+    def __init__(self, session: Session, stage: Stage) -> None:
+        self.session, self.stage, self.progress = session, stage, session.progress
+        self.model, self.engine, self.sinks = session.model, session.engine, session.sinks
+        self.batch_size = stage.batch_size or session.batch_size
+        self.num_images = len(session.labels["train"])
+        self.num_steps = -(-self.num_images // self.batch_size)
+        self.loss = build_loss("softmax", label_smoothing=stage.label_smoothing)
+        self.gradient_norms: dict[str, float] = {}
+        self.saved_at = self.epoch_began = time.monotonic()
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether the stage is solved by L-BFGS instead of descended."""
+        return self.stage.optimizer == "lbfgs"
+
+    def begin(self) -> None:
+        """Take over weights, freeze, build the optimizer, restore what a resumed stage had."""
+        resumed = self.progress.stage_started
+        if not resumed:
+            self._take_over_weights()
+        self.frozen = self._freeze()
+        self.optimizer = self.engine.optimizer(build_optimizer(self.model, self.stage))
+        self.snapshot = self._snapshot(resumed)
+        self.program = split_program(self.model)
+        self.source = self._source()
+        self.sinks.line(self._announcement())
+        self.sinks.status("running", stage=self.stage.name, step=self.progress.step)
+        self.session.callbacks.tell("on_stage_start", self)
+
+    def _take_over_weights(self) -> None:
+        """A stage starts from the best, or the last, state of the stage before."""
+        best = self.progress.stage_best
+        if self.stage.start == "best" and best is not None:
+            load_weights(self.session.run_folder.checkpoint(best.step), self.model)
+        self.progress.stage_best = None
+        self.progress.early_stopping = self.progress.plateau = None
+
+    def _freeze(self) -> Freeze:
+        frozen = freeze(self.model, self.stage.selectors, bn=self.stage.bn, trained=self.progress.trained_layers)
+        self.engine.place(self.model)
+        return frozen
+
+    def _snapshot(self, resumed: bool) -> Snapshot:
+        if not resumed:
+            snapshot = Snapshot.take(self.model, self.frozen)
+            self.progress.digests = snapshot.digests
+            self.progress.stage_started = True
+            return snapshot
+        path = self.session.run_folder.checkpoint(self.progress.step)
+        starts, _ = restore(path, self.model, self.optimizer)
+        return Snapshot(self.frozen, self.progress.digests, starts)
+
+    def _source(self) -> FeatureSource:
+        return FeatureSource(
+            self.program,
+            self.session.pixels,
+            self.session.labels,
+            self.session.normaliser,
+            self.engine.numerics,
+            augment=self.stage.augment,
+            seed=self.session.seed,
+            check=self._on_feature_batch,
+        )
+
+    def _on_feature_batch(self, units: float) -> None:
+        if self.is_solved:
+            self.sinks.advance(units, f"{self.stage.name}: features")
+        self.stop_if_asked()
+
+    # Epochs
+
+    def rate_factor(self) -> float:
+        """The factor on the learning rates of the next step."""
+        step = self.progress.epoch * self.num_steps + self.progress.batch
+        scale = self.progress.plateau["scale"] if self.progress.plateau else 1.0
+        return rate_factor(self.stage, step, self.num_steps) * scale
+
+    def validate(self) -> dict[str, float]:
+        """The measures of the validation split, with the prefix `val_`."""
+        self.model.eval()
+        measure = measure_for("softmax", self.session.class_names)
+        values = evaluate(self.engine, self.program, self.source.evaluation("val"), measure, self._stop_in_validation)
+        return {f"val_{name}": value for name, value in values.items()}
+
+    def record(self, values: Mapping[str, float], **facts: Any) -> None:
+        """Take in an epoch's measures: the best so far, the line in metrics.jsonl.
+
+        Args:
+            values: `train_loss` and the measures of the validation split.
+            facts: What else stands in the line.
+        """
+        progress = self.progress
+        value = values[self.session.monitor]
+        epoch = Best(progress.step, self.stage.name, progress.epoch, value)
+        if progress.stage_best is None or is_better(value, progress.stage_best.value, self.session.mode):
+            progress.stage_best = epoch if value == value else progress.stage_best
+        if progress.best is None or is_better(value, progress.best.value, self.session.mode):
+            progress.best = epoch if value == value else progress.best
+        record = {
+            "stage": self.stage.name,
+            "stage_index": progress.stage,
+            "epoch": progress.epoch,
+            "epochs": self.stage.epochs,
+            "step": progress.step,
+            **values,
+            **facts,
+            "seconds": round(time.monotonic() - self.epoch_began, 3),
+        }
+        progress.metrics_bytes = self.sinks.epoch(record)
+        self.session.callbacks.tell("on_epoch_end", self, record)
+        self.epoch_began = time.monotonic()
+
+    def watch(self, values: Mapping[str, float]) -> None:
+        """Early stopping and the plateau rule, each with its own metric."""
+        progress, stage = self.progress, self.stage
+        if stage.plateau is not None:
+            plateau = PlateauState(**progress.plateau) if progress.plateau else PlateauState.start(stage.plateau)
+            if plateau.update(stage.plateau, values[stage.plateau.monitor], stage.learning_rate):
+                self.sinks.line(f"{stage.name}: {stage.plateau.monitor} stands still, rate x {stage.plateau.factor}")
+            progress.plateau = asdict(plateau)
+        if stage.early_stopping is not None:
+            rule = stage.early_stopping
+            state = EarlyStoppingState(**progress.early_stopping) if progress.early_stopping else None
+            state = state or EarlyStoppingState.start(rule)
+            progress.stage_done = state.should_stop(rule, values[rule.monitor])
+            progress.early_stopping = asdict(state)
+            if progress.stage_done and progress.epoch < stage.epochs:
+                self.sinks.line(f"{stage.name}: {rule.monitor} has not improved for {rule.patience} epochs, stage ends")
+
+    # The end, and the disk
+
+    def finish(self) -> None:
+        """Audit the stage, write the audit, and move on to the next stage.
+
+        Raises:
+            AuditError: Something frozen moved, or the optimizer held something else than what trains.
+        """
+        progress = self.progress
+        audit = self.snapshot.audit(self.model, self.optimizer, self.gradient_norms, stage=self.stage.name)
+        folder = self.session.run_folder
+        stages = (folder.read(folder.audit) or {"stages": []})["stages"]
+        commit.write_json(folder.audit, {"stages": [*stages[: progress.stage], finite(audit.to_dict())]})
+        audit.raise_if_violated()
+        if not self.is_solved:
+            left = self.stage.epochs - progress.epoch
+            self.sinks.skip(left * (self.num_images + len(self.session.labels["val"])))
+        self.sinks.line(
+            f"{self.stage.name}: audit ok, {len(audit.frozen)} frozen tensors byte-identical, "
+            f"{len(audit.trainable)} trained"
+        )
+        self.session.callbacks.tell("on_stage_end", self)
+        progress.trained_layers = sorted({*progress.trained_layers, *self.frozen.layers})
+        progress.stage, progress.epoch, progress.batch = progress.stage + 1, 0, 0
+        progress.stage_started = progress.stage_done = False
+        progress.digests = {}
+        self.snapshot.starts.clear()
+        self.save()
+
+    def save_between_steps(self) -> None:
+        """Inside an epoch: save when asked to stop, at every `save_steps`, and after a long time without."""
+        every = self.session.save_steps
+        due = every is not None and self.progress.step % every == 0
+        if due or time.monotonic() - self.saved_at > _SAVE_SECONDS or self.session.stop.requested:
+            self.save()
+        self.stop_if_asked()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        save(self.session.run_folder, self.model, self.optimizer, self.progress, self.snapshot.starts)
+        self.saved_at = time.monotonic()
+        self.session.callbacks.tell("on_checkpoint", self.session)
+
+    def _stop_in_validation(self) -> None:
+        """A stop between the last step of an epoch and its record: the epoch's steps are saved, validation is not."""
+        if self.session.stop.requested and not self.is_solved:
+            self.save()
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Raise StoppedError when a signal has come."""
+        if self.session.stop.requested:
+            raise stopped(self.session.run_folder, self.session.stop)
+
+    def where(self) -> str:
+        """The place of the next step, for error messages."""
+        return f"stage {self.stage.name!r}, epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
+
+    def _announcement(self) -> str:
+        num = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        how = "solved by lbfgs" if self.is_solved else f"{self.stage.optimizer}, at most {self.stage.epochs} epochs"
+        return (
+            f"stage {self.stage.name}: {', '.join(self.stage.selectors)} trains ({len(self.frozen.trainable)} tensors, "
+            f"{num:,} parameters), {how}"
+        )
