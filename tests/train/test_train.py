@@ -114,12 +114,12 @@ def test_killed_run_resumes_to_the_same_bits(
     done = 0
     original = descend_module.training_step
 
-    def step(*arguments: Any) -> float:
+    def step(*arguments: Any, **options: Any) -> float:
         nonlocal done
         if done == steps:
             raise Killed
         done += 1
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(descend_module, "training_step", step)
     with pytest.raises(Killed):
@@ -159,12 +159,12 @@ def test_signal_saves_and_resume_ends_in_the_same_bits(
     original = descend_module.training_step
     done = 0
 
-    def step(*arguments: Any) -> float:
+    def step(*arguments: Any, **options: Any) -> float:
         nonlocal done
         done += 1
         if done == 8:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(descend_module, "training_step", step)
     assert threading.current_thread() is threading.main_thread()
@@ -310,10 +310,10 @@ def test_own_module_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch
     original = descend_module.training_step
     calls = iter(range(100))
 
-    def step(*arguments: Any) -> float:
+    def step(*arguments: Any, **options: Any) -> float:
         if next(calls) == 4:
             raise Killed
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(descend_module, "training_step", step)
     with pytest.raises(Killed):
