@@ -63,3 +63,17 @@ def test_warnings_and_counts_of_ignored_files_are_passed_on() -> None:
         ignored={"not an image": 2},
     )
     assert levels(data) == [("warning", "Something to know."), ("note", "Left out: 2 x not an image.")]
+
+
+def test_classes_are_counted_where_an_image_may_have_several() -> None:
+    splits = {"train": [[1, 0], [1, 0]], "val": [[0, 1], [0, 0]]}
+    data = DataSet(
+        name="photos",
+        root="/photos",
+        class_names=("cat", "dog"),
+        splits={name: Split([f"/{name}/a", f"/{name}/b"], np.array(rows, np.uint8)) for name, rows in splits.items()},
+    )
+    assert levels(data) == [
+        ("error", "Class 'dog' has no readable image in train."),
+        ("warning", "Class 'cat' has no readable image in val."),
+    ]

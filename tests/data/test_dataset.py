@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.data.dataset import DataSet, Quarantined, open_data
+from regraft.data.dataset import DataSet, Quarantined, Split, open_data
 from regraft.errors import DataError, SettingsError
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]
@@ -118,6 +118,41 @@ def test_a_damaged_splits_json_is_refused(plant: Plant, change: dict[str, object
         DataSet.from_dict({**stored, **change})
     with pytest.raises(DataError):
         DataSet.from_dict({})
+
+
+def tagged() -> DataSet:
+    """Three images with any number of three classes."""
+    tags = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]], np.uint8)
+    train = Split(["/photos/a.jpg", "/photos/b.jpg"], tags[:2])
+    return DataSet(
+        "photos", "/photos", ("cat", "dog", "fox"), {"train": train, "val": Split(["/other/c.jpg"], tags[2:])}
+    )
+
+
+def test_images_with_several_classes_keep_them_by_name() -> None:
+    data = tagged()
+    assert data.multilabel
+    assert data.counts("train").tolist() == [1, 0, 1]
+    stored = json.loads(json.dumps(data.to_dict()))
+    assert stored["splits"]["train"] == [["a.jpg", ["cat", "fox"]], ["b.jpg", []]]
+    again = DataSet.from_dict(stored)
+    assert again.multilabel
+    assert again.to_dict() == data.to_dict()
+    assert again.fingerprint() == data.fingerprint()
+    np.testing.assert_array_equal(again.train.labels, data.train.labels)
+    fewer = data.without([Quarantined("/photos/b.jpg", "is empty", "train")])
+    assert fewer.train.labels.tolist() == [[1, 0, 1]]
+    changed = {**stored, "splits": {**stored["splits"], "train": [["a.jpg", ["cat"]], ["b.jpg", []]]}}
+    assert DataSet.from_dict(changed).fingerprint() != data.fingerprint()
+    for rows in ([["a.jpg", "cat"]], [["a.jpg", ["wolf"]]], [["a.jpg", None]]):
+        with pytest.raises(DataError, match="stored list of splits"):
+            DataSet.from_dict({**stored, "splits": {"train": rows}})
+
+
+def test_a_list_of_splits_from_before_multilabel_is_read(plant: Plant) -> None:
+    stored = open_data(plant({"cat": 3, "dog": 3})).to_dict()
+    del stored["multilabel"]
+    assert not DataSet.from_dict(stored).multilabel
 
 
 def test_quarantined_files_leave_their_split(plant: Plant) -> None:

@@ -130,3 +130,11 @@ def test_sizes_that_do_not_fit_are_refused_at_once(
     cache = PixelCache(paths, PROGRAM)
     with pytest.raises(ValueError, match=r"rows|sizes"):
         batches(cache, labels, np.array(order), batch_size, start_batch=start)
+
+
+def test_batches_hold_the_rows_of_zeros_and_ones(paths: list[str]) -> None:
+    tags = (np.arange(23 * 4).reshape(23, 4) % 3 == 0).astype(np.uint8)
+    order = permutation(0, 1, 23)
+    found = list(batches(PixelCache(paths, PROGRAM), tags, order, 5))
+    np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), tags[order])
+    assert found[0].labels.dtype == np.uint8

@@ -226,3 +226,12 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_the_report_needs_no_torch() -> None:
     code = "import sys, regraft.report.build; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_images_with_several_classes_count_for_each_and_once_in_all(make_run: MakeRun) -> None:
+    run = make_run(splits=())
+    stored = json.loads((run / "splits.json").read_text())
+    names = stored["class_names"]
+    stored["splits"] = {"train": [["a.jpg", names], ["b.jpg", [names[0]]], ["c.jpg", []]]}
+    (run / "splits.json").write_text(json.dumps({**stored, "multilabel": True}))
+    assert f"class train {names[0]} 2 {names[1]} 1 all 3" in report(run).text

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from regraft.data.labels import Labels, are_multilabel, class_counts, label_names, labels_from_names
 from regraft.data.sources.folder import list_folder
 from regraft.data.sources.listing import Listing
 from regraft.data.split import divide, require_fractions
@@ -19,7 +20,6 @@ from regraft.errors import DataError
 
 __all__ = ["DataSet", "Quarantined", "Split", "open_data"]
 
-Labels = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 
 
@@ -34,7 +34,11 @@ class Quarantined:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of one split: absolute paths, and class numbers as int64 of the same length."""
+    """The rows of one split: absolute paths, and as many labels.
+
+    Labels are class numbers, int64 of shape (rows,), or, where an image may have any number of classes, uint8 of shape
+    (rows, classes) with 1 for each class that it has.
+    """
 
     paths: list[str]
     labels: Labels
@@ -84,9 +88,14 @@ class DataSet:
         """The rows for the final figure, where there are any."""
         return self.splits.get("test")
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have any number of classes; labels then have the shape (rows, classes)."""
+        return any(are_multilabel(split.labels) for split in self.splits.values())
+
     def counts(self, split: str) -> npt.NDArray[np.int64]:
         """The number of images of each class in one split, in the order of `class_names`."""
-        return np.bincount(self.splits[split].labels, minlength=len(self.class_names)).astype(np.int64)
+        return class_counts(self.splits[split].labels, len(self.class_names))
 
     def without(self, quarantined: Iterable[Quarantined]) -> DataSet:
         """The same data set with these files moved from their splits to the quarantine."""
@@ -100,16 +109,20 @@ class DataSet:
         return replace(self, splits=splits, quarantined=self.quarantined + leaving)
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of splits.json: paths relative to `source` where they lie below it, labels as names."""
+        """The contents of splits.json: paths relative to `source` where they lie below it, labels as names.
+
+        A row is [path, name], or [path, [name, ...]] where an image may have any number of classes.
+        """
         return {
             "class_names": list(self.class_names),
+            "multilabel": self.multilabel,
             "source": self.root,
             "split_origin": self.split_origin,
             "seed": self.seed,
             "splits": {
                 name: [
-                    [_relative(path, self.root), self.class_names[label]]
-                    for path, label in zip(split.paths, split.labels.tolist(), strict=True)
+                    [_relative(path, self.root), names]
+                    for path, names in zip(split.paths, label_names(split.labels, self.class_names), strict=True)
                 ]
                 for name, split in self.splits.items()
             },
@@ -131,11 +144,11 @@ class DataSet:
         try:
             class_names = tuple(str(name) for name in fields["class_names"])
             root = str(fields["source"])
-            number = {name: label for label, name in enumerate(class_names)}
+            multilabel = bool(fields.get("multilabel", False))
             splits = {
                 str(name): Split(
                     [_absolute(path, root) for path, _ in rows],
-                    np.array([number[label] for _, label in rows], dtype=np.int64),
+                    labels_from_names([names for _, names in rows], class_names, multilabel=multilabel),
                 )
                 for name, rows in fields["splits"].items()
             }
@@ -169,9 +182,10 @@ class DataSet:
         """A hash of the class names and of every row's split, relative path, label and file size, as 64 hex digits."""
         digest = hashlib.sha256(repr(self.class_names).encode())
         for name, split in sorted(self.splits.items()):
-            for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+            for path, names in zip(split.paths, label_names(split.labels, self.class_names), strict=True):
                 size = os.stat(path).st_size if os.path.exists(path) else -1
-                row = f"{name}\0{_relative(path, self.root)}\0{self.class_names[label]}\0{size}\n"
+                label = "\1".join(names) if isinstance(names, list) else names
+                row = f"{name}\0{_relative(path, self.root)}\0{label}\0{size}\n"
                 digest.update(row.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -243,7 +257,7 @@ def _val_from_train(train: Split, share: float, seed: int) -> dict[str, Split]:
 
 
 def _single_warnings(class_names: tuple[str, ...], labels: Labels) -> list[str]:
-    counts = np.bincount(labels, minlength=len(class_names))
+    counts = class_counts(labels, len(class_names))
     single = [repr(name) for name, count in zip(class_names, counts, strict=True) if count == 1]
     if not single:
         return []

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.data.cache import PixelCache, num_cpus
+from regraft.data.labels import Labels
 
 __all__ = ["Batch", "batches", "num_batches"]
 
@@ -23,11 +24,14 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Batch(NamedTuple):
-    """Rows of a split: numbers, int64 (n,); images, uint8 (n, height, width, 3), red first; labels, int64 (n,)."""
+    """Rows of a split: numbers, int64 (n,); images, uint8 (n, height, width, 3), red first; labels.
+
+    Labels are int64 (n,), or uint8 (n, classes) where an image may have any number of classes.
+    """
 
     indices: Indices
     images: Pixels
-    labels: Indices
+    labels: Labels
 
 
 def num_batches(num_rows: int, batch_size: int) -> int:
@@ -37,7 +41,7 @@ def num_batches(num_rows: int, batch_size: int) -> int:
 
 def batches(
     cache: PixelCache,
-    labels: Indices,
+    labels: Labels,
     order: Indices,
     batch_size: int,
     *,
@@ -73,7 +77,7 @@ def batches(
 
 
 def _run(
-    cache: PixelCache, labels: Indices, order: Indices, batch_size: int, threads: int | None, ahead: int
+    cache: PixelCache, labels: Labels, order: Indices, batch_size: int, threads: int | None, ahead: int
 ) -> Iterator[Batch]:
     num_threads = (threads or num_cpus()) if cache.streams else 1
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="regraft-load")
@@ -111,7 +115,7 @@ def _fill(cache: PixelCache, indices: Indices, images: Pixels, part: int, num_pa
         images[position] = cache.row(int(indices[position]))
 
 
-def _finish(pending: _Pending, labels: Indices) -> Batch:
+def _finish(pending: _Pending, labels: Labels) -> Batch:
     for part in pending.parts:
         part.result()
     return Batch(pending.indices, pending.images, labels[pending.indices])

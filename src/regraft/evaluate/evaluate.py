@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from regraft import commit
 from regraft.data.dataset import DataSet, open_data
+from regraft.data.labels import Labels, label_names, renumbered
 from regraft.data.sources.folder import list_folder
 from regraft.errors import DataError, SettingsError
 from regraft.evaluate.metrics import classification_metrics
@@ -61,8 +61,8 @@ def evaluate(
     label = SELECTION_LABEL if selection else name
     measures = {"split": name, "label": label, "used_for_selection": selection, **measures}
     rows = [
-        {**prediction.to_dict(), "label": predictor.class_names[truth]}
-        for prediction, truth in zip(predictions, labels.tolist(), strict=True)
+        {**prediction.to_dict(), "label": truth}
+        for prediction, truth in zip(predictions, label_names(labels, predictor.class_names), strict=True)
     ]
     run.predictions.mkdir(exist_ok=True)
     commit.write_text(run.predictions / f"{name}.jsonl", "".join(commit.as_json(row) + "\n" for row in rows))
@@ -80,9 +80,7 @@ def stored_numerics(run: RunFolder) -> Numerics:
         return choose_numerics()
 
 
-def _rows(
-    run: RunFolder, data: str | Path | None, class_names: Sequence[str]
-) -> tuple[str, list[str], npt.NDArray[np.int64], bool]:
+def _rows(run: RunFolder, data: str | Path | None, class_names: Sequence[str]) -> tuple[str, list[str], Labels, bool]:
     """Name, paths, labels (positions in the model's class names) and whether the rows chose the model."""
     if data is None:
         dataset = DataSet.from_dict(run.read(run.splits))
@@ -124,9 +122,7 @@ def _whole(root: Path) -> DataSet:
     return open_data(root, fractions=(1.0, 0.0, 0.0))
 
 
-def _by_name(
-    labels: npt.NDArray[np.int64], names: Sequence[str], class_names: Sequence[str], root: str
-) -> npt.NDArray[np.int64]:
+def _by_name(labels: Labels, names: Sequence[str], class_names: Sequence[str], root: str) -> Labels:
     """Labels into `names` as labels into the model's `class_names`."""
     unknown = sorted(set(names) - set(class_names))
     if unknown:
@@ -136,11 +132,11 @@ def _by_name(
             "Rename the folders, or leave these classes out.",
         )
     table = np.array([list(class_names).index(name) for name in names], dtype=np.int64)
-    return table[labels]
+    return renumbered(labels, table, len(class_names))
 
 
 def _measure(
-    predictions: Sequence[Prediction], labels: npt.NDArray[np.int64], class_names: Sequence[str], name: str
+    predictions: Sequence[Prediction], labels: Labels, class_names: Sequence[str], name: str
 ) -> dict[str, Any]:
     good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
     if not good:

@@ -184,7 +184,7 @@ def _class_sizes(splits: Record) -> Html:
     names = [str(name) for name in splits.get("class_names") or ()]
     sizes = {str(split): _sizes(rows, names) for split, rows in part(splits, "splits").items()}
     header = ("class", *(f"#{split}" for split in sizes))
-    totals = ("all", *(f"{sum(size.values()):,}" for size in sizes.values()))
+    totals = ("all", *(f"{len(rows):,}" for rows in part(splits, "splits").values()))
     rows = [(name, *(f"{size[name]:,}" for size in sizes.values())) for name in names]
     if len(rows) <= _MOST_CLASSES_LISTED:
         return table(header, [*rows, tuple(html("<strong>{}</strong>", cell) for cell in totals)])
@@ -192,7 +192,7 @@ def _class_sizes(splits: Record) -> Html:
 
 
 def _sizes(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Counter[str]:
-    labels = Counter(row[1] for row in rows)
+    labels = Counter(name for row in rows for name in (row[1] if isinstance(row[1], list) else [row[1]]))
     return Counter({(names[k] if isinstance(k, int) else str(k)): num for k, num in labels.items()})
 
 

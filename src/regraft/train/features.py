@@ -18,6 +18,7 @@ from torch import Tensor
 from regraft.data import augment as augmentation
 from regraft.data.augment import Augment
 from regraft.data.cache import PixelCache, memory_budget
+from regraft.data.labels import Labels
 from regraft.data.loader import batches
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics
@@ -62,7 +63,7 @@ class FeatureSource:
         self,
         program: SplitProgram,
         pixels: Mapping[str, PixelCache],
-        labels: Mapping[str, Indices],
+        labels: Mapping[str, Labels],
         normaliser: Normaliser,
         numerics: Numerics,
         *,
@@ -86,7 +87,7 @@ class FeatureSource:
         return self._features("train") is not None
 
     def matrix(self, split: str) -> tuple[Tensor, Tensor]:
-        """All features (N, D) and labels (N,) of a split, for a stage that trains one linear layer."""
+        """All features (N, D) and labels of a split, for a stage that trains one linear layer."""
         stored = self._features(split)
         if stored is None:
             parts = [features[0] for features, _ in self.evaluation(split)]

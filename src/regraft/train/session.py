@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from regraft.data.cache import PixelCache
+from regraft.data.labels import Labels
 from regraft.errors import StoppedError
 from regraft.models.inputs import Normaliser
 from regraft.plan.stages import Plan
@@ -21,8 +20,6 @@ from regraft.train.state import Progress
 from regraft.train.stop import StopFlag
 
 __all__ = ["Session", "stopped"]
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -53,7 +50,7 @@ class Session:
     plan: Plan
     run_folder: RunFolder
     pixels: Mapping[str, PixelCache]
-    labels: Mapping[str, Indices]
+    labels: Mapping[str, Labels]
     class_names: Sequence[str]
     normaliser: Normaliser
     engine: Engine

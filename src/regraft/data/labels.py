@@ -1,0 +1,66 @@
+"""Labels as arrays: one class number for each image, or a row of zeros and ones where it may have many classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Labels", "are_multilabel", "class_counts", "label_names", "labels_from_names", "renumbered"]
+
+# int64 of shape (rows,): class numbers. uint8 of shape (rows, classes): 1 where the image has the class, else 0.
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
+
+
+def are_multilabel(labels: Labels) -> bool:
+    """Whether each image may have any number of classes."""
+    return labels.ndim == 2
+
+
+def class_counts(labels: Labels, num_classes: int) -> npt.NDArray[np.int64]:
+    """How many images have each class, int64 of shape (num_classes,)."""
+    if are_multilabel(labels):
+        sums: npt.NDArray[np.int64] = labels.sum(axis=0, dtype=np.int64)
+        return sums
+    return np.bincount(labels, minlength=num_classes).astype(np.int64)
+
+
+def label_names(labels: Labels, class_names: Sequence[str]) -> list[Any]:
+    """The class name of each row, or the list of its class names, in the order of `class_names`."""
+    if not are_multilabel(labels):
+        return [class_names[label] for label in labels.tolist()]
+    return [[class_names[place] for place in np.flatnonzero(row).tolist()] for row in labels]
+
+
+def labels_from_names(rows: Sequence[Any], class_names: Sequence[str], *, multilabel: bool) -> Labels:
+    """What `label_names` was made from.
+
+    Args:
+        rows: A class name for each row, or a list of them.
+        class_names: All classes, in order.
+        multilabel: Which of the two.
+
+    Raises:
+        KeyError: A name that is no class.
+        TypeError: A list where a name was expected, or a name where a list was.
+    """
+    number = {name: place for place, name in enumerate(class_names)}
+    if not multilabel:
+        return np.array([number[name] for name in rows], dtype=np.int64)
+    labels = np.zeros((len(rows), len(class_names)), dtype=np.uint8)
+    for row, names in enumerate(rows):
+        if not isinstance(names, list):
+            raise TypeError(f"{names!r} is no list of class names")
+        labels[row, [number[name] for name in names]] = 1
+    return labels
+
+
+def renumbered(labels: Labels, places: npt.NDArray[np.int64], num_classes: int) -> Labels:
+    """The labels among other class names: class n becomes class `places[n]` of `num_classes`."""
+    if not are_multilabel(labels):
+        return places[labels]
+    moved = np.zeros((len(labels), num_classes), dtype=np.uint8)
+    moved[:, places] = labels
+    return moved
