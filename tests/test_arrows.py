@@ -48,15 +48,19 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room(path: Path) -> str:
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
+    return room_of(path.relative_to(SOURCE).parts[0].removesuffix(".py"))
+
+
+def room_of(name: str) -> str:
+    """`recipe.py` and the modules beside it that it is made of, `recipe_text.py` and so on, are one room."""
+    return "recipe" if name.startswith("recipe_") else name
 
 
 def rooms_of(path: Path) -> Iterator[str]:
     for name in imported(path):
         parts = name.split(".")
-        if parts[0] == "regraft" and len(parts) > 1 and parts[1] in RANKS:
-            yield parts[1]
+        if parts[0] == "regraft" and len(parts) > 1 and room_of(parts[1]) in RANKS:
+            yield room_of(parts[1])
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(SOURCE).as_posix())
@@ -83,6 +87,14 @@ def test_rooms_that_do_without_torch(prefix: str) -> None:
     paths = [path for path in modules() if path.relative_to(SOURCE).as_posix().startswith(prefix)]
     assert paths
     assert not [path for path in paths if _imports(path, "torch") or _imports(path, "timm")]
+
+
+def test_recipes_have_one_door() -> None:
+    parts = {path.stem for path in modules() if path.stem.startswith("recipe_") and path.parent == SOURCE}
+    assert parts
+    for path in modules():
+        if room(path) != "recipe":
+            assert not {name.split(".")[1] for name in imported(path) if name.startswith("regraft.")} & parts, path
 
 
 def test_no_attic() -> None:
