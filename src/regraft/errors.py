@@ -8,6 +8,7 @@
     ├── DivergedError         5   a loss or a gradient that is not finite
     ├── OutOfMemoryError      6   the device or the machine has no memory left
     ├── StorageError          7   disk full, read-only, unreadable checkpoint
+    ├── LostProcessError      1   another process of a run on several has ended
     └── StoppedError  130 / 143   stopped by SIGINT / SIGTERM, the state is saved
 
 Each one answers three questions: what happened and where, what was expected, what to type next.
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "DecodeError",
     "DivergedError",
+    "LostProcessError",
     "OutOfMemoryError",
     "RegraftError",
     "SettingsError",
@@ -93,6 +95,10 @@ class StorageError(RegraftError):
     """Something could not be written to, or read back from, the disk."""
 
     exit_code = 7
+
+
+class LostProcessError(RegraftError):
+    """Another process of a run on several processes has ended; what was saved is whole."""
 
 
 class StoppedError(RegraftError):

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from regraft import __version__
 from regraft.cli import convert, demo, evaluate, inspect, match, predict, recipe, report, resume, train
 from regraft.errors import RegraftError
+from regraft.run.processes import is_main_process
 
 __all__ = ["app", "run"]
 
@@ -61,7 +62,8 @@ def main(
 ) -> None:
     _settings["debug"] = debug
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("regraft").setLevel(logging.WARNING if quiet else logging.INFO)
+    silent = quiet or not is_main_process()
+    logging.getLogger("regraft").setLevel(logging.WARNING if silent else logging.INFO)
 
 
 app.command("train")(train.train)
@@ -103,6 +105,7 @@ def _end(text: str, exit_code: int, error: BaseException) -> NoReturn:
 
 def _say(text: str) -> None:
     color = sys.stderr.isatty()
+    text = text if is_main_process() else f"process {os.environ['RANK']}: {text}"
     shown = text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8")
     label, _, rest = shown.partition(":")
     print(f"\033[31m{label}:\033[0m{rest}" if color and rest else shown, file=sys.stderr)

@@ -15,10 +15,12 @@ def resume(run: RunArgument) -> None:
     from regraft.cli.train import finish
     from regraft.models.numerics import keep_freed_memory
     from regraft.run.folder import open_run
+    from regraft.run.processes import is_main_process
 
     folder = open_run(run)
     if (folder.read(folder.status) or {}).get("state") == "finished" and folder.report.exists():
-        typer.echo(f"{run} is finished; nothing to do. Its report: {folder.report}")
+        if is_main_process():
+            typer.echo(f"{run} is finished; nothing to do. Its report: {folder.report}")
         return
     keep_freed_memory()
     finish(pipeline.resume(folder).path)

@@ -78,8 +78,11 @@ def train(
 
 def finish(run: Path) -> None:
     """After training: evaluate (with what the run computed with), write the report, say where everything is."""
+    from regraft.run.processes import is_main_process
     from regraft.train.stop import stop_as_error
 
+    if not is_main_process():
+        return
     with stop_as_error(f"The evaluation of {str(run)!r}", f"Type `regraft resume {run}` to evaluate it."):
         from regraft.cli.evaluate import show_measures
         from regraft.evaluate.evaluate import evaluate

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from regraft.errors import SettingsError
+from regraft.run.processes import num_local_processes
 
 __all__ = ["Numerics", "Precision", "choose_numerics", "keep_freed_memory"]
 
@@ -76,7 +77,7 @@ def choose_numerics(
         )
     if threads is not None and threads < 1:
         raise SettingsError(f"threads is {threads}.", "Expected at least one thread.", "Leave it out for all of them.")
-    threads = threads or _available_cpus()
+    threads = threads or max(1, _available_cpus() // num_local_processes())
     torch.set_num_threads(threads)
     chosen = _default_precision(kind) if precision == "auto" else precision
     return Numerics(device=device, precision=chosen, channels_last=channels_last, threads=threads)  # type: ignore[arg-type]

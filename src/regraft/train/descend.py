@@ -38,15 +38,16 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     run.model.train()
     rates: dict[str, float] = {}
-    for features, labels in batches:
+    for features, labels, factor in batches:
         rates = set_rates(run.optimizer, run.rate_factor())
-        seed_step(seed, progress.step)
+        seed_step(seed, progress.step, run.engine.rank)
         loss = training_step(
             run.engine,
             run.program,
             features,
             labels,
             loss=run.loss,
+            factor=factor,
             parameters=parameters,
             clip_norm=run.stage.clip_norm,
             optimizer=run.optimizer,
@@ -54,9 +55,10 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
         )
         progress.step += 1
         progress.batch += 1
-        progress.num_images += len(labels)
-        progress.loss_sum += loss * len(labels)
-        run.sinks.advance(len(labels), f"{run.stage.name} {progress.epoch + 1}/{run.stage.epochs}")
+        num_images = min(run.batch_size, run.num_images - progress.num_images)
+        progress.num_images += num_images
+        progress.loss_sum += loss * num_images
+        run.sinks.advance(num_images, f"{run.stage.name} {progress.epoch + 1}/{run.stage.epochs}")
         run.session.callbacks.tell("on_step_end", run, loss)
         run.save_between_steps()
     run.gradient_norms = _gradient_norms(run.model)

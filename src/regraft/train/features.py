@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from regraft.data.loader import batches
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics
 from regraft.models.program import InferenceProgram, SplitProgram
+from regraft.train.engine import Engine
 
 __all__ = ["FeatureSource", "program_batch_size"]
 
@@ -57,6 +59,7 @@ class FeatureSource:
         augment: How training images vary; None or the identity lets their features be stored.
         seed: The run's seed.
         check: Called after each batch of a long pass; may raise to stop.
+        engine: Which processes share the work.
     """
 
     def __init__(
@@ -70,11 +73,13 @@ class FeatureSource:
         augment: Augment | None,
         seed: int,
         check: Callable[[float], None] = lambda units: None,
+        engine: Engine,
     ) -> None:
         self.normaliser = normaliser
         self.augment = None if augment is None or augment.is_identity else augment
         self.seed = seed
         self._check = check
+        self._engine = engine
         self._rows = {name: _Rows(pixels[name], torch.from_numpy(labels[name])) for name in pixels}
         self._prefix = None
         if program.prefix is not None:
@@ -90,45 +95,60 @@ class FeatureSource:
         """All features (N, D) and labels of a split, for a stage that trains one linear layer."""
         stored = self._features(split)
         if stored is None:
-            parts = [features[0] for features, _ in self.evaluation(split)]
-            return torch.cat(parts), self._labels(split)
+            whole = range(-(-len(self._rows[split].cache) // _EVAL_BATCH))
+            return torch.cat([features[0] for features, _ in self._evaluation(split, whole)]), self._labels(split)
         return stored[0], self._labels(split)
 
     def training(
         self, order: Indices, *, epoch: int, batch_size: int, start_batch: int = 0
-    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        """Features and labels of the training batches, in `order`, from `start_batch` on.
+    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor, float]]:
+        """Features and labels of this process's part of the training batches, in `order`, from `start_batch` on.
+
+        With them comes the factor on their mean loss (see `Engine.shard`).
 
         Args:
             order: Row numbers.
             epoch: What the augmentation of each sample is a function of, beside seed and sample.
-            batch_size: Images in a batch; the last one has what is left.
+            batch_size: Images in a batch of all processes; the last one has what is left.
             start_batch: The first batch to give.
         """
         rows = self._rows["train"]
         stored = self._features("train")
+        order, factors = self._engine.shard(order, batch_size)
+        batch_size = self._engine.share(batch_size)
         if stored is not None:
-            for start in range(start_batch * batch_size, len(order), batch_size):
-                index = torch.from_numpy(order[start : start + batch_size])
-                yield tuple(part[index] for part in stored), self._labels("train")[index]
+            for number in range(start_batch, len(factors)):
+                index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size])
+                yield tuple(part[index] for part in stored), self._labels("train")[index], factors[number]
             return
-        for batch in batches(rows.cache, rows.labels.numpy(), order, batch_size, start_batch=start_batch):
+        given = batches(rows.cache, rows.labels.numpy(), order, batch_size, start_batch=start_batch)
+        for batch, factor in zip(given, factors[start_batch:], strict=True):
             images = self.normaliser.pixels(batch.images)
             if self.augment is not None:
                 images = augmentation.apply(images, self.augment, seed=self.seed, epoch=epoch, sample_ids=batch.indices)
-            yield self._through_prefix(images), torch.from_numpy(batch.labels).to(self.normaliser.device)
+            yield self._through_prefix(images), torch.from_numpy(batch.labels).to(self.normaliser.device), factor
 
-    def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        """Features and labels of a whole split, in row order, not augmented."""
+    def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor] | None]:
+        """Features and labels of a split, in row order, not augmented; of several processes each gets every n-th batch.
+
+        All of them get as many; where there is none left, None.
+        """
+        num_batches = -(-len(self._rows[split].cache) // _EVAL_BATCH)
+        yield from self._evaluation(split, range(self._engine.rank, num_batches, self._engine.num_processes))
+        if 0 < num_batches % self._engine.num_processes <= self._engine.rank:
+            yield None
+
+    def _evaluation(self, split: str, numbers: range) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         rows = self._rows[split]
         stored = self._features(split)
         if stored is not None:
             labels = self._labels(split)
-            for start in range(0, len(labels), _EVAL_BATCH):
+            for start in (number * _EVAL_BATCH for number in numbers):
                 yield tuple(part[start : start + _EVAL_BATCH] for part in stored), labels[start : start + _EVAL_BATCH]
             return
         order = np.arange(len(rows.cache), dtype=np.int64)
-        for batch in batches(rows.cache, rows.labels.numpy(), order, _EVAL_BATCH):
+        parts = [order[number * _EVAL_BATCH : (number + 1) * _EVAL_BATCH] for number in numbers]
+        for batch in batches(rows.cache, rows.labels.numpy(), np.concatenate([order[:0], *parts]), _EVAL_BATCH):
             features = self._through_prefix(self.normaliser.pixels(batch.images))
             yield features, torch.from_numpy(batch.labels).to(self.normaliser.device)
 
@@ -150,18 +170,28 @@ class FeatureSource:
     def _compute(self, split: str) -> tuple[Tensor, ...] | None:
         cache = self._rows[split].cache
         size = program_batch_size(self._prefix.numerics) if self._prefix is not None else 1
-        order = np.arange(len(cache), dtype=np.int64)
+        bounds = _bounds(len(cache), size, self._engine.num_processes)
+        start, end = bounds[self._engine.rank]
+        order = np.arange(start, end, dtype=np.int64) if end > start else np.arange(min(size, len(cache)))
         stored: tuple[Tensor, ...] | None = None
         for batch in batches(cache, self._rows[split].labels.numpy(), order, size):
             parts = self._through_prefix(self.normaliser.pixels(batch.images))
             if stored is None:
-                if not _fits(parts, len(cache)):
+                if self._engine.any(not _fits(parts, len(cache))):
                     return None
                 stored = tuple(part.new_empty((len(cache), *part.shape[1:])) for part in parts)
             for target, part in zip(stored, parts, strict=True):
                 target[batch.indices[0] : batch.indices[0] + len(part)] = part
-            self._check(float(len(batch.indices)))
+            self._check(float(len(batch.indices)) * self._engine.num_processes)
+        self._engine.exchange(stored or (), bounds)
         return stored
+
+
+def _bounds(num_rows: int, batch_size: int, num_processes: int) -> list[tuple[int, int]]:
+    """The rows [start, end) that each process computes: whole batches, as evenly as they go."""
+    num_batches = -(-num_rows // batch_size)
+    cuts = [part * num_batches // num_processes * batch_size for part in range(num_processes + 1)]
+    return [(start, min(end, num_rows)) for start, end in pairwise(cuts)]
 
 
 def _fits(parts: Sequence[Tensor], num_rows: int) -> bool:

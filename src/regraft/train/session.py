@@ -64,6 +64,10 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     callbacks: Callbacks = field(default_factory=Callbacks)
 
+    def stop_requested(self) -> bool:
+        """Whether a signal has come, to any process; all of them ask at the same place."""
+        return self.engine.any(self.stop.requested)
+
 
 def stopped(run: RunFolder, stop: StopFlag) -> StoppedError:
     """The error that ends a run on a signal, with the command to go on."""

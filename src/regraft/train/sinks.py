@@ -26,11 +26,13 @@ class Sinks:
     Args:
         run: The run folder.
         show: Whether to write to stderr at all.
+        write: Whether to write to the run folder; of several processes only the main one does.
     """
 
-    def __init__(self, run: RunFolder, *, show: bool = True) -> None:
+    def __init__(self, run: RunFolder, *, show: bool = True, write: bool = True) -> None:
         self.run = run
-        self.show = show
+        self.show = show and write
+        self._write = write
         self.total = 1.0
         self.done = 0.0
         self._start = time.monotonic()
@@ -74,7 +76,7 @@ class Sinks:
     def line(self, text: str, *, log: bool = True) -> None:
         """One line for people, on stderr and in log.txt."""
         self._last_line = time.monotonic()
-        if log:
+        if log and self._write:
             with contextlib.suppress(Exception):
                 commit.append_line(self.run.log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
         if self._bar is not None:
@@ -84,6 +86,8 @@ class Sinks:
 
     def epoch(self, record: dict[str, Any]) -> int:
         """Record an epoch; returns the size of metrics.jsonl afterwards."""
+        if not self._write:
+            return 0
         size = append_metrics(self.run.metrics, {"kind": "epoch", **record})
         if "l2" in record:
             parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
@@ -99,6 +103,8 @@ class Sinks:
 
     def status(self, state: str, **facts: Any) -> None:
         """Replace status.json."""
+        if not self._write:
+            return
         commit.write_json(self.run.status, finite({"state": state, "seconds": round(self.seconds, 3), **facts}))
 
     def _left(self) -> str:

@@ -50,6 +50,7 @@ class StageRun:
         self.batch_size = stage.batch_size or session.batch_size
         self.num_images = len(session.labels["train"])
         self.num_steps = -(-self.num_images // self.batch_size)
+        self.engine.share(self.batch_size)
         self.loss = build_loss("softmax", label_smoothing=stage.label_smoothing)
         self.gradient_norms: dict[str, float] = {}
         self.saved_at = self.epoch_began = time.monotonic()
@@ -67,7 +68,8 @@ class StageRun:
         self.frozen = self._freeze()
         self.optimizer = self.engine.optimizer(build_optimizer(self.model, self.stage))
         self.snapshot = self._snapshot(resumed)
-        self.program = split_program(self.model)
+        self.engine.require_still_norms(self.model.train(), self.stage.name)
+        self.program = self.engine.parallel(split_program(self.model))
         self.source = self._source()
         self.sinks.line(self._announcement())
         self.sinks.status("running", stage=self.stage.name, step=self.progress.step)
@@ -106,12 +108,14 @@ class StageRun:
             augment=self.stage.augment,
             seed=self.session.seed,
             check=self._on_feature_batch,
+            engine=self.engine,
         )
 
     def _on_feature_batch(self, units: float) -> None:
         if self.is_solved:
             self.sinks.advance(units, f"{self.stage.name}: features")
-        self.stop_if_asked()
+        if self.engine.num_processes == 1:  # several stop together, at the end of the pass
+            self.stop_if_asked()
 
     # Epochs
 
@@ -185,7 +189,8 @@ class StageRun:
         audit = self.snapshot.audit(self.model, self.optimizer, self.gradient_norms, stage=self.stage.name)
         folder = self.session.run_folder
         stages = (folder.read(folder.audit) or {"stages": []})["stages"]
-        commit.write_json(folder.audit, {"stages": [*stages[: progress.stage], finite(audit.to_dict())]})
+        if self.engine.is_main:
+            commit.write_json(folder.audit, {"stages": [*stages[: progress.stage], finite(audit.to_dict())]})
         audit.raise_if_violated()
         if not self.is_solved:
             left = self.stage.epochs - progress.epoch
@@ -206,25 +211,31 @@ class StageRun:
         """Inside an epoch: save when asked to stop, at every `save_steps`, and after a long time without."""
         every = self.session.save_steps
         due = every is not None and self.progress.step % every == 0
-        if due or time.monotonic() - self.saved_at > _SAVE_SECONDS or self.session.stop.requested:
+        late = time.monotonic() - self.saved_at > _SAVE_SECONDS
+        due, late, asked = (count > 0 for count in self.engine.sum(due, late, self.session.stop.requested))
+        if due or late or asked:
             self.save()
-        self.stop_if_asked()
+        if asked:
+            raise stopped(self.session.run_folder, self.session.stop)
 
     def save(self) -> None:
         """Write a checkpoint."""
-        save(self.session.run_folder, self.model, self.optimizer, self.progress, self.snapshot.starts)
+        starts = self.snapshot.starts
+        self.engine.from_main(lambda: save(self.session.run_folder, self.model, self.optimizer, self.progress, starts))
         self.saved_at = time.monotonic()
         self.session.callbacks.tell("on_checkpoint", self.session)
 
     def _stop_in_validation(self) -> None:
         """A stop between the last step of an epoch and its record: the epoch's steps are saved, validation is not."""
-        if self.session.stop.requested and not self.is_solved:
+        asked = self.session.stop_requested()
+        if asked and not self.is_solved:
             self.save()
-        self.stop_if_asked()
+        if asked:
+            raise stopped(self.session.run_folder, self.session.stop)
 
     def stop_if_asked(self) -> None:
         """Raise StoppedError when a signal has come."""
-        if self.session.stop.requested:
+        if self.session.stop_requested():
             raise stopped(self.session.run_folder, self.session.stop)
 
     def where(self) -> str:

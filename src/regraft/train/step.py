@@ -19,9 +19,9 @@ __all__ = ["evaluate", "seed_step", "training_step"]
 _DROPOUT_STREAM = 0xD20
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make everything random inside the network (dropout, drop-path) a function of seed and step."""
-    torch.manual_seed(int(bits(seed, _DROPOUT_STREAM, step, num=1)[0, 0] >> 1))
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Make everything random inside the network (dropout, drop-path) a function of seed, step and process."""
+    torch.manual_seed(int(bits(seed, _DROPOUT_STREAM, step, num=1)[0, 0] >> 1) + rank)
 
 
 def training_step(
@@ -31,20 +31,24 @@ def training_step(
     labels: Tensor,
     *,
     loss: Loss,
+    factor: float,
     parameters: list[nn.Parameter],
     clip_norm: float | None,
     optimizer: torch.optim.Optimizer,
     where: Callable[[], str],
 ) -> float:
-    """Forward, backward, clip, step; returns the mean loss of the batch.
+    """Forward, backward, clip, step; returns the mean loss of the batch of all processes.
+
+    Args:
+        factor: On the mean loss of this process's images, so that the mean of all processes is that of the batch.
 
     Raises:
         DivergedError: The loss or the gradient is not finite; the optimizer has not stepped.
     """
     with engine.autocast():
         logits = program(features, training=True)
-    batch_loss = loss(logits.float(), labels)
-    value = float(batch_loss.detach())
+    batch_loss = loss(logits.float(), labels) * factor
+    value = engine.sum(float(batch_loss.detach()))[0] / engine.num_processes
     _require_finite(value, "loss", where)
     optimizer.zero_grad(set_to_none=True)
     engine.backward(batch_loss)
@@ -59,15 +63,21 @@ def training_step(
 def evaluate(
     engine: Engine,
     program: SplitProgram,
-    batches: Iterable[tuple[tuple[Tensor, ...], Tensor]],
+    batches: Iterable[tuple[tuple[Tensor, ...], Tensor] | None],
     measure: Measure,
     check: Callable[[], None],
 ) -> dict[str, float]:
-    """The measures of a pass over a split; they are taken in fp32."""
-    for features, labels in batches:
-        with engine.autocast():
-            logits = program(features, training=False)
-        measure.update(logits.float(), labels)
+    """The measures of a pass over a split; they are taken in fp32, by every process over the batches of all."""
+    for batch in batches:
+        own = None
+        if batch is not None:
+            features, labels = batch
+            with engine.autocast():
+                logits = program(features, training=False)
+            own = (logits.float(), labels)
+        for part in engine.gather(own):
+            if part is not None:
+                measure.update(*part)
         check()
     return measure.compute()
 

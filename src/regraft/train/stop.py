@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from regraft.errors import StoppedError
+from regraft.run.processes import num_local_processes
 
 __all__ = ["StopFlag", "stop_as_error"]
 
@@ -48,10 +49,16 @@ class StopFlag:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        again = self.requested and time.monotonic() - self._since < _IMPATIENT_SECONDS
+        waited = time.monotonic() - self._since
+        again = self.requested and _forwarded_seconds() <= waited < _IMPATIENT_SECONDS
         if number == signal.SIGINT and again:
             raise KeyboardInterrupt
         self.signal, self._since = number, time.monotonic()
+
+
+def _forwarded_seconds() -> float:
+    """For so long a second SIGINT may be the first one, sent on by the launcher of several processes."""
+    return 0.5 if num_local_processes() > 1 else 0.0
 
 
 @contextmanager

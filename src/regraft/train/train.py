@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,10 @@ def train(
     numerics = numerics or choose_numerics()
     if resume and out is None:
         raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
-    run = RunFolder(Path(str(out))) if resume else create_run(out, data.name)
-    commit.require_space(run.path, checkpoint_bytes(model))
+    engine = Engine(numerics)
+    model = engine.synchronise_norms(model)
+    run = RunFolder(Path(str(out))) if resume else engine.from_main(lambda: create_run(out, data.name))
+    engine.from_main(lambda: commit.require_space(run.path, checkpoint_bytes(model)))
     recipe = {
         **settings_of(model),
         "data": {**data.settings(), "batch_size": batch_size, "preprocess": info_of(model).preprocessing},
@@ -99,17 +101,19 @@ def train(
         "numerics": numerics.to_dict(),
         "save_steps": save_steps,
     }
-    with run.locked(), Sinks(run, show=show) as sinks, StopFlag() as stop, _told_in_status(run, sinks):
-        commit.sweep(run.path)
-        if not resume:
-            save(run, model, None, Progress(), {})  # where the run began, whatever the weights came from
-            write_records(run, recipe, model)
+    with (
+        run.locked() if engine.is_main else nullcontext(),
+        Sinks(run, show=show, write=engine.is_main) as sinks,
+        StopFlag() as stop,
+        _told_in_status(run, sinks, engine),
+    ):
+        engine.from_main(lambda: _begin(run, model, None if resume else recipe))
         sinks.plan(_work(plan, data))
-        data, pixels = _decode(run, data, model, numerics, sinks, stop, resume=resume)
-        engine = Engine(numerics)
+        data, pixels = _decode(run, data, model, engine, sinks, stop, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
         normaliser = Normaliser(_preprocessing(model), engine.device)
-        progress = _progress(run, model, pixels)
+        progress = engine.from_main(lambda: _progress(run, pixels))
+        load_weights(run.checkpoint(progress.step), model)
         num_images = len(data.train) + len(data.val)
         sinks.skip(sum(stage_work(stage, num_images) for stage in plan.stages[: progress.stage]))
         session = Session(
@@ -129,11 +133,12 @@ def train(
             mode=mode or mode_of(monitor),
             save_steps=save_steps,
             progress=progress,
-            callbacks=Callbacks(callbacks),
+            callbacks=Callbacks(callbacks if engine.is_main else ()),
         )
         session.callbacks.tell("on_run_start", session)
         best = run_stages(session)
-        _write_model(run, model, pixels["val"], best, data, recipe)
+        if engine.is_main:
+            _write_model(run, model, pixels["val"], best, data, recipe)
         session.callbacks.tell("on_run_end", session)
         sinks.status("finished", step=progress.step, best={**_best(best), "monitor": monitor, "mode": session.mode})
         sinks.line(
@@ -172,7 +177,7 @@ def _preprocessing(model: nn.Module) -> Preprocessing:
 
 
 def _decode(
-    run: RunFolder, data: DataSet, model: nn.Module, numerics: Numerics, sinks: Sinks, stop: StopFlag, *, resume: bool
+    run: RunFolder, data: DataSet, model: nn.Module, engine: Engine, sinks: Sinks, stop: StopFlag, *, resume: bool
 ) -> tuple[DataSet, dict[str, PixelCache]]:
     total = sum(len(split) for split in data.splits.values())
     wanted = {name: split for name, split in data.splits.items() if name != "test"}
@@ -182,15 +187,15 @@ def _decode(
 
     def on_progress(done: int, of: int) -> None:
         nonlocal seen
-        if stop.requested:
+        if stop.requested and engine.num_processes == 1:  # several stop together, at the first step
             raise stopped(run, stop)
         sinks.advance(_DECODE_WORK * (done - seen), f"decoding {done}/{of} images")
         seen = done
 
     decoded, pixels = decode_all(
-        without_test, _preprocessing(model).pixels, threads=numerics.threads, progress=on_progress
+        without_test, _preprocessing(model).pixels, threads=engine.numerics.threads, progress=on_progress
     )
-    listed = resume and run.splits.exists()
+    listed = engine.from_main(lambda: resume and run.splits.exists())
     if listed and decoded.quarantined != without_test.quarantined:
         changed = sorted({item.path for item in decoded.quarantined} - {item.path for item in data.quarantined})
         raise DataError(
@@ -199,7 +204,7 @@ def _decode(
             "Put the files back, or train again into a new folder.",
         )
     complete = replace(decoded, splits={**data.splits, **decoded.splits})
-    if not listed:
+    if not listed and engine.is_main:
         commit.write_json(run.splits, complete.to_dict())
         for finding in check(complete):
             if finding.level == "warning":
@@ -216,12 +221,18 @@ def _work(plan: Plan, data: DataSet) -> float:
     return _DECODE_WORK * num_images + sum(stage_work(stage, num_images) for stage in plan)
 
 
-def _progress(run: RunFolder, model: nn.Module, pixels: Mapping[str, PixelCache]) -> Progress:
-    """Where the run stands: at its newest whole checkpoint, whose weights the model then has."""
+def _begin(run: RunFolder, model: nn.Module, recipe: Mapping[str, Any] | None) -> None:
+    """Clear away what a kill left; write what a new run begins with."""
+    commit.sweep(run.path)
+    if recipe is not None:
+        save(run, model, None, Progress(), {})  # where the run began, whatever the weights came from
+        write_records(run, recipe, model)
+
+
+def _progress(run: RunFolder, pixels: Mapping[str, PixelCache]) -> Progress:
+    """Where the run stands: at its newest whole checkpoint."""
     fingerprint = "-".join(pixels[name].fingerprint()[:16] for name in ("train", "val"))
-    path = latest_checkpoint(run)
-    progress = read_progress(path)
-    load_weights(path, model)
+    progress = read_progress(latest_checkpoint(run))
     progress.fingerprint = progress.fingerprint or fingerprint
     if progress.fingerprint != fingerprint:
         raise DataError(
@@ -252,8 +263,8 @@ def _best(best: Best) -> dict[str, Any]:
 
 
 @contextmanager
-def _told_in_status(run: RunFolder, sinks: Sinks) -> Iterator[None]:
-    """How a run ended stands in status.json; memory errors of torch become regraft's."""
+def _told_in_status(run: RunFolder, sinks: Sinks, engine: Engine) -> Iterator[None]:
+    """How a run ended stands in status.json; errors of torch that a user can do something about become regraft's."""
     try:
         yield
     except StoppedError as error:
@@ -263,6 +274,10 @@ def _told_in_status(run: RunFolder, sinks: Sinks) -> Iterator[None]:
         _try_status(sinks, "out of memory")
         raise _out_of_memory(run) from error
     except RuntimeError as error:
+        lost = engine.lost(error)
+        if lost is not None:
+            _try_status(sinks, lost.what)
+            raise lost from error
         if "DefaultCPUAllocator" not in str(error):
             _try_status(sinks, f"{type(error).__name__}: {error}")
             raise

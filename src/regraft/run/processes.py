@@ -1,0 +1,27 @@
+"""Which of several processes this is, as `torchrun` and `accelerate launch` tell it in the environment."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["is_main_process", "local_rank", "num_local_processes"]
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes, prints and evaluates; true without a launcher."""
+    return _number("RANK", 0) == 0
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, from 0; it takes the device of that number."""
+    return _number("LOCAL_RANK", 0)
+
+
+def num_local_processes() -> int:
+    """Processes of this run on this machine."""
+    return max(1, _number("LOCAL_WORLD_SIZE", 1))
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else default
