@@ -25,6 +25,7 @@ RANKS = {
     "serve": 5,
     "pipeline": 6,
     "cli": 7,
+    "__main__": 8,
 }
 FOUNDATION = {"errors", "commit"}  # rank 0 may use these two
 NO_TORCH = ("weights", "run", "report", "recipe", "errors", "commit", "data/decode", "data/sources", "data/split")

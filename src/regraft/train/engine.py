@@ -7,6 +7,7 @@ of them together, so a run means the same thing on any number of them.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -126,12 +127,14 @@ class Engine:
         """The program with gradients that are means over all processes; weights are the main process's."""
         if self.num_processes == 1 or not isinstance(program.tail_train, nn.Module):
             return program
-        wrapped = nn.parallel.DistributedDataParallel(
-            program.tail_train,
-            device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
-            find_unused_parameters=program.prefix is None,
-        )
+        with warnings.catch_warnings():  # newer torch has another name for `broadcast_buffers`
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped = nn.parallel.DistributedDataParallel(
+                program.tail_train,
+                device_ids=[self.device.index] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=program.prefix is None,
+            )
         return replace(program, tail_train=wrapped)
 
     def synchronise_norms(self, model: nn.Module) -> nn.Module:

@@ -69,7 +69,9 @@ class StageRun:
         self.optimizer = self.engine.optimizer(build_optimizer(self.model, self.stage))
         self.snapshot = self._snapshot(resumed)
         self.engine.require_still_norms(self.model.train(), self.stage.name)
-        self.program = self.engine.parallel(split_program(self.model))
+        self.program = split_program(self.model)
+        if not self.is_solved:
+            self.program = self.engine.parallel(self.program)
         self.source = self._source()
         self.sinks.line(self._announcement())
         self.sinks.status("running", stage=self.stage.name, step=self.progress.step)
