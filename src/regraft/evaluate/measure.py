@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import torch.nn.functional as F
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from regraft.evaluate.scores import average_precision, roc_auc
+from regraft.evaluate.thresholds import choose_thresholds
+from regraft.models.outputs import probabilities
 
 __all__ = ["Measure", "measure_for"]
+
+_TOP_K = 5
 
 
 class Measure(Protocol):
@@ -18,25 +27,129 @@ class Measure(Protocol):
         """Take in one batch; logits are fp32."""
 
     def compute(self) -> dict[str, float]:
-        """The measures so far, by name; `loss` is always among them."""
+        """The measures so far, by name; `loss` is always among them, and what is not defined is NaN."""
+
+    def thresholds(self) -> dict[str, float]:
+        """The best threshold of each name that has one; none where the largest probability wins."""
+        return {}
 
 
 def measure_for(output: str, class_names: Sequence[str]) -> Measure:
     """The measures that an epoch of a network with this kind of output is described by."""
-    return _Softmax()
+    return _MEASURES[output](class_names)
 
 
-class _Softmax:
-    """Mean cross-entropy and share of right answers; counts are whole numbers."""
+class _Softmax(Measure):
+    """Mean cross-entropy, share of right answers, mean recall of the classes that occur; counts are whole numbers."""
 
-    def __init__(self) -> None:
-        self.loss_sum, self.num_right, self.num_images = 0.0, 0, 0
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.num_classes = len(class_names)
+        self.loss_sum, self.num_right, self.num_in_top, self.num_images = 0.0, 0, 0, 0
+        self.hits, self.support = (torch.zeros(self.num_classes, dtype=torch.int64) for _ in range(2))
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         self.loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
-        self.num_right += int((logits.argmax(1) == targets).sum())
+        right = logits.argmax(1) == targets
+        self.num_right += int(right.sum())
         self.num_images += len(targets)
+        self.support += torch.bincount(targets, minlength=self.num_classes).cpu()
+        self.hits += torch.bincount(targets[right], minlength=self.num_classes).cpu()
+        if self.num_classes > _TOP_K:
+            top = logits.topk(_TOP_K, dim=1).indices
+            self.num_in_top += int((top == targets[:, None]).sum())
 
     def compute(self) -> dict[str, float]:
         num = max(self.num_images, 1)
-        return {"loss": self.loss_sum / num, "top1": self.num_right / num}
+        values = {"loss": self.loss_sum / num, "top1": self.num_right / num}
+        if self.num_classes > _TOP_K:
+            values["top5"] = self.num_in_top / num
+        occurs = self.support > 0
+        return {**values, "balanced_accuracy": float((self.hits[occurs] / self.support[occurs].double()).mean())}
+
+
+class _Collected(Measure):
+    """Keeps logits and targets on the CPU: measures of ranking need all of them."""
+
+    output: str
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        self._logits: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        self._logits.append(logits.float().cpu())
+        self._targets.append(targets.cpu())
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """The logits and the targets of all batches."""
+        return torch.cat(self._logits), torch.cat(self._targets)
+
+    def thresholds(self) -> dict[str, float]:
+        logits, targets = self.all()
+        return choose_thresholds(
+            self.output, probabilities(self.output, logits).numpy(), targets.numpy(), self.class_names
+        )
+
+
+class _Binary(_Collected):
+    """Mean cross-entropy, accuracies at a probability of 0.5, and the two areas; the second class is the positive."""
+
+    output = "binary"
+
+    def compute(self) -> dict[str, float]:
+        logits, targets = self.all()
+        scores, positive = logits[:, 0].numpy(), targets.numpy() == 1
+        right = (scores >= 0) == positive
+        recalls = [right[kind].mean() for kind in (positive, ~positive) if kind.any()]
+        return {
+            "loss": _mean_entropy(logits[:, 0], targets),
+            "top1": float(right.mean()),
+            "balanced_accuracy": float(np.mean(recalls)),
+            "auc": roc_auc(scores, positive),
+            "ap": average_precision(scores, positive),
+        }
+
+
+class _MultiLabel(_Collected):
+    """Mean cross-entropy over images and labels, mean average precision, F1 at probabilities of 0.5."""
+
+    output = "multilabel"
+
+    def compute(self) -> dict[str, float]:
+        logits, targets = self.all()
+        scores, positive = logits.numpy(), targets.numpy() != 0
+        precisions = [average_precision(scores[:, place], positive[:, place]) for place in range(scores.shape[1])]
+        micro, macro = _f1(scores >= 0, positive)
+        return {
+            "loss": _mean_entropy(logits, targets),
+            "map": _mean_of_defined(precisions, undefined=~positive.any(0)),
+            "f1_micro": micro,
+            "f1_macro": macro,
+        }
+
+
+_MEASURES: Mapping[str, Callable[[Sequence[str]], Measure]] = {
+    "softmax": _Softmax,
+    "binary": _Binary,
+    "multilabel": _MultiLabel,
+}
+
+
+def _mean_entropy(logits: Tensor, targets: Tensor) -> float:
+    wide = logits.double()
+    return float(F.binary_cross_entropy_with_logits(wide, targets.to(wide)))
+
+
+def _f1(called: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Of all decisions together, and the mean over labels; a label that neither occurs nor is named has none."""
+    hits, sizes = (called & positive).sum(0), called.sum(0) + positive.sum(0)
+    each = np.divide(2 * hits, sizes, out=np.full(len(hits), np.nan), where=sizes > 0)
+    micro = 2 * hits.sum() / sizes.sum() if sizes.sum() else float("nan")
+    return float(micro), _mean_of_defined(each.tolist(), undefined=sizes == 0)
+
+
+def _mean_of_defined(values: Sequence[float], undefined: npt.NDArray[np.bool_]) -> float:
+    """The mean of those that are defined; NaN where none is, or where a defined one is NaN."""
+    kept = np.asarray(values, dtype=np.float64)[~undefined]
+    return float(kept.mean()) if len(kept) else float("nan")

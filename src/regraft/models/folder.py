@@ -22,8 +22,10 @@ from regraft import commit
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import RegraftError, SettingsError, StorageError
 from regraft.models.build import build_model, is_buildable
+from regraft.models.card import class_names_of, model_card
 from regraft.models.head import Head
 from regraft.models.info import ModelInfo, info_of
+from regraft.models.outputs import DEFAULT_THRESHOLD, OUTPUTS, row_names, threshold_names
 from regraft.models.surgery import adapt
 
 __all__ = [
@@ -67,7 +69,7 @@ def write_model(
         if not config["architecture"].startswith("regraft/") and not _timm_agrees(folder, probes):
             config = _config(model, info, timm_name=None)
             commit.write_json(folder / CONFIG, config)
-        commit.write_text(folder / CARD, _card(config, facts or {}))
+        commit.write_text(folder / CARD, model_card(config, facts or {}))
     return config
 
 
@@ -106,8 +108,10 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
     model = _build(config, folder) if model is None else _fitted(config, model, state)
     _load_all(model, state, folder)
     info = info_of(model)
-    info.class_names = tuple(config["label_names"])
+    info.class_names = class_names_of(config)
     info.preprocessing = config["regraft"]["preprocessing"]
+    info.output = config["regraft"].get("output", "softmax")
+    info.thresholds = dict(config["regraft"].get("thresholds", {}))
     model.regraft_info = info  # type: ignore[assignment]
     return model.eval()
 
@@ -162,14 +166,27 @@ def _check_config(config: dict[str, Any]) -> None:
     """Read every key that loading needs; what is missing or of another kind raises."""
     section = config["regraft"]
     Preprocessing.from_dict(section["preprocessing"])
-    names, arguments = config["label_names"], section["build"]["args"]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError("label_names is no list of different names")
-    if len(names) != config["num_classes"]:
-        raise ValueError(f"{len(names)} label_names for {config['num_classes']} classes")
+    rows, arguments = config["label_names"], section["build"]["args"]
+    names = section.get("class_names", rows)
+    for listed in (rows, names):
+        texts = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+        if not texts or len(set(listed)) < len(listed):
+            raise ValueError("label_names is no list of different names")
+    output, thresholds = section.get("output", "softmax"), section.get("thresholds", {})
+    if output not in OUTPUTS:
+        raise ValueError(f"the output {output!r} is none of {', '.join(OUTPUTS)}")
+    if len(rows) != config["num_classes"] or tuple(rows) != row_names(output, names):
+        raise ValueError(f"{len(rows)} label_names for {config['num_classes']} classes")
+    if not set(thresholds) <= set(threshold_names(output, names)) or not all(map(_is_share, thresholds.values())):
+        raise ValueError("thresholds are not one share from 0 to 1 for a name")
     if not isinstance(section["build"]["name"], str) or not isinstance(arguments, dict):
         raise ValueError("build is no name with arguments")
-    Head(**arguments.get("head", {}))
+    if "head" in arguments and Head(**arguments["head"]).output != output:
+        raise ValueError(f"the head is built for another output than {output!r}")
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _timm_name(model: nn.Module, info: ModelInfo) -> str | None:
@@ -191,14 +208,15 @@ def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict
     preprocessing = Preprocessing.from_dict(info.preprocessing)
     height, width = preprocessing.pixels.size
     arguments = {key: value for key, value in info.args.items() if key not in _NOT_ARGUMENTS}
+    rows = list(row_names(info.output, info.class_names))
     return {
         "architecture": timm_name.split(".")[0] if timm_name else f"regraft/{info.architecture}",
-        "num_classes": len(info.class_names),
+        "num_classes": len(rows),
         "num_features": int(getattr(model, "num_features", 0) or 0),
-        "label_names": list(info.class_names),
+        "label_names": rows,
         "model_args": arguments,
         "pretrained_cfg": {
-            "num_classes": len(info.class_names),
+            "num_classes": len(rows),
             "input_size": [preprocessing.num_channels, height, width],
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
@@ -207,15 +225,30 @@ def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict
             "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocessing.pixels.resize],
             "classifier": getattr(model, "pretrained_cfg", {}).get("classifier"),
             "first_conv": getattr(model, "pretrained_cfg", {}).get("first_conv"),
-            "label_names": list(info.class_names),
+            "label_names": rows,
         },
         "regraft": {
             "format": 1,
             "timm_loadable": timm_name is not None,
+            **_meaning(info),
             "build": {"name": info.architecture, "args": info.args},
             "preprocessing": info.preprocessing,
         },
     }
+
+
+def _meaning(info: ModelInfo) -> dict[str, Any]:
+    """What the logits mean, and how names are made of their probabilities."""
+    names = threshold_names(info.output, info.class_names or ())
+    if not names:
+        return {"output": info.output}
+    thresholds = {name: info.thresholds.get(name, DEFAULT_THRESHOLD) for name in names}
+    meaning = {"output": info.output, "thresholds": thresholds, "default_threshold": DEFAULT_THRESHOLD}
+    return (
+        meaning
+        if len(names) == len(info.class_names or ())
+        else {**meaning, "class_names": list(info.class_names or ())}
+    )
 
 
 def _timm_agrees(folder: Path, probes: Mapping[str, Tensor]) -> bool:
@@ -258,7 +291,7 @@ def _adapted(config: dict[str, Any], model: nn.Module) -> nn.Module:
     arguments = config["regraft"]["build"]["args"]
     return adapt(
         model,
-        classes=config["label_names"],
+        classes=class_names_of(config),
         head=Head(**arguments.get("head", {})),
         in_channels=arguments.get("in_chans") if arguments.get("own_module") else None,
         preprocessing=Preprocessing.from_dict(config["regraft"]["preprocessing"]),
@@ -297,38 +330,3 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
             state[name] = tensor.clone()
         seen.add(tensor.data_ptr())
     return state
-
-
-def _card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    names = ", ".join(" ".join(name.split()) for name in config["label_names"][:20])
-    names += " ..." if len(config["label_names"]) > 20 else ""
-    results = "\n".join(f"- {name}: {value}" for name, value in facts.items()) or "- none recorded"
-    loading = (
-        'timm.create_model("local-dir:PATH", pretrained=True)  # or rg.load_model("PATH")'
-        if config["regraft"]["timm_loadable"]
-        else 'regraft.load_model("PATH")'
-    )
-    height, width = config["pretrained_cfg"]["input_size"][1:]
-    return f"""---
-library_name: {"timm" if config["regraft"]["timm_loadable"] else "regraft"}
-pipeline_tag: image-classification
-base_model: {config["regraft"]["build"]["name"]}
----
-
-# {config["regraft"]["build"]["name"]}, fine-tuned with regraft
-
-Classes ({config["num_classes"]}): {names}
-
-Input: {width}x{height} pixels, {config["pretrained_cfg"]["crop_mode"]} resize, mean {config["pretrained_cfg"]["mean"]},
-std {config["pretrained_cfg"]["std"]} (the whole program is in `config.json`).
-
-## Results
-
-{results}
-
-## Loading
-
-```python
-{loading}
-```
-"""

@@ -1,4 +1,4 @@
-"""The new head of a network: how it pools, its hidden layers, its dropout."""
+"""The new head of a network: how it pools, its hidden layers, its dropout, what its logits mean."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
+from regraft.models.outputs import OUTPUTS
 
 __all__ = ["Head", "HeadModule"]
 
@@ -27,12 +28,15 @@ class Head:
         hidden: Widths of hidden layers between pooling and the classifier.
         dropout: Fraction dropped before the classifier (after each hidden layer).
         activation: After each hidden layer: relu, gelu, silu or tanh.
+        output: `softmax` (one of the classes), `binary` (one logit: the probability of the second of two classes) or
+            `multilabel` (any number of the labels, a sigmoid for each).
     """
 
     pool: Pool | None = None
     hidden: Sequence[int] = ()
     dropout: float = 0.0
     activation: str = "relu"
+    output: str = "softmax"
 
     def __post_init__(self) -> None:
         mistakes = []
@@ -44,6 +48,8 @@ class Head:
             mistakes.append(f"dropout is {self.dropout!r}; expected at least 0 and less than 1")
         if self.activation not in _ACTIVATIONS:
             mistakes.append(f"activation is {self.activation!r}; expected one of: {', '.join(_ACTIVATIONS)}")
+        if self.output not in OUTPUTS:
+            mistakes.append(f"output is {self.output!r}; expected one of: {', '.join(OUTPUTS)}")
         if mistakes:
             raise SettingsError(
                 "The head cannot be built as described.", "", "Correct these settings of `head`.", details=mistakes
@@ -59,15 +65,15 @@ class Head:
 
 
 class HeadModule(nn.Sequential):
-    """Feature map (N, C, H, W) -> logits (N, num_classes).
+    """Feature map (N, C, H, W) -> logits (N, num_logits).
 
     Args:
         head: What it looks like.
         feature_shape: (C, H, W) of the feature map, or (C,) when the network pools by itself.
-        num_classes: Number of logits.
+        num_logits: Number of logits.
     """
 
-    def __init__(self, head: Head, feature_shape: Sequence[int], num_classes: int) -> None:
+    def __init__(self, head: Head, feature_shape: Sequence[int], num_logits: int) -> None:
         super().__init__()
         self.feature_shape = tuple(feature_shape)
         width = self._add_pool(head)
@@ -79,7 +85,7 @@ class HeadModule(nn.Sequential):
             width = hidden
         if head.dropout and not head.hidden:
             self.add_module("drop", nn.Dropout(head.dropout))
-        self.add_module("classifier", nn.Linear(width, num_classes))
+        self.add_module("classifier", nn.Linear(width, num_logits))
 
     def _add_pool(self, head: Head) -> int:
         channels = self.feature_shape[0]

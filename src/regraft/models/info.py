@@ -29,10 +29,13 @@ class ModelInfo:
     Attributes:
         architecture: The name to build it by (a timm name, `alexnet`, `keras_NAME`), or the class's name.
         args: The arguments to build it with.
-        class_names: The name of each output row, or None.
+        class_names: The names of the classes or labels, or None.
         preprocessing: The whole decode-resize-normalise program as plain data, or None.
         head: Module-name prefixes that make up the head: all that follows the last feature map.
         feature_stages: The modules that end each resolution stage, coarsest last.
+        output: What its logits mean, a key of `regraft.models.outputs.OUTPUTS`.
+        thresholds: For outputs that are compared with one: the threshold of each name, chosen on validation images;
+            0.5 applies to names that are not in it.
         origin: Where its weights come from. `origin["new_layers"]` lists module-name prefixes that hold random
             weights (a new head), `origin["keras_rows"]` the rows of Keras's own listing (see `models.layers`).
     """
@@ -43,6 +46,8 @@ class ModelInfo:
     preprocessing: dict[str, Any] | None = None
     head: tuple[str, ...] = ()
     feature_stages: tuple[str, ...] = ()
+    output: str = "softmax"
+    thresholds: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
 
     def is_head(self, name: str) -> bool:

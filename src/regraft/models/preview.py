@@ -15,6 +15,7 @@ from regraft.errors import SettingsError
 from regraft.models.head import Head, HeadModule, Pool
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.layers import num_parameters
+from regraft.models.outputs import OUTPUTS, num_logits
 from regraft.models.rows import Rows
 from regraft.models.surgery import adapt, is_channels_last
 from regraft.models.trace import trace
@@ -87,7 +88,8 @@ class SurgeryPlan:
     def _form(self) -> str:
         hidden = "".join(f", hidden layer of {width:,}" for width in self.head.hidden)
         dropout = f", dropout {self.head.dropout:g}" if self.head.dropout else ""
-        return hidden + dropout
+        output = "" if self.head.output == "softmax" else f", {OUTPUTS[self.head.output].logits_name}"
+        return hidden + dropout + output
 
     def _costs(self) -> list[str]:
         if self.cost is None:
@@ -175,11 +177,11 @@ def _features(model: nn.Module, size: tuple[int, int]) -> tuple[int, ...] | None
 
 def _costs(model: nn.Module, info: ModelInfo, head: Head, features: tuple[int, ...] | None) -> tuple[HeadCost, ...]:
     """Of the head as it is, then with each other pooling."""
-    num_classes = len(info.class_names or ())
+    num_rows = num_logits(info.output, len(info.class_names or ()))
     layers = [module for name, module in model.named_modules() if info.is_head(name)]
     modules = [module for module in layers if isinstance(module, HeadModule)]
     if modules and len(modules[0].feature_shape) == 3:
-        chosen = _cost(head, modules[0].feature_shape, num_classes)
+        chosen = _cost(head, modules[0].feature_shape, num_rows)
     else:
         last = next((module for module in reversed(layers) if hasattr(module, "weight")), None)
         width = int(last.weight.shape[1]) if isinstance(last, (nn.Linear, nn.Conv2d)) else 0
@@ -187,11 +189,11 @@ def _costs(model: nn.Module, info: ModelInfo, head: Head, features: tuple[int, .
     if features is None:
         return (chosen,)
     pools = [pool for pool in get_args(Pool) if pool != head.pool]
-    return (chosen, *(_cost(replace(head, pool=pool), features, num_classes) for pool in pools))
+    return (chosen, *(_cost(replace(head, pool=pool), features, num_rows) for pool in pools))
 
 
-def _cost(head: Head, features: Sequence[int], num_classes: int) -> HeadCost:
-    module = HeadModule(head, features, num_classes)
+def _cost(head: Head, features: Sequence[int], num_rows: int) -> HeadCost:
+    module = HeadModule(head, features, num_rows)
     first = next(layer for layer in module.modules() if isinstance(layer, nn.Linear))
     return HeadCost(str(head.pool), first.in_features, sum(p.numel() for p in module.parameters()))
 

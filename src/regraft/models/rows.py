@@ -1,4 +1,8 @@
-"""The rows of a classifier follow the class names: kept where a name survives, new where it is new."""
+"""The rows of a classifier follow the class names: kept where a name survives, new where it is new.
+
+One logit of two classes is the difference of their rows, so softmax and binary heads turn into each other without a
+loss. The rows of a multi-label head are no differences, and nothing is carried between them and the others.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regraft.models.head import HeadModule
 from regraft.models.info import info_of
+from regraft.models.outputs import num_logits
 
 __all__ = ["Rows", "keep_rows"]
 
@@ -60,18 +65,44 @@ def keep_rows(old: nn.Module, new: nn.Module, classes: Sequence[str], *, wanted:
         wanted: False keeps nothing and says what would have been kept.
     """
     before = info_of(old).class_names or ()
+    outputs = info_of(old).output, info_of(new).output
     kept = tuple(name for name in classes if name in before)
     dropped = tuple(name for name in before if name not in classes)
-    pairs, reason = _classifiers(old, new, len(before), len(classes)) if kept and wanted else ([], "")
-    reason = "a new head was asked for" if kept and not wanted else reason
+    reason = _obstacle(outputs, len(kept), wanted=wanted) if kept else ""
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    if kept and not reason:
+        sizes = num_logits(outputs[0], len(before)), num_logits(outputs[1], len(classes))
+        pairs, reason = _classifiers(old, new, *sizes)
     if not kept or reason:
         return Rows((), tuple(classes), dropped, reason)
     places = torch.tensor([[before.index(name), row] for row, name in enumerate(classes) if name in before])
     with torch.no_grad():
         for source, target in pairs:
             for name, tensor in target.named_parameters(recurse=False):
-                tensor[places[:, 1]] = getattr(source, name)[places[:, 0]].to(tensor.dtype)
+                _copy_rows(getattr(source, name).to(tensor.dtype), tensor, places, outputs)
     return Rows(kept, tuple(name for name in classes if name not in before), dropped)
+
+
+def _obstacle(outputs: tuple[str, str], num_kept: int, *, wanted: bool) -> str:
+    """Why rows of names that both heads have cannot be kept, whatever the layers are."""
+    if not wanted:
+        return "a new head was asked for"
+    if "binary" in outputs and num_kept < 2:
+        return "one logit stands for two classes, and only one of them stays"
+    if outputs[0] != outputs[1] and "multilabel" in outputs:
+        return f"a {outputs[0]} head became a {outputs[1]} head, whose rows mean something else"
+    return ""
+
+
+def _copy_rows(source: Tensor, target: Tensor, places: Tensor, outputs: tuple[str, str]) -> None:
+    """Copy rows, in place; `places` has the old and the new position of each class that stays."""
+    if outputs[0] == "binary":  # the first class has the logit 0
+        source = torch.cat([torch.zeros_like(source), source])
+    rows = source[places[:, 0]]
+    if outputs[1] == "binary":
+        target[0] = rows[1] - rows[0]
+    else:
+        target[places[:, 1]] = rows
 
 
 def _classifiers(

@@ -16,6 +16,7 @@ from regraft.models.build import is_buildable
 from regraft.models.channels import change_stem, choose_mix, mixed_preprocessing
 from regraft.models.head import Head, HeadModule
 from regraft.models.info import ModelInfo, info_of, set_info
+from regraft.models.outputs import check_num_classes, num_logits
 from regraft.models.rows import keep_rows as keep_rows_of
 from regraft.models.trace import image_channels, plain, smallest_size
 
@@ -49,15 +50,16 @@ def adapt(
         seed: The new layers' weights are a function of it.
 
     Raises:
-        SettingsError: Fewer than two classes, a name twice, a head that this network cannot take, images too small,
-            channels that contradict each other.
+        SettingsError: Fewer or more classes than the output can have, a name twice, a head that this network cannot
+            take, images too small, channels that contradict each other.
     """
     old = info_of(model)
     if classes is None and head is not None:
         classes = old.class_names or ()
+    head = head or Head(**{**old.args.get("head", {}), "output": old.output})
     if classes is not None:
         _check_classes(classes)
-    head = head or Head(**old.args.get("head", {}))
+        check_num_classes(head.output, classes)
     adapted, info = copy.deepcopy(model), copy.deepcopy(old)
     info.origin = {key: value for key, value in info.origin.items() if key != "rows"}
     if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
@@ -71,7 +73,7 @@ def adapt(
         _check_head(info, head)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            _replace_head(adapted, info, head, len(classes), preprocessing)
+            _replace_head(adapted, info, head, num_logits(head.output, len(classes)), preprocessing)
         _describe_head(info, head, classes, preprocessing.pixels.size)
     set_info(adapted, info)
     if classes is not None:
@@ -79,7 +81,7 @@ def adapt(
         info.origin["rows"] = rows.to_dict()
         if not rows.added:
             info.origin["new_layers"] = []
-    _check_runs(adapted, preprocessing, None if classes is None else len(classes))
+    _check_runs(adapted, preprocessing, None if classes is None else num_logits(head.output, len(classes)))
     return adapted
 
 
@@ -126,9 +128,10 @@ def _with_channels(
 
 def _describe_head(info: ModelInfo, head: Head, classes: Sequence[str], size: tuple[int, int]) -> None:
     info.class_names = tuple(classes)
+    info.output, info.thresholds = head.output, {}
     info.args = {key: value for key, value in info.args.items() if key not in ("head", "image_size")}
     info.args["num_classes"] = len(classes)
-    if not head.is_plain or head.dropout:
+    if not head.is_plain or head.dropout or head.output != "softmax":
         info.args["head"] = head.to_dict()
     if not head.is_plain:
         info.args["image_size"] = list(size)
@@ -158,27 +161,19 @@ def _check_classes(classes: Sequence[str]) -> None:
             "Each class has one name and one row of the classifier.",
             "Remove the doubles.",
         )
-    if len(classes) < 2:
-        raise SettingsError(
-            f"The class list has {len(classes)} name(s): {list(classes)!r}.",
-            "A classifier needs at least two classes.",
-            "Add the other classes.",
-        )
 
 
-def _replace_head(
-    model: nn.Module, info: ModelInfo, head: Head, num_classes: int, preprocessing: Preprocessing
-) -> None:
+def _replace_head(model: nn.Module, info: ModelInfo, head: Head, num_rows: int, preprocessing: Preprocessing) -> None:
     if head.is_plain and hasattr(model, "reset_classifier"):
-        model.reset_classifier(num_classes)  # type: ignore[operator]
+        model.reset_classifier(num_rows)  # type: ignore[operator]
         if head.dropout:
             _set_dropout(model, info, head.dropout)
         classifier = getattr(model, "pretrained_cfg", {}).get("classifier")
         info.origin["new_layers"] = [classifier] if isinstance(classifier, str) else list(info.head)
     elif hasattr(model, "forward_features"):
-        _replace_after_features(model, info, head, num_classes, preprocessing)
+        _replace_after_features(model, info, head, num_rows, preprocessing)
     else:
-        _replace_last_layer(model, info, head, num_classes)
+        _replace_last_layer(model, info, head, num_rows)
 
 
 def _set_dropout(model: nn.Module, info: ModelInfo, dropout: float) -> None:
@@ -192,7 +187,7 @@ def _set_dropout(model: nn.Module, info: ModelInfo, dropout: float) -> None:
 
 
 def _replace_after_features(
-    model: nn.Module, info: ModelInfo, head: Head, num_classes: int, preprocessing: Preprocessing
+    model: nn.Module, info: ModelInfo, head: Head, num_rows: int, preprocessing: Preprocessing
 ) -> None:
     """Put one `HeadModule` in the place of everything that runs after the last feature map."""
     example = _example(model, preprocessing)
@@ -209,7 +204,7 @@ def _replace_after_features(
     place = own[0] if own else info.head[-1].split(".")[0] if info.head else after[-1]
     for name in after:
         setattr(model, name, nn.Identity())
-    setattr(model, place, HeadModule(head, features.shape[1:], num_classes))
+    setattr(model, place, HeadModule(head, features.shape[1:], num_rows))
     if hasattr(model, "drop_rate"):
         model.drop_rate = 0.0  # type: ignore[assignment]  # the head module has its own dropout
     info.head = (place,)
@@ -238,7 +233,7 @@ def _called_after_features(model: nn.Module, example: Tensor) -> list[str]:
     return list(dict.fromkeys(name for name in called if name not in in_features))
 
 
-def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_classes: int) -> None:
+def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_rows: int) -> None:
     """A user's own module: its last dense layer becomes the new head."""
     kinds = (nn.Linear, HeadModule)
     place = next((name for name in info.head if isinstance(model.get_submodule(name), kinds)), None)
@@ -251,9 +246,8 @@ def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_class
         )
     old = model.get_submodule(place)
     width = old.feature_shape[0] if isinstance(old, HeadModule) else int(old.in_features)  # type: ignore[arg-type]
-    new = (
-        nn.Linear(width, num_classes) if head.is_plain and not head.dropout else HeadModule(head, (width,), num_classes)
-    )
+    plain_layer = head.is_plain and not head.dropout
+    new = nn.Linear(width, num_rows) if plain_layer else HeadModule(head, (width,), num_rows)
     parent, _, name = place.rpartition(".")
     setattr(model.get_submodule(parent), name, new)
     info.origin["new_layers"] = [place]
@@ -288,14 +282,14 @@ def _telling(model: nn.Module, architecture: str, preprocessing: Preprocessing) 
         ) from error
 
 
-def _check_runs(model: nn.Module, preprocessing: Preprocessing, num_classes: int | None) -> None:
+def _check_runs(model: nn.Module, preprocessing: Preprocessing, num_rows: int | None) -> None:
     model.eval()
     with _telling(model, info_of(model).architecture, preprocessing), torch.no_grad():
         logits = model(_example(model, preprocessing))
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else (type(logits).__name__,)
-    if num_classes is not None and shape != (2, num_classes):
+    if num_rows is not None and shape != (2, num_rows):
         raise SettingsError(
-            f"The adapted network gives outputs of shape {shape[1:] or shape} for {num_classes} classes.",
-            "Expected one logit for each class.",
+            f"The adapted network gives outputs of shape {shape[1:] or shape}, its head has {num_rows} rows.",
+            "Expected one logit for each row of the head.",
             "Build the head into the module and pass it to train without adapt.",
         )

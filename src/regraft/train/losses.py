@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,15 +14,46 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_loss(output: str, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Loss:
-    """Logits (N, ...) in fp32 and targets -> the mean loss of the batch, a scalar.
+    """Logits (N, num_logits) and targets -> the mean loss of the batch, a scalar.
+
+    Targets are what a data set has, or shares of it (mixup, cutmix): floats (N, C), which for softmax and binary add
+    up to 1. With shares of 0 and 1 the loss is that of the labels.
 
     Args:
-        output: `softmax`: logits (N, C), targets int64 (N,) or shares (N, C).
-        label_smoothing: Share of the target spread over all classes.
-        class_weights: (C,), the weight of each class.
+        output: `softmax`: logits (N, C), targets int64 (N,); cross-entropy. `binary`: logits (N, 1), targets int64
+            (N,) of 0 and 1; the cross-entropy of a sigmoid. `multilabel`: logits (N, C), targets (N, C) of 0 and 1;
+            the mean over images and labels of the cross-entropies of C sigmoids.
+        label_smoothing: Share of the target that is spread: over all classes, or over yes and no of each label.
+        class_weights: (C,). Softmax and binary: the weight of each class, the mean is weighted too (as in torch's
+            `CrossEntropyLoss`). Multilabel: the weight of each label's positives (as `pos_weight` in torch's
+            `BCEWithLogitsLoss`).
     """
+    kinds = {"softmax": _cross_entropy, "binary": _one_logit, "multilabel": _sigmoids}
+    loss = kinds[output]
 
-    def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing)
+    def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+        weights = None if class_weights is None else class_weights.to(logits)
+        return loss(logits, targets, weights, label_smoothing)
 
-    return cross_entropy
+    return mean_loss
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    if weights is None or targets.ndim == 1:
+        targets = targets if targets.ndim == 1 else targets.to(logits.dtype)
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+    # torch divides shares by the number of images even when they are weighted; labels by the sum of their weights.
+    shares = targets.to(logits.dtype)
+    costs = -logits.log_softmax(1) * weights
+    smoothed = shares * (1 - smoothing) + smoothing / logits.shape[1]
+    return (costs * smoothed).sum() / (shares * weights).sum()
+
+
+def _one_logit(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """A sigmoid of z is a softmax of (0, z)."""
+    return _cross_entropy(torch.cat([torch.zeros_like(logits), logits], dim=1), targets, weights, smoothing)
+
+
+def _sigmoids(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    shares = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, shares, pos_weight=weights)
