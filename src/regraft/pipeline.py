@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def run_recipe(
         require_new(out)
     numerics = _numerics(recipe)
     data = data or open_data(_source(recipe), seed=recipe.seed)
-    model = _adapted(recipe, data.class_names, weights=recipe.model.weights)
+    model = _adapted(recipe, data, weights=recipe.model.weights)
     plan = make_plan(model, _stages(recipe))
     return train(
         model,
@@ -86,7 +86,7 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
     data = data or open_data(_source(recipe), seed=recipe.seed)
     model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
-    surgery = _surgery(recipe, model, data.class_names)
+    surgery = _surgery(recipe, model, data)
     Normaliser(surgery["preprocessing"])  # refuses channels that photos do not have
     adapted = adapt(model, **surgery)
     plan = make_plan(adapted, _stages(recipe))
@@ -127,10 +127,10 @@ def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show:
             f"Type `rg.resume({str(run.path)!r}, model=module)` in Python.",
         )
     if model is None:
-        model = _adapted(recipe, data.class_names, weights="none")  # its weights are in the checkpoint
+        model = _adapted(recipe, data, weights="none")  # its weights are in the checkpoint
         info_of(model).origin["weights"] = recipe.model.weights
     else:
-        model = _own_module(model, recipe, data.class_names)
+        model = _own_module(model, recipe, data)
     return train(
         model,
         make_plan(model, _stages(recipe)),
@@ -157,19 +157,20 @@ def _source(recipe: Recipe) -> str:
     return recipe.data.source
 
 
-def _adapted(recipe: Recipe, classes: Sequence[str], *, weights: str) -> nn.Module:
-    """The recipe's network for these classes: weights into the architecture they belong to first, surgery second."""
+def _adapted(recipe: Recipe, data: DataSet, *, weights: str) -> nn.Module:
+    """The recipe's network for the data's classes: weights into their own architecture first, surgery second."""
     model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
     if weights != "none":
         load_pretrained(model, weights, skip=recipe.model.skip)
-    return adapt(model, **_surgery(recipe, model, classes))
+    return adapt(model, **_surgery(recipe, model, data))
 
 
-def _surgery(recipe: Recipe, model: nn.Module, classes: Sequence[str]) -> dict[str, Any]:
+def _surgery(recipe: Recipe, model: nn.Module, data: DataSet) -> dict[str, Any]:
     """The recipe's arguments of `adapt`."""
+    output = recipe.head.output or ("multilabel" if data.multilabel else "softmax")
     return {
-        "classes": classes,
-        "head": Head(**recipe.head.model_dump()),
+        "classes": data.class_names,
+        "head": Head(**{**recipe.head.model_dump(), "output": output}),
         "in_channels": recipe.model.in_channels,
         "preprocessing": _preprocessing(recipe, model),
         "seed": recipe.seed,
@@ -206,10 +207,10 @@ def _numerics(recipe: Recipe) -> Numerics:
     return choose_numerics(settings.device, settings.precision, settings.threads, channels_last=settings.channels_last)
 
 
-def _own_module(model: nn.Module, recipe: Recipe, classes: Sequence[str]) -> nn.Module:
+def _own_module(model: nn.Module, recipe: Recipe, data: DataSet) -> nn.Module:
     if info_of(model).class_names is not None:
         return model
-    return adapt(model, **_surgery(recipe, model, classes))
+    return adapt(model, **_surgery(recipe, model, data))
 
 
 def _stored_data(run: RunFolder, recipe: Recipe) -> DataSet:

@@ -47,6 +47,9 @@ class HeadSettings(Strict):
     hidden: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     dropout: float = Field(0.0, ge=0, lt=1)
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    output: Literal["softmax", "binary", "multilabel"] | None = Field(
+        None, description="null: multilabel where an image of the data may have several labels, else softmax"
+    )
 
 
 class DataSettings(Strict):
