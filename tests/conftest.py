@@ -77,6 +77,15 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
     return call
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Caches of tests, and of the commands that they start, never lie in the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("REGRAFT_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def tiny_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of 12 pictures in `root/class/*`: regraft draws train, val and test itself."""

@@ -221,6 +221,14 @@ def test_a_recipe_that_is_no_text_or_is_missing(tmp_path: Path) -> None:
             read_recipe(path)
 
 
+@pytest.mark.parametrize("word", ["off", "'off'", "false", "ram", "disk", "auto"])
+def test_the_plain_word_off_is_a_cache_mode(tmp_path: Path, word: str) -> None:
+    recipe = validate_recipe(read_recipe(write(tmp_path, f"data: {{cache: {word}}}")))
+    assert recipe.data.cache == {"'off'": "off", "false": "off"}.get(word, word)
+    path = write(tmp_path, yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert validate_recipe(read_recipe(path)) == recipe
+
+
 def test_only_some_stages_in_the_order_of_the_recipe() -> None:
     recipe = validate_recipe(default_recipe())
     assert [stage.name for stage in recipe.with_stages(["top", "head"]).stages] == ["head", "top"]

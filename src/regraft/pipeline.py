@@ -67,6 +67,7 @@ def run_recipe(
         mode=recipe.mode,
         numerics=numerics,
         save_steps=recipe.save_steps,
+        cache=recipe.data.cache,
         show=show,
     )
 
@@ -142,6 +143,7 @@ def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show:
         mode=recipe.mode,
         numerics=_numerics(recipe),
         save_steps=recipe.save_steps,
+        cache=recipe.data.cache,
         show=show,
         resume=True,
     )

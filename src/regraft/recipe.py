@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from regraft.errors import SettingsError
 from regraft.recipe_mistakes import mistakes_of, unknown_key
@@ -19,6 +19,11 @@ from regraft.recipe_text import apply_set, read_recipe
 __all__ = ["DEFAULT_MODEL", "Recipe", "apply_set", "default_recipe", "read_recipe", "validate_recipe"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
+
+
+def _off(value: Any) -> Any:
+    """YAML reads the plain word off as false."""
+    return "off" if value is False else value
 
 
 class ModelSettings(Strict):
@@ -59,6 +64,7 @@ class DataSettings(Strict):
     batch_size: int = Field(32, ge=1)
     preprocess: Literal["model"] | dict[str, Any] = "model"
     resize: Literal["squash", "crop", "pad"] = "squash"
+    cache: Annotated[Literal["auto", "off", "ram", "disk"], BeforeValidator(_off)] = "auto"
 
 
 class NumericsSettings(Strict):

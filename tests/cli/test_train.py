@@ -140,3 +140,23 @@ def test_resume_of_a_run_that_was_stopped(cli: Cli, here: Path, tiny_photos: Pat
     assert resumed.code == 0, resumed.err
     weights = [(Path(run) / "model" / "model.safetensors").read_bytes() for run in ("whole", "cut")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("cache", ["off", "disk"])
+@pytest.mark.usefixtures("here")
+def test_the_cache_is_chosen_said_and_kept_in_the_recipe(
+    cache: str, cli: Cli, tiny_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    options = ("--model", "test_efficientnet", "--set", "defaults.epochs=1", "--stages", "head", "--out", "run", *TINY)
+    result = cli("train", tiny_photos, *options, "--cache", cache)
+    assert result.code == 0, result.err
+    assert recipe_of(Path("run"))["data"]["cache"] == cache
+    there = {"off": "decoded again for each batch", "disk": f"on the disk in {tmp_path / 'cache' / 'pixels'}"}
+    assert there[cache] in result.err
+
+
+def test_an_unknown_cache_is_refused(cli: Cli, tiny_photos: Path) -> None:
+    result = cli("train", tiny_photos, "--cache", "cloud")
+    assert result.code == 2
+    assert "data.cache" in result.err

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.data.cache import PixelCache, decode_all, memory_budget, num_cpus
+from regraft.data.budget import memory_budget, num_cpus
+from regraft.data.cache import PixelCache, decode_all
 from regraft.data.dataset import DataSet, Quarantined, open_data
 from regraft.data.decode import PixelProgram, decode
 from regraft.errors import DataError, DecodeError
@@ -134,7 +135,7 @@ def test_a_resumed_run_finds_the_same_rows_and_pixels(plant: Plant) -> None:
 
 def test_the_splits_share_the_budget(plant: Plant) -> None:
     data = open_data(plant({"train/cat": 5, "train/dog": 5, "val/cat": 2, "val/dog": 2}))
-    _, caches = decode_all(data, PROGRAM, budget_bytes=12 * 12 * 16 * 3)
+    _, caches = decode_all(data, PROGRAM, cache="ram", budget_bytes=12 * 12 * 16 * 3)
     assert {name: cache.streams for name, cache in caches.items()} == {"train": False, "val": True}
 
 

@@ -259,16 +259,17 @@ def test_lbfgs_equals_scikit_learn() -> None:
         assert torch.allclose(ours, torch.from_numpy(oracle.predict_proba(scaled)), atol=1e-4)
 
 
+@pytest.mark.parametrize("cache", ["off", "ram", "disk"])
 def test_streamed_and_cached_pixels_give_the_same_bits(
-    finished: RunFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: str, finished: RunFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from regraft.data import cache
     from regraft.train import features
 
-    monkeypatch.setattr(cache, "memory_budget", lambda: 0)
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(features, "memory_budget", lambda: 0)
-    run = run_small(photos, tmp_path / "run")
+    run = run_small(photos, tmp_path / "run", cache=cache)
     assert weights_hash(run) == weights_hash(finished)
+    assert {"off": "decoded again", "ram": "in memory", "disk": "32 of them on the disk"}[cache] in run.log.read_text()
 
 
 def test_threads_of_loading_do_not_change_the_order(photos: Path, tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ def train(
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
     threads: ThreadsOption = None,
+    cache: Annotated[
+        str | None, typer.Option("--cache", help="Decoded pixels: auto, off, ram or disk.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
 ) -> None:
     """Train on a folder of photos, evaluate, and write a report.
@@ -51,6 +54,7 @@ def train(
         "numerics.device": device if device != "auto" else None,
         "numerics.precision": precision,
         "numerics.threads": threads,
+        "data.cache": cache,
     }
     for key, value in options.items():
         if value is not None:

@@ -1,33 +1,42 @@
-"""Decode every file once, in parallel, into one uint8 array; or find that it does not fit and stream instead.
+"""Decode every file once, in parallel: into one array in memory, into a store on the disk, or only to look at it.
 
 Either way every file is decoded before training starts, so that each unreadable one is known, listed and out of the
-rows before the first batch, and rows keep the same numbers for the whole run.
+rows before the first batch, and rows keep the same numbers for the whole run. What a store on the disk knows from an
+earlier run is neither read nor decoded again.
 """
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import hashlib
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from regraft import commit
+from regraft.data.budget import in_order, memory_budget, num_cpus
 from regraft.data.check import require_usable
 from regraft.data.dataset import DataSet, Quarantined
-from regraft.data.decode import PixelProgram, decode, decode_or_reason, read_file
+from regraft.data.decode import PixelProgram, decode, decode_or_reason, finish, read_file
+from regraft.data.disk import DiskCache, DiskRows, KeptRows, Part
+from regraft.data.store import checksum
+from regraft.errors import StorageError
 
-__all__ = ["PixelCache", "decode_all", "memory_budget", "num_cpus"]
+__all__ = ["CACHES", "CacheMode", "PixelCache", "decode_all"]
 
 Progress = Callable[[int, int], None]
+Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+CacheMode = Literal["auto", "off", "ram", "disk"]
+CACHES: tuple[CacheMode, ...] = ("auto", "off", "ram", "disk")
 
 _CHUNK = 16  # files for one task: enough to hide the cost of a task, few enough for a smooth progress bar
+_CHUNK_BYTES = 4_000_000  # of pixels that wait to be written to the disk
+_SMALL_BYTES = 100_000_000  # decoded in about a second: not worth a place on the disk
+_ROOMY, _MOST = 0.1, 0.5  # of the disk: what is taken where memory would do as well, and what is taken at all
 
 
 class PixelCache:
@@ -38,13 +47,17 @@ class PixelCache:
         program: What to do with their pixels.
         budget_bytes: The most RAM to fill; None takes `memory_budget()`. A larger set streams: its files are
             checked now and decoded again for each batch.
+        disk: What the disk knows of these files, and where the rest goes; then no RAM is filled.
         threads: Decoding threads; None takes one for each processor. The result does not depend on it.
         split: The name that quarantined files are listed under.
         progress: Called with (files done, files in all) from the calling thread.
 
     Attributes:
         paths: The readable files, one for each row.
-        images: uint8 of shape (rows, height, width, 3), red first, or None when streaming.
+        program: What the rows are the result of.
+        images: uint8 of shape (rows, height, width, 3), red first, as they are after the program's first resize, in
+            memory; None when they are on the disk or streaming.
+        kept: The rows that are on the disk, or None.
         good: The positions of the rows in the `paths` that were given, as int64.
         quarantined: The other files, each with its reason.
         digests: SHA-256 of each row's file, uint8 of shape (rows, 32).
@@ -56,31 +69,53 @@ class PixelCache:
         program: PixelProgram,
         *,
         budget_bytes: int | None = None,
+        disk: DiskRows | None = None,
         threads: int | None = None,
         split: str = "",
         progress: Progress | None = None,
     ) -> None:
-        budget = memory_budget() if budget_bytes is None else budget_bytes
-        shape = (len(paths), *program.size, 3)
+        shape = (len(paths), *program.first.size, 3)
         self.program = program
-        self.num_bytes = int(np.prod(shape, dtype=np.int64))
-        images = np.zeros(shape, dtype=np.uint8) if self.num_bytes <= budget else None
-        digests = np.zeros((len(paths), 32), dtype=np.uint8)
-        reasons = _decode_files(paths, program, images, digests, threads or num_cpus(), progress)
+        self.num_bytes = _num_bytes(program, len(paths))
+        images = None
+        if disk is None and self.num_bytes <= (memory_budget() if budget_bytes is None else budget_bytes):
+            images = np.zeros(shape, dtype=np.uint8)
+        digests = np.zeros((len(paths), 32), dtype=np.uint8) if disk is None else disk.digests
+        reasons = _decode_files(paths, program.first, images, digests, disk, threads or num_cpus(), progress)
         good = np.array([row for row in range(len(paths)) if row not in reasons], dtype=np.int64)
         self.good = good
         self.paths = [paths[row] for row in good]
         self.quarantined = tuple(Quarantined(paths[row], reasons[row], split) for row in sorted(reasons))
         self.images = None if images is None else _close_gaps(images, good)
         self.digests = _close_gaps(digests, good)
+        self.kept = None if disk is None else KeptRows(disk.disk.store, self.digests, self.paths)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def streams(self) -> bool:
-        """Whether the pixels did not fit and are decoded again for each batch."""
-        return self.images is None
+        """Whether some rows are neither in memory nor on the disk and are decoded again for each batch."""
+        return self.images is None and (self.kept is None or self.kept.num_kept < len(self))
+
+    @property
+    def needs_threads(self) -> bool:
+        """Whether making a batch is more than copying bytes in memory."""
+        return self.images is None or self.program.stored is not None
+
+    def sized(self, size: tuple[int, int]) -> PixelCache:
+        """The same rows at another final size: a view, which shares everything else.
+
+        Raises:
+            ValueError: The program has no `stored` size, from which all others are made.
+        """
+        if size == self.program.size:
+            return self
+        if self.program.stored is None:
+            raise ValueError(f"pixels of the size {self.program.size} cannot become {size}: nothing larger is stored")
+        other = copy.copy(self)
+        other.program = replace(self.program, size=size)
+        return other
 
     def row(self, row: int) -> Pixels:
         """The pixels of one row, of shape (height, width, 3).
@@ -88,7 +123,28 @@ class PixelCache:
         Raises:
             DecodeError: When streaming, if the file has become unreadable since it was checked.
         """
-        return decode(self.paths[row], self.program) if self.images is None else self.images[row]
+        pixels = np.empty((*self.program.size, 3), dtype=np.uint8)
+        self.fill(np.array([row], dtype=np.int64), pixels[None])
+        return pixels
+
+    def fill(self, rows: Indices, out: Pixels) -> None:
+        """Write the pixels of these rows into `out`, uint8 (len(rows), height, width, 3); threads may do so at once.
+
+        Raises:
+            DecodeError: When streaming, if a file has become unreadable since it was checked.
+        """
+        first = self.program.first
+        resizes = self.program.stored is not None
+        pixels = np.empty((len(rows), *first.size, 3), dtype=np.uint8) if resizes else out
+        left = range(len(rows)) if self.kept is None else self.kept.fill(rows, pixels).tolist()
+        if self.images is not None:
+            # The row numbers are checked; the mode "raise" would copy the pixels twice.
+            np.take(self.images, rows, axis=0, out=pixels, mode="clip")
+        else:
+            for place in left:
+                pixels[place] = decode(self.paths[int(rows[place])], first)
+        for place in range(len(rows)) if resizes else ():
+            out[place] = finish(pixels[place], self.program)
 
     def fingerprint(self) -> str:
         """A hash of the contents of all rows' files, in order, and of the program, as 64 hex digits."""
@@ -101,20 +157,33 @@ def decode_all(
     data: DataSet,
     program: PixelProgram,
     *,
+    cache: CacheMode = "auto",
     budget_bytes: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[DataSet, dict[str, PixelCache]]:
     """Decode every split of a data set, and move its unreadable files to the quarantine.
 
     Row n of a cache is row n of the split with the same name in the data set that comes back. The splits share the
     budget, the first ones first, and one count of progress.
 
+    Args:
+        data: The files.
+        program: What to do with their pixels.
+        cache: `off` decodes again for each batch; `ram` and `disk` keep the pixels there, as far as they fit; `auto`
+            takes the disk where it has plenty of room, else memory. The pixels are the same in every case.
+        budget_bytes: The most RAM to fill; None takes `memory_budget()`.
+        threads: Decoding threads; None takes one for each processor.
+        progress: Called with (files done, files in all).
+        say: Called with a line that says where the pixels are.
+
     Raises:
         DataError: If a split, or a class to train on, has no readable image left.
     """
-    budget = memory_budget() if budget_bytes is None else budget_bytes
+    budget = 0 if cache == "off" else memory_budget() if budget_bytes is None else budget_bytes
     total = sum(len(split) for split in data.splits.values())
+    disk = _disk_rows(data, program, cache, budget, say) if cache in ("auto", "disk") else {}
     done = 0
     caches: dict[str, PixelCache] = {}
     for name, split in data.splits.items():
@@ -122,39 +191,79 @@ def decode_all(
             split.paths,
             program,
             budget_bytes=budget,
+            disk=disk.get(name),
             threads=threads,
             split=name,
             progress=_shifted(progress, done, total),
         )
         done += len(split)
-        budget -= 0 if caches[name].streams else caches[name].num_bytes
+        budget -= caches[name].num_bytes if caches[name].images is not None else 0
+    say(_account(caches, disk))
     checked = data.without(item for cache in caches.values() for item in cache.quarantined)
     require_usable(checked)
     return checked, caches
 
 
-def memory_budget() -> int:
-    """Half of the memory that this process may still take, in bytes: the machine's or its container's, the less."""
-    import psutil
+def _disk_rows(
+    data: DataSet, program: PixelProgram, cache: CacheMode, budget: int, say: Callable[[str], None]
+) -> dict[str, DiskRows]:
+    """What the disk knows of each split; empty where memory is to be used in its place."""
+    num_bytes = _num_bytes(program, sum(len(split) for split in data.splits.values()))
+    if cache == "auto" and num_bytes <= min(budget, _SMALL_BYTES):
+        return {}
+    share = _ROOMY if cache == "auto" and num_bytes <= budget else _MOST
+    try:
+        rows, disk = _opened(data, program)
+        missing = sum(len(found.missing) for found in rows.values())
+        if not disk.make_room(missing, share=share) and _is_others(rows, disk):
+            commit.remove(disk.store.folder)
+            rows, disk = _opened(data, program)
+            missing = sum(len(found.missing) for found in rows.values())
+        disk.keeps = disk.make_room(missing, share=share)
+    except StorageError as error:
+        say(f"cache: the disk is not used: {error.what}")
+        return {}
+    if not disk.keeps and num_bytes > budget:
+        say(f"cache: {_size(missing * disk.store.row_bytes)} more would be too much for the disk of {disk.root}")
+    return rows if disk.keeps or num_bytes > budget else {}
 
-    free = int(psutil.virtual_memory().available)
-    for limit, used in _CGROUPS:
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(0, free) // 2
+
+def _opened(data: DataSet, program: PixelProgram) -> tuple[dict[str, DiskRows], DiskCache]:
+    disk = DiskCache(program)
+    return {name: DiskRows(disk, split.paths) for name, split in data.splits.items()}, disk
 
 
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+def _is_others(rows: dict[str, DiskRows], disk: DiskCache) -> bool:
+    """Whether most of what fills a store are photos of other data sets."""
+    kept = sum(found.num_kept for found in rows.values()) * disk.store.row_bytes
+    return disk.store.num_bytes > 2 * kept
 
 
-def num_cpus() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _account(caches: dict[str, PixelCache], disk: dict[str, DiskRows]) -> str:
+    num_bytes = sum(_num_bytes(cache.program, len(cache)) for cache in caches.values())
+    streamed = sum(len(cache) for cache in caches.values() if cache.streams)
+    what = f"cache: {sum(map(len, caches.values())):,} images, {_size(num_bytes)}"
+    first = next(iter(disk.values()), None)
+    if first is None:
+        return f"{what}, " + ("decoded again for each batch" if streamed else "in memory")
+    kept = sum(cache.kept.num_kept for cache in caches.values() if cache.kept is not None)
+    text = f"{what}, {kept:,} of them on the disk in {first.disk.store.folder} ({first.disk.num_decoded:,} decoded now)"
+    return (
+        text
+        + ("; the others are decoded again for each batch" if streamed else "")
+        + (f"; {first.disk.failure}" if first.disk.failure else "")
+    )
+
+
+def _size(num_bytes: int) -> str:
+    return (
+        f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.{0 if num_bytes >= 1e7 else 2}f} MB"
+    )
+
+
+def _num_bytes(program: PixelProgram, rows: int) -> int:
+    height, width = program.first.size
+    return rows * height * width * 3
 
 
 def _decode_files(
@@ -162,59 +271,57 @@ def _decode_files(
     program: PixelProgram,
     images: Pixels | None,
     digests: Pixels,
+    disk: DiskRows | None,
     threads: int,
     progress: Progress | None,
 ) -> dict[int, str]:
-    """Fill the arrays row by row; returns the reason for each row that has no pixels."""
+    """Fill the arrays row by row, or the disk; returns the reason for each row that has no pixels."""
 
-    def work(rows: range) -> dict[int, str]:
-        reasons = {}
-        for row in rows:
+    def work(rows: Indices) -> Part:
+        part = Part(rows, np.zeros((len(rows), 32), dtype=np.uint8))
+        for place, row in enumerate(rows.tolist()):
             data = read_file(paths[row])
-            pixels = data if isinstance(data, str) else decode_or_reason(data, program)
+            if isinstance(data, str):
+                part.reasons[row] = data
+                continue
+            digest = part.digests[place]
+            digest[:] = np.frombuffer(hashlib.sha256(data).digest(), dtype=np.uint8)
+            if disk is not None and disk.is_kept(digest):
+                continue
+            pixels = decode_or_reason(data, program)
             if isinstance(pixels, str):
-                reasons[row] = pixels
+                part.reasons[row] = pixels
             elif images is not None:
                 images[row] = pixels
-            if isinstance(data, bytes):
-                digests[row] = np.frombuffer(hashlib.sha256(data).digest(), dtype=np.uint8)
-        return reasons
+            elif disk is not None and disk.disk.keeps:
+                part.pixels[row] = (pixels, checksum(digest, pixels))
+        part.unchanged = [] if disk is None else [disk.is_unchanged(row) for row in rows.tolist()]
+        return part
 
-    chunks = [range(start, min(start + _CHUNK, len(paths))) for start in range(0, len(paths), _CHUNK)]
-    reasons: dict[int, str] = {}
-    for rows, found in _in_order(work, chunks, threads):
-        reasons |= found
+    todo = np.arange(len(paths)) if disk is None else disk.missing
+    reasons = {} if disk is None else dict(disk.reasons)
+    done, size = len(paths) - len(todo), max(1, min(_CHUNK, _CHUNK_BYTES // _num_bytes(program, 1)))
+    for part in in_order(work, (todo[start : start + size] for start in range(0, len(todo), size)), threads):
+        digests[part.rows] = part.digests
+        reasons |= part.reasons
+        if disk is not None:
+            disk.keep(part)
+        done += len(part.rows)
         if progress is not None:
-            progress(rows.stop, len(paths))
+            progress(done, len(paths))
+    if progress is not None and not len(todo) and len(paths):
+        progress(done, len(paths))
     return reasons
 
 
-def _in_order(
-    work: Callable[[range], dict[int, str]], chunks: list[range], threads: int
-) -> Iterator[tuple[range, dict[int, str]]]:
-    """Run the chunks on threads, a few ahead of the one that is waited for; nothing is left running after an error."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="regraft-decode")
-    waiting: deque[tuple[range, Future[dict[int, str]]]] = deque()
-    coming = iter(chunks)
-    try:
-        waiting.extend((rows, pool.submit(work, rows)) for rows in islice(coming, 4 * threads))
-        while waiting:
-            rows, future = waiting.popleft()
-            found = future.result()
-            waiting.extend((rows, pool.submit(work, rows)) for rows in islice(coming, 1))
-            yield rows, found
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _close_gaps(rows: Pixels, good: npt.NDArray[np.int64]) -> Pixels:
+def _close_gaps(rows: Pixels, good: Indices) -> Pixels:
     """The good rows at the front, moved in place: the array may fill most of the memory."""
     for target in range(_first_gap(good), len(good)):
         rows[target] = rows[good[target]]
     return rows[: len(good)]
 
 
-def _first_gap(good: npt.NDArray[np.int64]) -> int:
+def _first_gap(good: Indices) -> int:
     moved = np.flatnonzero(good != np.arange(len(good)))
     return int(moved[0]) if len(moved) else len(good)
 

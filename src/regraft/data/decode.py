@@ -27,7 +27,7 @@ from PIL import Image, UnidentifiedImageError
 from regraft.data.sniff import FORMATS, known_format, misses_its_end, not_a_picture
 from regraft.errors import DecodeError, SettingsError
 
-__all__ = ["MAX_PIXELS", "PixelProgram", "decode", "decode_or_reason", "read_file"]
+__all__ = ["MAX_PIXELS", "NO_MEMORY", "PixelProgram", "decode", "decode_or_reason", "finish", "read_file"]
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Literal["squash", "crop", "pad"]
@@ -35,6 +35,7 @@ Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
 MAX_BYTES = 1 << 30
+NO_MEMORY = "needs more memory than there is"  # a reason that says nothing about the file
 
 # A picture at the limit takes 1.5 GB on its way, and there may be a thread for each of many processors.
 _LARGE_PIXELS = 32_000_000
@@ -90,6 +91,11 @@ class PixelProgram:
                 "Correct the fields named below.",
                 details=mistakes,
             )
+
+    @property
+    def first(self) -> PixelProgram:
+        """The program without its second resize: what a cache holds, whatever size is made of it later."""
+        return self if self.stored is None else dataclasses.replace(self, size=self.stored, stored=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and text, for JSON; `from_dict` gives an equal program back."""
@@ -155,9 +161,16 @@ def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixel
     except Image.DecompressionBombError as error:
         return _too_many_pixels(error)
     except MemoryError:
-        return "needs more memory than there is"
+        return NO_MEMORY
     except Exception as error:  # a hostile file can raise anything inside a decoder
         return _damage(data, error)
+
+
+def finish(pixels: Pixels, program: PixelProgram) -> Pixels:
+    """The result of a program from the result of its first resize: `decode` gives the same in one go."""
+    if program.stored is None:
+        return pixels
+    return np.array(_squash(Image.fromarray(pixels), program.size, program))
 
 
 class _RefusedError(Exception):

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from regraft.data.cache import PixelCache, num_cpus
+from regraft.data.budget import num_cpus
+from regraft.data.cache import PixelCache
 from regraft.data.labels import Labels
 
 __all__ = ["Batch", "batches", "num_batches"]
@@ -54,12 +55,12 @@ def batches(
     Closing the iterator, or an error in the caller's loop, stops the threads.
 
     Args:
-        cache: The pixels, in RAM or streamed.
+        cache: The pixels, in RAM, on the disk or streamed.
         labels: The label of each row of the cache.
         order: Row numbers; any subset, in any order, repeats allowed.
         batch_size: Rows in a batch; the last batch holds what is left.
         start_batch: The number of the first batch to give, for resuming within an epoch.
-        threads: Decoding threads when streaming; None takes one for each processor.
+        threads: Threads for what is not in RAM; None takes one for each processor.
         ahead: How many batches are prepared while the caller works on one.
 
     Raises:
@@ -79,7 +80,7 @@ def batches(
 def _run(
     cache: PixelCache, labels: Labels, order: Indices, batch_size: int, threads: int | None, ahead: int
 ) -> Iterator[Batch]:
-    num_threads = (threads or num_cpus()) if cache.streams else 1
+    num_threads = (threads or num_cpus()) if cache.needs_threads else 1
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="regraft-load")
     waiting: deque[_Pending] = deque()
     try:
@@ -102,17 +103,9 @@ class _Pending(NamedTuple):
 
 def _begin(cache: PixelCache, indices: Indices, pool: ThreadPoolExecutor, num_parts: int) -> _Pending:
     images = np.empty((len(indices), *cache.program.size, 3), dtype=np.uint8)
-    parts = [pool.submit(_fill, cache, indices, images, part, num_parts) for part in range(num_parts)]
-    return _Pending(indices, images, parts)
-
-
-def _fill(cache: PixelCache, indices: Indices, images: Pixels, part: int, num_parts: int) -> None:
-    if cache.images is not None:
-        # The row numbers are checked; the mode "raise" would copy the pixels twice.
-        np.take(cache.images, indices, axis=0, out=images, mode="clip")
-        return
-    for position in range(part, len(indices), num_parts):
-        images[position] = cache.row(int(indices[position]))
+    size = -(-len(indices) // num_parts)
+    parts = [slice(start, start + size) for start in range(0, len(indices), size)]
+    return _Pending(indices, images, [pool.submit(cache.fill, indices[part], images[part]) for part in parts])
 
 
 def _finish(pending: _Pending, labels: Labels) -> Batch:

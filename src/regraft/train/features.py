@@ -18,7 +18,8 @@ from torch import Tensor
 
 from regraft.data import augment as augmentation
 from regraft.data.augment import Augment
-from regraft.data.cache import PixelCache, memory_budget
+from regraft.data.budget import memory_budget
+from regraft.data.cache import PixelCache
 from regraft.data.labels import Labels
 from regraft.data.loader import batches
 from regraft.models.inputs import Normaliser

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from regraft import commit
-from regraft.data.cache import PixelCache, decode_all
+from regraft.data.cache import CACHES, CacheMode, PixelCache, decode_all
 from regraft.data.check import check
 from regraft.data.dataset import DataSet
 from regraft.data.preprocess import Preprocessing
@@ -55,6 +55,7 @@ def train(
     mode: str | None = None,
     numerics: Numerics | None = None,
     save_steps: int | None = None,
+    cache: CacheMode = "auto",
     callbacks: Sequence[Callback] = (),
     show: bool = True,
     resume: bool = False,
@@ -72,6 +73,7 @@ def train(
         mode: `min` or `max`; None knows it from the metric's name.
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
+        cache: Where decoded pixels are kept: `ram`, `disk`, `off`, or `auto` by what there is. The result is the same.
         callbacks: Who is told what happens.
         show: Whether to write progress to stderr.
         resume: Go on with the run that `out` holds.
@@ -84,6 +86,8 @@ def train(
         StoppedError: Ctrl-C or SIGTERM; the state is saved.
     """
     _check_fit(model, data, monitor)
+    if cache not in CACHES:
+        raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
     numerics = numerics or choose_numerics()
     if resume and out is None:
         raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
@@ -93,7 +97,12 @@ def train(
     engine.from_main(lambda: commit.require_space(run.path, checkpoint_bytes(model)))
     recipe = {
         **settings_of(model),
-        "data": {**data.settings(), "batch_size": batch_size, "preprocess": info_of(model).preprocessing},
+        "data": {
+            **data.settings(),
+            "batch_size": batch_size,
+            "preprocess": info_of(model).preprocessing,
+            "cache": cache,
+        },
         "seed": seed,
         "monitor": monitor,
         "mode": mode or mode_of(monitor),
@@ -109,7 +118,7 @@ def train(
     ):
         engine.from_main(lambda: _begin(run, model, None if resume else recipe))
         sinks.plan(_work(plan, data))
-        data, pixels = _decode(run, data, model, engine, sinks, stop, resume=resume)
+        data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
         normaliser = Normaliser(_preprocessing(model), engine.device)
         progress = engine.from_main(lambda: _progress(run, pixels))
@@ -177,7 +186,15 @@ def _preprocessing(model: nn.Module) -> Preprocessing:
 
 
 def _decode(
-    run: RunFolder, data: DataSet, model: nn.Module, engine: Engine, sinks: Sinks, stop: StopFlag, *, resume: bool
+    run: RunFolder,
+    data: DataSet,
+    model: nn.Module,
+    engine: Engine,
+    sinks: Sinks,
+    stop: StopFlag,
+    *,
+    cache: CacheMode,
+    resume: bool,
 ) -> tuple[DataSet, dict[str, PixelCache]]:
     total = sum(len(split) for split in data.splits.values())
     wanted = {name: split for name, split in data.splits.items() if name != "test"}
@@ -193,7 +210,12 @@ def _decode(
         seen = done
 
     decoded, pixels = decode_all(
-        without_test, _preprocessing(model).pixels, threads=engine.numerics.threads, progress=on_progress
+        without_test,
+        _preprocessing(model).pixels,
+        cache=cache,
+        threads=engine.numerics.threads,
+        progress=on_progress,
+        say=sinks.line,
     )
     listed = engine.from_main(lambda: resume and run.splits.exists())
     if listed and decoded.quarantined != without_test.quarantined:
