@@ -27,10 +27,13 @@ __all__ = [
     "as_json",
     "damage",
     "folder",
+    "is_temporary",
     "remove",
+    "remove_file",
     "require_space",
     "storage_errors",
     "sweep",
+    "sync",
     "write_bytes",
     "write_json",
     "write_text",
@@ -38,6 +41,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|trash|gone)-(?P<pid>\d+)-[0-9a-f]{8}$")
+_UMASK = os.umask(0o022)  # asked for once, and put back: it belongs to the process, not to a thread
+os.umask(_UMASK)
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -86,6 +91,12 @@ def append_line(path: Path, line: str) -> None:
     """Append one line. Raises StorageError."""
     with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as stream:
         stream.write(line + "\n")
+
+
+def sync(path: Path) -> None:
+    """Flush to the disk what was appended to a file, where there is one. Raises StorageError."""
+    with storage_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
@@ -153,6 +164,17 @@ def remove(path: Path) -> None:
         gone = _beside(path, "gone")
         os.rename(path, gone)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, where there is one. Raises StorageError."""
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that a write has not finished, or was about to remove."""
+    return _LEFTOVER.match(name) is not None
 
 
 def sweep(path: Path) -> None:
@@ -251,18 +273,12 @@ def _seal(path: Path) -> None:
     entries = {}
     for file in files:
         with contextlib.suppress(PermissionError):  # not every file system has permissions
-            file.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
+            file.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         entries[file.relative_to(path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
     _write_synced(path / MANIFEST, as_json({"version": 1, "files": entries}, indent=2).encode("utf-8"))
     _sync_folder(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _take_place(temporary: Path, final: Path) -> None:

@@ -23,7 +23,7 @@ from regraft.plan.stages import EarlyStopping
 from regraft.run.folder import RunFolder
 from regraft.run.records import read_metrics
 from regraft.train import descend as descend_module
-from regraft.train import state as state_module
+from regraft.train import saver as saver_module
 from tests.train.conftest import small_model, two_stages
 
 
@@ -137,7 +137,7 @@ def test_run_killed_while_saving_resumes_to_the_same_bits(
     number: int, finished: RunFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves = 0
-    original = state_module.save_file
+    original = saver_module.save_file
 
     def save_file(*arguments: Any, **options: Any) -> None:
         nonlocal saves
@@ -146,7 +146,7 @@ def test_run_killed_while_saving_resumes_to_the_same_bits(
         if saves == 2 * number + 4:  # in the middle of a checkpoint: its files are there, its manifest is not
             raise Killed
 
-    monkeypatch.setattr(state_module, "save_file", save_file)
+    monkeypatch.setattr(saver_module, "save_file", save_file)
     with pytest.raises(Killed):
         run_small(photos, tmp_path / "run")
     monkeypatch.undo()

@@ -18,6 +18,9 @@ from regraft.errors import SettingsError, StorageError
 
 __all__ = ["RunFolder", "create_run", "open_run", "require_new"]
 
+_LOCK = ".lock"
+_BEFORE_THE_RECIPE = ("checkpoints", "last", "command", "environment", "classes", "match", "status", "log")
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -99,6 +102,11 @@ class RunFolder:
         matches = [re.fullmatch(r"step-(\d+)", entry.name) for entry in self.checkpoints.iterdir()]
         return sorted(int(match[1]) for match in matches if match)
 
+    def sweep(self) -> None:
+        """Remove what killed processes left anywhere in the folder. Raises StorageError."""
+        for path in (self.path, self.checkpoints, self.predictions):
+            commit.sweep(path)
+
     def read(self, path: Path) -> Any:
         """A JSON record of this run, or None when it was never written.
 
@@ -141,7 +149,7 @@ class RunFolder:
         Raises:
             StorageError: Another process writes this run.
         """
-        lock = self.path / ".lock"
+        lock = self.path / _LOCK
         with commit.storage_errors(lock):
             descriptor = _open_locked(lock, self.path)
         try:
@@ -169,14 +177,24 @@ def create_run(out: str | Path | None, name: str) -> RunFolder:
 
 
 def require_new(out: str | Path) -> None:
-    """Raise SettingsError when `out` exists and holds something."""
+    """Raise SettingsError when `out` exists and holds something.
+
+    What a run leaves that ended before its first record was complete is nothing: the same command begins it again.
+    """
     path = Path(out)
-    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+    if os.path.lexists(path) and not (path.is_dir() and _is_unbegun(path)):
         raise SettingsError(
             f"{str(path)!r} exists already{'' if path.is_dir() else ', and it is a file'}.",
             "A new run needs a new or empty folder; nothing is ever overwritten.",
             _other_out(path),
         )
+
+
+def _is_unbegun(path: Path) -> bool:
+    """Whether a folder holds nothing but the first writes of a run that never came to its recipe.yaml."""
+    own = {_LOCK, *(getattr(RunFolder(path), name).name for name in _BEFORE_THE_RECIPE)}
+    names = {entry.name for entry in path.iterdir() if not commit.is_temporary(entry.name)}
+    return names <= own and RunFolder(path).checkpoint_steps() in ([], [0])
 
 
 def _other_out(path: Path) -> str:

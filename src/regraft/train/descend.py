@@ -37,9 +37,8 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     batches = run.source.training(order, epoch=epoch, batch_size=run.batch_size, start_batch=progress.batch)
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     run.model.train()
-    rates: dict[str, float] = {}
     for features, labels, factor in batches:
-        rates = set_rates(run.optimizer, run.rate_factor())
+        progress.rates = set_rates(run.optimizer, run.rate_factor())
         seed_step(seed, progress.step, run.engine.rank)
         loss = training_step(
             run.engine,
@@ -58,12 +57,13 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
         num_images = min(run.batch_size, run.num_images - progress.num_images)
         progress.num_images += num_images
         progress.loss_sum += loss * num_images
+        if progress.batch == run.num_steps:
+            progress.gradient_norms = _gradient_norms(run.model)
         run.sinks.advance(num_images, f"{run.stage.name} {progress.epoch + 1}/{run.stage.epochs}")
         run.session.callbacks.tell("on_step_end", run, loss)
         run.save_between_steps()
-    run.gradient_norms = _gradient_norms(run.model)
     speed = (progress.num_images - first) / max(time.monotonic() - started, 1e-9)
-    return progress.loss_sum / max(progress.num_images, 1), {"lr": rates, "images_per_second": speed}
+    return progress.loss_sum / max(progress.num_images, 1), {"lr": progress.rates, "images_per_second": speed}
 
 
 def _gradient_norms(model: nn.Module) -> dict[str, float]:

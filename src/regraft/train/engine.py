@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,17 @@ class Engine:
     def optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimizer, wrapped so that it works with loss scaling (fp16)."""
         return self._accelerator.prepare_optimizer(optimizer) if self.numerics.precision == "fp16" else optimizer
+
+    def scaler_state(self) -> dict[str, Any]:
+        """What loss scaling (fp16) has to know to go on; empty without it."""
+        scaler = self._accelerator.scaler
+        return dict(scaler.state_dict()) if scaler is not None else {}
+
+    def restore_scaler(self, state: Mapping[str, Any]) -> None:
+        """Put back what `scaler_state` gave."""
+        scaler = self._accelerator.scaler
+        if scaler is not None and state:
+            scaler.load_state_dict(dict(state))
 
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)

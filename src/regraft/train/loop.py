@@ -21,11 +21,12 @@ def run_stages(session: Session) -> Best:
         DivergedError: A loss or a gradient is not finite.
         StorageError: A checkpoint could not be written.
     """
-    while session.progress.stage < len(session.plan):
-        run = StageRun(session, session.plan.stages[session.progress.stage])
+    while (stage := _next_stage(session)) is not None:
+        run = StageRun(session, stage)
         run.begin()
-        (solve if run.stage.optimizer == "lbfgs" else descend)(run)
+        (solve if run.is_solved else descend)(run)
         run.finish()
+    session.wait_for_disk()
     best = session.progress.best
     if best is None:
         raise SettingsError(
@@ -35,6 +36,16 @@ def run_stages(session: Session) -> Best:
         )
     load_weights(session.run_folder.checkpoint(best.step), session.model)
     return best
+
+
+def _next_stage(session: Session) -> Stage | None:
+    """The stage to go on with or to begin; None when the last one has ended."""
+    progress, stages = session.progress, session.plan.stages
+    if progress.stage_ended:
+        if progress.stage + 1 >= len(stages):
+            return None
+        progress.enter_next_stage()
+    return stages[progress.stage]
 
 
 def stage_work(stage: Stage, num_images: int) -> float:

@@ -30,6 +30,8 @@ def write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) -
     commit.write_json(run.classes, list(info.class_names or ()))
     if "match" in info.origin:
         commit.write_json(run.match, info.origin["match"])
+    else:
+        commit.remove_file(run.match)  # of an earlier try at this run
     plain = json.loads(json.dumps(recipe))  # tuples as lists
     commit.write_text(run.recipe, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 

@@ -15,6 +15,7 @@ from regraft.plan.stages import Plan
 from regraft.run.folder import RunFolder
 from regraft.train.callbacks import Callbacks
 from regraft.train.engine import Engine
+from regraft.train.saver import Saver
 from regraft.train.sinks import Sinks
 from regraft.train.state import Progress
 from regraft.train.stop import StopFlag
@@ -36,6 +37,7 @@ class Session:
         normaliser: Pixels -> network input.
         engine: Device, autocast, loss scaling.
         sinks: Where news goes.
+        saver: What writes checkpoints.
         stop: The signal flag.
         seed: Of order, augmentation and dropout.
         batch_size: Of stages that do not say.
@@ -55,6 +57,7 @@ class Session:
     normaliser: Normaliser
     engine: Engine
     sinks: Sinks
+    saver: Saver
     stop: StopFlag
     seed: int
     batch_size: int
@@ -67,6 +70,15 @@ class Session:
     def stop_requested(self) -> bool:
         """Whether a signal has come, to any process; all of them ask at the same place."""
         return self.engine.any(self.stop.requested)
+
+    def wait_for_disk(self) -> None:
+        """Return, in every process, when the last checkpoint is on the disk; raises what its writing met."""
+        self.engine.from_main(self.saver.wait)
+
+    def stopped(self) -> StoppedError:
+        """The error that ends the run on a signal, once the state is on the disk."""
+        self.wait_for_disk()
+        return stopped(self.run_folder, self.stop)
 
 
 def stopped(run: RunFolder, stop: StopFlag) -> StoppedError:

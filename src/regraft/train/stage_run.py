@@ -18,8 +18,8 @@ from regraft.train.features import FeatureSource
 from regraft.train.losses import build_loss
 from regraft.train.optim import build_optimizer
 from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better, rate_factor
-from regraft.train.session import Session, stopped
-from regraft.train.state import Best, load_weights, restore, save
+from regraft.train.session import Session
+from regraft.train.state import Best, group_values, load_weights, restore, start_tensors
 from regraft.train.step import evaluate
 
 __all__ = ["StageRun"]
@@ -40,7 +40,6 @@ class StageRun:
         program: The model, cut where its frozen part ends.
         source: Batches, as features at the end of the frozen part.
         loss: What is minimised.
-        gradient_norms: The norm of each parameter's gradient at the last step of the last epoch.
         num_steps: Steps in an epoch.
     """
 
@@ -52,7 +51,6 @@ class StageRun:
         self.num_steps = -(-self.num_images // self.batch_size)
         self.engine.share(self.batch_size)
         self.loss = build_loss("softmax", label_smoothing=stage.label_smoothing)
-        self.gradient_norms: dict[str, float] = {}
         self.saved_at = self.epoch_began = time.monotonic()
 
     @property
@@ -67,6 +65,7 @@ class StageRun:
             self._take_over_weights()
         self.frozen = self._freeze()
         self.optimizer = self.engine.optimizer(build_optimizer(self.model, self.stage))
+        self.groups = group_values(self.optimizer)
         self.snapshot = self._snapshot(resumed)
         self.engine.require_still_norms(self.model.train(), self.stage.name)
         self.program = split_program(self.model)
@@ -80,13 +79,17 @@ class StageRun:
     def _take_over_weights(self) -> None:
         """A stage starts from the best, or the last, state of the stage before."""
         best = self.progress.stage_best
+        self.progress.start_step = self.progress.step
         if self.stage.start == "best" and best is not None:
+            self.progress.start_step = best.step
+            self.session.wait_for_disk()
             load_weights(self.session.run_folder.checkpoint(best.step), self.model)
         self.progress.stage_best = None
         self.progress.early_stopping = self.progress.plateau = None
 
     def _freeze(self) -> Freeze:
         frozen = freeze(self.model, self.stage.selectors, bn=self.stage.bn, trained=self.progress.trained_layers)
+        self.progress.stage_layers = sorted(frozen.layers)
         self.engine.place(self.model)
         return frozen
 
@@ -96,9 +99,11 @@ class StageRun:
             self.progress.digests = snapshot.digests
             self.progress.stage_started = True
             return snapshot
-        path = self.session.run_folder.checkpoint(self.progress.step)
-        starts, _ = restore(path, self.model, self.optimizer)
-        return Snapshot(self.frozen, self.progress.digests, starts)
+        folder, progress = self.session.run_folder, self.progress
+        starts = start_tensors(folder.checkpoint(progress.start_step), self.model, self.frozen.trainable)
+        restore(folder.checkpoint(progress.step), self.model, self.optimizer)
+        self.engine.restore_scaler(progress.scaler)
+        return Snapshot(self.frozen, progress.digests, starts)
 
     def _source(self) -> FeatureSource:
         return FeatureSource(
@@ -182,13 +187,13 @@ class StageRun:
     # The end, and the disk
 
     def finish(self) -> None:
-        """Audit the stage, write the audit, and move on to the next stage.
+        """Audit the stage, write the audit, and save that it has ended.
 
         Raises:
             AuditError: Something frozen moved, or the optimizer held something else than what trains.
         """
         progress = self.progress
-        audit = self.snapshot.audit(self.model, self.optimizer, self.gradient_norms, stage=self.stage.name)
+        audit = self.snapshot.audit(self.model, self.optimizer, progress.gradient_norms, stage=self.stage.name)
         folder = self.session.run_folder
         stages = (folder.read(folder.audit) or {"stages": []})["stages"]
         if self.engine.is_main:
@@ -202,10 +207,7 @@ class StageRun:
             f"{len(audit.trainable)} trained"
         )
         self.session.callbacks.tell("on_stage_end", self)
-        progress.trained_layers = sorted({*progress.trained_layers, *self.frozen.layers})
-        progress.stage, progress.epoch, progress.batch = progress.stage + 1, 0, 0
-        progress.stage_started = progress.stage_done = False
-        progress.digests = {}
+        progress.stage_ended = True
         self.snapshot.starts.clear()
         self.save()
 
@@ -213,19 +215,23 @@ class StageRun:
         """Inside an epoch: save when asked to stop, at every `save_steps`, and after a long time without."""
         every = self.session.save_steps
         due = every is not None and self.progress.step % every == 0
+        session = self.session
         late = time.monotonic() - self.saved_at > _SAVE_SECONDS
-        due, late, asked = (count > 0 for count in self.engine.sum(due, late, self.session.stop.requested))
+        asked_here = session.stop.requested
+        due, late, asked, lost = (n > 0 for n in self.engine.sum(due, late, asked_here, session.saver.look()))
+        if lost:
+            session.wait_for_disk()
         if due or late or asked:
             self.save()
         if asked:
-            raise stopped(self.session.run_folder, self.session.stop)
+            raise self.session.stopped()
 
     def save(self) -> None:
-        """Write a checkpoint."""
-        starts = self.snapshot.starts
-        self.engine.from_main(lambda: save(self.session.run_folder, self.model, self.optimizer, self.progress, starts))
+        """Begin a checkpoint of this moment."""
+        self.progress.scaler = self.engine.scaler_state()
+        saver = self.session.saver
+        self.engine.from_main(lambda: saver.save(self.model, self.optimizer, self.progress, groups=self.groups))
         self.saved_at = time.monotonic()
-        self.session.callbacks.tell("on_checkpoint", self.session)
 
     def _stop_in_validation(self) -> None:
         """A stop between the last step of an epoch and its record: the epoch's steps are saved, validation is not."""
@@ -233,12 +239,12 @@ class StageRun:
         if asked and not self.is_solved:
             self.save()
         if asked:
-            raise stopped(self.session.run_folder, self.session.stop)
+            raise self.session.stopped()
 
     def stop_if_asked(self) -> None:
         """Raise StoppedError when a signal has come."""
         if self.session.stop_requested():
-            raise stopped(self.session.run_folder, self.session.stop)
+            raise self.session.stopped()
 
     def where(self) -> str:
         """The place of the next step, for error messages."""

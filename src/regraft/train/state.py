@@ -1,29 +1,45 @@
-"""Exact state: everything that the next step depends on, saved at step boundaries with one commit point.
+"""Exact state: everything that the next step depends on, and how it is put back.
 
-Randomness is a function of seed, epoch, step and sample, so no generator and nothing about workers is saved.
+Randomness is a function of seed, epoch, step and sample, so no generator and nothing about workers is saved. Tensors
+are kept by parameter name, never by position: a stage may train another set than the one before.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from regraft import commit
 from regraft.errors import StorageError
-from regraft.run.folder import RunFolder
 
-__all__ = ["Best", "Progress", "checkpoint_bytes", "latest_checkpoint", "load_weights", "restore", "save"]
+__all__ = [
+    "Best",
+    "Progress",
+    "checkpoint_bytes",
+    "group_values",
+    "load_weights",
+    "model_tensors",
+    "optimizer_tensors",
+    "optimizer_values",
+    "read_progress",
+    "restore",
+    "restore_optimizer",
+    "start_tensors",
+]
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+VERSION = 1
 _log = logging.getLogger("regraft")
+_NOT_VALUES = ("params", "names", "lr")  # the rate is set anew before each step
 
 
 @dataclass
@@ -46,7 +62,9 @@ class Progress:
         batch: Batches of the next epoch that are complete.
         step: Optimizer steps of the whole run.
         stage_started: Whether the stage's starting weights were already taken over from the stage before.
-        stage_done: Whether the stage has ended.
+        stage_done: Whether the stage takes no further steps.
+        stage_ended: Whether the stage was audited as well; the next one comes, or none.
+        start_step: The checkpoint whose weights the stage began with.
         loss_sum: Sum of the losses of the images seen in the unfinished epoch.
         num_images: Number of them.
         early_stopping: State of early stopping, or None.
@@ -54,8 +72,13 @@ class Progress:
         stage_best: The best epoch of the stage.
         best: The best epoch of the run.
         metrics_bytes: Size of metrics.jsonl.
+        stage_layers: Layers that this stage trains.
         trained_layers: Layers that earlier stages trained.
         digests: Hashes of what is frozen, as it was when the stage began (the audit's snapshot).
+        rates: The learning rate of each group at the last step.
+        gradient_norms: Of each parameter at the last step of the last complete epoch, for the audit.
+        optimizer: What the optimizer keeps beside tensors, by group and by parameter.
+        scaler: State of the loss scaling (fp16).
         fingerprint: Of the pixels and labels of all splits.
     """
 
@@ -65,6 +88,8 @@ class Progress:
     step: int = 0
     stage_started: bool = False
     stage_done: bool = False
+    stage_ended: bool = False
+    start_step: int = 0
     loss_sum: float = 0.0
     num_images: int = 0
     early_stopping: dict[str, Any] | None = None
@@ -72,65 +97,50 @@ class Progress:
     stage_best: Best | None = None
     best: Best | None = None
     metrics_bytes: int = 0
+    stage_layers: list[str] = field(default_factory=list)
     trained_layers: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as it stands in state.json."""
+        return {"version": VERSION, **asdict(self)}
+
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Progress:
+    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
+        """What `to_dict` gave; keys that an older regraft did not know have their defaults."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in values.items() if key in known}
         for key in ("stage_best", "best"):
             if values.get(key) is not None:
                 values[key] = Best(**values[key])
         return cls(**values)
 
+    def enter_next_stage(self) -> None:
+        """The stage has ended; stand before the first step of the next one."""
+        self.trained_layers = sorted({*self.trained_layers, *self.stage_layers})
+        self.stage, self.epoch, self.batch = self.stage + 1, 0, 0
+        self.stage_started = self.stage_done = self.stage_ended = False
+        self.digests, self.gradient_norms, self.stage_layers = {}, {}, []
 
-def save(
-    run: RunFolder,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None,
-    progress: Progress,
-    extra: dict[str, Tensor],
-) -> Path:
-    """Write a checkpoint, then point `last.json` (and `best.json`) to it, then drop those that nothing needs.
 
-    Args:
-        extra: Further tensors to keep with the checkpoint (the audit's snapshot of the stage's start).
+def read_progress(path: Path) -> Progress:
+    """Where the run stood when this checkpoint was written.
 
     Raises:
-        StorageError: It could not be written; the checkpoint before is still whole.
+        StorageError: It cannot be read, or a newer regraft wrote it.
     """
-    path = run.checkpoint(progress.step)
-    with commit.folder(path) as folder:
-        save_file(_detached(model.state_dict()), folder / MODEL)
-        save_file({**_optimizer_tensors(optimizer), **_prefixed("extra", extra)}, folder / OPTIMIZER)
-        commit.write_json(folder / STATE, asdict(progress))
-    commit.write_json(run.last, {"step": progress.step, "checkpoint": path.name})
-    if progress.best is not None:
-        best = run.checkpoint(progress.best.step).name
-        commit.write_json(run.best, {**asdict(progress.best), "checkpoint": best})
-    _drop_old(run, progress)
-    return path
-
-
-def latest_checkpoint(run: RunFolder) -> Path:
-    """The newest checkpoint that is whole; damaged ones are passed over with a message.
-
-    Raises:
-        StorageError: None is whole.
-    """
-    commit.sweep(run.checkpoints)
-    steps = run.checkpoint_steps()
-    for step in reversed(steps):
-        path = run.checkpoint(step)
-        reason = commit.damage(path)
-        if reason is None:
-            return path
-        _log.warning("checkpoint %s is damaged (%s); going back to the one before", path.name, reason)
-    raise StorageError(
-        f"None of the {len(steps)} checkpoints of {str(run.path)!r} is whole.",
-        "Expected at least one that can be read back.",
-        "Train again into a new folder.",
-    )
+    try:
+        values = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if int(values.get("version", VERSION)) > VERSION:
+            raise ValueError(f"version {values['version']} is of a newer regraft; this one knows version {VERSION}")
+        return Progress.from_dict(values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _unreadable(path / STATE, error) from error
 
 
 def restore(
@@ -138,15 +148,10 @@ def restore(
 ) -> tuple[dict[str, Tensor], Progress]:
     """Load a checkpoint into a model and an optimizer (of the saved stage), in place; returns `extra` and the place."""
     load_weights(path, model)
-    tensors = _read(path / OPTIMIZER)
+    tensors, progress = _read(path / OPTIMIZER), read_progress(path)
     if optimizer is not None:
-        _restore_optimizer(optimizer, tensors)
-    return _without_prefix("extra", tensors), read_progress(path)
-
-
-def read_progress(path: Path) -> Progress:
-    """Where the run stood when this checkpoint was written."""
-    return Progress.from_dict(json.loads((path / STATE).read_text(encoding="utf-8")))
+        restore_optimizer(optimizer, _without_prefix("optimizer", tensors), progress.optimizer)
+    return _without_prefix("extra", tensors), progress
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -154,50 +159,113 @@ def load_weights(path: Path, model: nn.Module) -> None:
     model.load_state_dict(_read(path / MODEL))
 
 
-def checkpoint_bytes(model: nn.Module) -> int:
-    """About how much the checkpoints and the model folder of a run take at most, in bytes."""
-    state: int = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    return 10 * state  # last, best of stage and run: each with two moments; and model/
+def start_tensors(path: Path, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """The weights of these names that a stage began with, from the checkpoint that it took them from.
+
+    They serve the audit alone: where that checkpoint is damaged, the distances are unknown (NaN) and the run goes on.
+    """
+    reason = commit.damage(path, only=[MODEL])
+    if reason is None:
+        stored = _read(path / MODEL)
+        return {name: stored[name] for name in names}
+    _log.warning("the start of this stage is damaged (%s); its audit will not say how far weights moved", reason)
+    parameters = dict(model.named_parameters())
+    return {name: torch.full_like(parameters[name], float("nan"), device="cpu") for name in names}
 
 
-def _detached(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    detached: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in state.items():
-        tensor = tensor.detach().cpu().contiguous()
-        detached[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return detached
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, by name; the model's own memory, not copies."""
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for group in optimizer.param_groups if optimizer is not None else ():
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            for key, value in optimizer.state.get(parameter, {}).items():  # type: ignore[union-attr]
-                tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-                tensors[f"optimizer/{name}/{key}"] = tensor.detach().cpu().contiguous()
-    return tensors
+def optimizer_tensors(optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    """The tensors of an optimizer as `parameter/key`; its own memory, not copies."""
+    return {
+        f"{name}/{key}": value.detach()
+        for name, state in _states(optimizer).items()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    stored: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in _without_prefix("optimizer", tensors).items():
+def optimizer_values(optimizer: torch.optim.Optimizer | None, start: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What an optimizer keeps beside tensors: numbers of a parameter, and what its steps changed in a group.
+
+    Args:
+        optimizer: After some steps, or None.
+        start: `group_values` of the same optimizer before its first step.
+    """
+    states = {
+        name: {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+        for name, state in _states(optimizer).items()
+    }
+    groups = {
+        name: {key: value for key, value in values.items() if start.get(name, {}).get(key, ...) != value}
+        for name, values in group_values(optimizer).items()
+    }
+    return {"states": {name: state for name, state in states.items() if state}, "groups": groups}
+
+
+def group_values(optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, Any]]:
+    """The plain numbers and words of each group, by the group's name."""
+    return {
+        group["name"]: {
+            key: value
+            for key, value in group.items()
+            if key not in _NOT_VALUES and isinstance(value, (bool, int, float, str))
+        }
+        for group in (optimizer.param_groups if optimizer is not None else ())
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    """Put back what `optimizer_tensors` and `optimizer_values` gave, into a new optimizer over the same names."""
+    stored: dict[str, dict[str, Any]] = {name: dict(state) for name, state in values.get("states", {}).items()}
+    for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
         stored.setdefault(parameter, {})[key] = tensor
     for group in optimizer.param_groups:
+        group.update(values.get("groups", {}).get(group["name"], {}))
+        on_device = bool(group.get("fused") or group.get("capturable"))
         for name, parameter in zip(group["names"], group["params"], strict=True):
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device, memory_format=torch.preserve_format)
+                key: _placed(value, parameter, on_device=on_device or key != "step")
                 for key, value in stored.get(name, {}).items()
             }
 
 
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _placed(value: Any, parameter: Tensor, *, on_device: bool) -> Any:
+    if not isinstance(value, Tensor) or not on_device:
+        return value  # torch counts the steps on the CPU, but for fused and capturable optimizers
+    return value.to(parameter.device, memory_format=torch.preserve_format)
 
 
-def _without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _states(optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, Any]]:
+    return {
+        name: dict(optimizer.state.get(parameter, {}))  # type: ignore[union-attr]
+        for group in (optimizer.param_groups if optimizer is not None else ())
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+
+
+def checkpoint_bytes(model: nn.Module, trainable: Sequence[Sequence[str]]) -> int:
+    """About how much the checkpoints and the model folder of a run take at most, in bytes.
+
+    Args:
+        model: The model.
+        trainable: The names of what trains in each stage.
+    """
+    sizes: dict[str, int] = {
+        name: tensor.numel() * tensor.element_size() for name, tensor in model.state_dict().items()
+    }
+    moments: int = 2 * max(sum(sizes.get(name, 0) for name in names) for names in trainable)
+    # The last, the one that replaces it, the best, and the stage's start; and model/.
+    return int(4 * (sum(sizes.values()) + moments) + sum(sizes.values()))
+
+
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + "/")}
 
 
@@ -205,16 +273,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{str(path)!r} cannot be read: {error}.",
-            "Expected a checkpoint that regraft wrote.",
-            "Restore it from a copy, or train again into a new folder.",
-        ) from error
+        raise _unreadable(path, error) from error
 
 
-def _drop_old(run: RunFolder, progress: Progress) -> None:
-    keep = {progress.step}
-    keep |= {best.step for best in (progress.best, progress.stage_best) if best is not None}
-    for step in run.checkpoint_steps():
-        if step not in keep:
-            commit.remove(run.checkpoint(step))
+def _unreadable(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"{str(path)!r} cannot be read: {error}.",
+        "Expected a checkpoint that regraft wrote.",
+        "Restore it from a copy, or train again into a new folder.",
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,8 +22,11 @@ _DROPOUT_STREAM = 0xD20
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Make everything random inside the network (dropout, drop-path) a function of seed, step and process."""
-    torch.manual_seed(int(bits(seed, _DROPOUT_STREAM, step, num=1)[0, 0] >> 1) + rank)
+    """Make all that is random in the network (dropout, drop-path, own draws) a function of seed, step and process."""
+    number = int(bits(seed, _DROPOUT_STREAM, step, num=1)[0, 0] >> 1) + rank
+    torch.manual_seed(number)  # of every device
+    random.seed(number)
+    np.random.seed(number % 2**32)
 
 
 def training_step(

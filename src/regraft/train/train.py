@@ -31,10 +31,11 @@ from regraft.train.callbacks import Callback, Callbacks
 from regraft.train.engine import Engine
 from regraft.train.loop import run_stages, stage_work
 from regraft.train.records import write_records
+from regraft.train.saver import Saver, latest_checkpoint, settle
 from regraft.train.schedule import mode_of
 from regraft.train.session import Session, stopped
 from regraft.train.sinks import Sinks
-from regraft.train.state import Best, Progress, checkpoint_bytes, latest_checkpoint, load_weights, read_progress, save
+from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights, read_progress
 from regraft.train.stop import StopFlag
 
 __all__ = ["train"]
@@ -94,7 +95,7 @@ def train(
     engine = Engine(numerics)
     model = engine.synchronise_norms(model)
     run = RunFolder(Path(str(out))) if resume else engine.from_main(lambda: create_run(out, data.name))
-    engine.from_main(lambda: commit.require_space(run.path, checkpoint_bytes(model)))
+    engine.from_main(lambda: commit.require_space(run.path, checkpoint_bytes(model, plan.trainable)))
     recipe = {
         **settings_of(model),
         "data": {
@@ -115,8 +116,9 @@ def train(
         Sinks(run, show=show, write=engine.is_main) as sinks,
         StopFlag() as stop,
         _told_in_status(run, sinks, engine),
+        Saver(run) as saver,
     ):
-        engine.from_main(lambda: _begin(run, model, None if resume else recipe))
+        engine.from_main(lambda: _begin(run, model, saver, None if resume else recipe))
         sinks.plan(_work(plan, data))
         data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
@@ -135,6 +137,7 @@ def train(
             normaliser=normaliser,
             engine=engine,
             sinks=sinks,
+            saver=saver,
             stop=stop,
             seed=seed,
             batch_size=batch_size,
@@ -144,6 +147,7 @@ def train(
             progress=progress,
             callbacks=Callbacks(callbacks if engine.is_main else ()),
         )
+        saver.told = lambda: session.callbacks.tell("on_checkpoint", session)
         session.callbacks.tell("on_run_start", session)
         best = run_stages(session)
         if engine.is_main:
@@ -243,11 +247,12 @@ def _work(plan: Plan, data: DataSet) -> float:
     return _DECODE_WORK * num_images + sum(stage_work(stage, num_images) for stage in plan)
 
 
-def _begin(run: RunFolder, model: nn.Module, recipe: Mapping[str, Any] | None) -> None:
+def _begin(run: RunFolder, model: nn.Module, saver: Saver, recipe: Mapping[str, Any] | None) -> None:
     """Clear away what a kill left; write what a new run begins with."""
-    commit.sweep(run.path)
+    run.sweep()
     if recipe is not None:
-        save(run, model, None, Progress(), {})  # where the run began, whatever the weights came from
+        saver.save(model, None, Progress())  # where the run began, whatever the weights came from
+        saver.wait()
         write_records(run, recipe, model)
 
 
@@ -263,6 +268,7 @@ def _progress(run: RunFolder, pixels: Mapping[str, PixelCache]) -> Progress:
             "Put the files back, or train again into a new folder.",
         )
     cut_metrics(run.metrics, progress.metrics_bytes)
+    settle(run, progress)
     return progress
 
 
