@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Augment": "regraft.data.augment",
+    "Callback": "regraft.train.callbacks",
     "EarlyStopping": "regraft.plan.stages",
     "Head": "regraft.models.head",
     "Plateau": "regraft.plan.stages",
@@ -57,11 +58,13 @@ if TYPE_CHECKING:
     from regraft.pipeline import resume, run_recipe
     from regraft.plan.stages import EarlyStopping, Plateau, Stage, make_plan
     from regraft.report.build import write_report
+    from regraft.train.callbacks import Callback
     from regraft.train.train import train
     from regraft.weights.file import read_weights
 
 __all__ = [
     "Augment",
+    "Callback",
     "EarlyStopping",
     "Head",
     "Plateau",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from regraft.models.surgery import adapt, default_preprocessing
 from regraft.plan.stages import Stage, make_plan
 from regraft.recipe import Recipe, validate_recipe
 from regraft.run.folder import RunFolder, open_run, require_new
+from regraft.train.callbacks import Callback
 from regraft.train.train import train
 
 __all__ = ["rehearse", "resume", "run_recipe"]
@@ -36,6 +37,7 @@ def run_recipe(
     *,
     out: str | Path | None = None,
     data: DataSet | None = None,
+    callbacks: Sequence[Callback] = (),
     show: bool = True,
 ) -> RunFolder:
     """Carry out a whole recipe: data, network, weights, surgery, plan, training. Returns the run's folder.
@@ -44,6 +46,7 @@ def run_recipe(
         recipe: Checked settings, or plain data that is checked first.
         out: The run folder; None makes `runs/<data>-<n>`.
         data: The photos, where they were opened before; None opens `data.source`.
+        callbacks: Who is told what happens (`rg.Callback`).
         show: Whether to write progress to stderr.
 
     Raises:
@@ -68,6 +71,7 @@ def run_recipe(
         numerics=numerics,
         save_steps=recipe.save_steps,
         cache=recipe.data.cache,
+        callbacks=callbacks,
         show=show,
     )
 
@@ -101,12 +105,19 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     return "\n".join([surgery_plan(model, **surgery).render(), "stages", *lines])
 
 
-def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show: bool = True) -> RunFolder:
+def resume(
+    run: RunFolder | str | Path,
+    *,
+    model: nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
+    show: bool = True,
+) -> RunFolder:
     """Go on with a run that was stopped, to the same bits; a finished run is left as it is.
 
     Args:
         run: The run's folder.
         model: The module itself, for a run that trained a module of the user's own.
+        callbacks: Who is told what happens; they are no part of what the run's folder holds.
         show: Whether to write progress to stderr.
 
     Raises:
@@ -144,6 +155,7 @@ def resume(run: RunFolder | str | Path, *, model: nn.Module | None = None, show:
         numerics=_numerics(recipe),
         save_steps=recipe.save_steps,
         cache=recipe.data.cache,
+        callbacks=callbacks,
         show=show,
         resume=True,
     )

@@ -127,8 +127,8 @@ def test_killed_run_resumes_to_the_same_bits(
     monkeypatch.undo()
     run = pipeline.resume(tmp_path / "run", show=False)
     assert weights_hash(run) == weights_hash(finished)
-    rows = [{**row, "images_per_second": 0, "seconds": 0} for row in read_metrics(run.metrics)]
-    expected = [{**row, "images_per_second": 0, "seconds": 0} for row in read_metrics(finished.metrics)]
+    rows = [{**row, "images_per_second": 0, "data_wait": 0, "seconds": 0} for row in read_metrics(run.metrics)]
+    expected = [{**row, "images_per_second": 0, "data_wait": 0, "seconds": 0} for row in read_metrics(finished.metrics)]
     assert rows == expected
 
 

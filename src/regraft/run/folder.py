@@ -65,6 +65,18 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def metrics_csv(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def find_lr(self) -> Path:
+        return self.path / "find_lr.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 

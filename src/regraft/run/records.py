@@ -1,16 +1,19 @@
-"""Records that grow or change while a run goes on: metrics.jsonl and status.json."""
+"""Records that grow or change while a run goes on: metrics.jsonl, metrics.csv and status.json."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regraft import commit
 
-__all__ = ["append_metrics", "cut_metrics", "finite", "read_metrics"]
+__all__ = ["append_metrics", "cut_metrics", "finite", "flat", "read_metrics", "write_metrics_csv"]
 
 
 def append_metrics(path: Path, record: dict[str, Any]) -> int:
@@ -38,6 +41,32 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def write_metrics_csv(metrics: Path, table: Path) -> None:
+    """Write the epochs of metrics.jsonl as a CSV file: a row for each, a column for each number, empty where none is.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    rows = [flat(record) for record in read_metrics(metrics) if record.get("kind") == "epoch"]
+    columns = dict.fromkeys(key for row in rows for key in row if key != "kind")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    commit.write_text(table, text.getvalue())
+
+
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without groups: `lr: {head: 0.1}` becomes `lr/head: 0.1`."""
+    values: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            values |= {f"{key}/{inner}": item for inner, item in flat(value).items()}
+        else:
+            values[key] = value
+    return values
 
 
 def finite(value: Any) -> Any:

@@ -37,6 +37,7 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     batches = run.source.training(order, epoch=epoch, batch_size=run.batch_size, start_batch=progress.batch)
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     run.model.train()
+    run.source.waited = 0.0
     for features, labels, factor in batches:
         progress.rates = set_rates(run.optimizer, run.rate_factor())
         seed_step(seed, progress.step, run.engine.rank)
@@ -62,8 +63,13 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
         run.sinks.advance(num_images, f"{run.stage.name} {progress.epoch + 1}/{run.stage.epochs}")
         run.session.callbacks.tell("on_step_end", run, loss)
         run.save_between_steps()
-    speed = (progress.num_images - first) / max(time.monotonic() - started, 1e-9)
-    return progress.loss_sum / max(progress.num_images, 1), {"lr": progress.rates, "images_per_second": speed}
+    seconds = max(time.monotonic() - started, 1e-9)
+    facts = {
+        "lr": progress.rates,
+        "images_per_second": (progress.num_images - first) / seconds,
+        "data_wait": round(min(run.source.waited / seconds, 1.0), 4),
+    }
+    return progress.loss_sum / max(progress.num_images, 1), facts
 
 
 def _gradient_norms(model: nn.Module) -> dict[str, float]:

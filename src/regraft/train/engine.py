@@ -22,7 +22,6 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from regraft.errors import LostProcessError, RegraftError, SettingsError
-from regraft.models.depthwise import fast_depthwise
 from regraft.models.numerics import Numerics
 from regraft.models.program import SplitProgram
 from regraft.run.processes import local_rank
@@ -69,9 +68,7 @@ class Engine:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Compute in the run's precision; in bf16 on a CPU, depthwise convolutions go backward fast."""
-        fast = self.numerics.precision == "bf16" and self.device.type == "cpu"
-        with self._accelerator.autocast(), fast_depthwise() if fast else contextlib.nullcontext():
+        with self._accelerator.autocast():
             yield
 
     def place(self, model: nn.Module) -> nn.Module:

@@ -7,9 +7,11 @@ give the same bits, because both run the same program with the same batch shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ from regraft.train.engine import Engine
 __all__ = ["FeatureSource", "program_batch_size"]
 
 Indices = npt.NDArray[np.int64]
+Item = TypeVar("Item")
 _EVAL_BATCH = 64
 
 
@@ -61,6 +64,9 @@ class FeatureSource:
         seed: The run's seed.
         check: Called after each batch of a long pass; may raise to stop.
         engine: Which processes share the work.
+
+    Attributes:
+        waited: Seconds, since it was last set, in which training waited for pixels: decoding, copying, augmenting.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class FeatureSource:
         self.normaliser = normaliser
         self.augment = None if augment is None or augment.is_identity else augment
         self.seed = seed
+        self.waited = 0.0
         self._check = check
         self._engine = engine
         self._rows = {name: _Rows(pixels[name], torch.from_numpy(labels[name])) for name in pixels}
@@ -122,11 +129,13 @@ class FeatureSource:
                 index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size])
                 yield tuple(part[index] for part in stored), self._labels("train")[index], factors[number]
             return
-        given = batches(rows.cache, rows.labels.numpy(), order, batch_size, start_batch=start_batch)
+        given = self._timed(batches(rows.cache, rows.labels.numpy(), order, batch_size, start_batch=start_batch))
         for batch, factor in zip(given, factors[start_batch:], strict=True):
+            began = time.perf_counter()
             images = self.normaliser.pixels(batch.images)
             if self.augment is not None:
                 images = augmentation.apply(images, self.augment, seed=self.seed, epoch=epoch, sample_ids=batch.indices)
+            self.waited += time.perf_counter() - began
             yield self._through_prefix(images), torch.from_numpy(batch.labels).to(self.normaliser.device), factor
 
     def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor] | None]:
@@ -152,6 +161,16 @@ class FeatureSource:
         for batch in batches(rows.cache, rows.labels.numpy(), np.concatenate([order[:0], *parts]), _EVAL_BATCH):
             features = self._through_prefix(self.normaliser.pixels(batch.images))
             yield features, torch.from_numpy(batch.labels).to(self.normaliser.device)
+
+    def _timed(self, items: Iterable[Item]) -> Iterator[Item]:
+        iterator = iter(items)
+        while True:
+            began = time.perf_counter()
+            item = next(iterator, None)
+            self.waited += time.perf_counter() - began
+            if item is None:
+                return
+            yield item
 
     def _labels(self, split: str) -> Tensor:
         return self._rows[split].labels.to(self.normaliser.device)

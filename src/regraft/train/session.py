@@ -75,6 +75,15 @@ class Session:
         """Return, in every process, when the last checkpoint is on the disk; raises what its writing met."""
         self.engine.from_main(self.saver.wait)
 
+    def raise_failure(self) -> None:
+        """Raise what a callback raised, in every process, once the state is on the disk."""
+        self.engine.from_main(self._raise_failure_here)
+
+    def _raise_failure_here(self) -> None:
+        if self.callbacks.has_failed:
+            self.saver.wait()
+            self.callbacks.raise_failure(str(self.run_folder.path))
+
     def stopped(self) -> StoppedError:
         """The error that ends the run on a signal, once the state is on the disk."""
         self.wait_for_disk()

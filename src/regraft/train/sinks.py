@@ -6,6 +6,7 @@ Only metrics.jsonl and status.json may stop a run when they cannot be written; t
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from types import TracebackType
@@ -83,6 +84,12 @@ class Sinks:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif self.show:
             print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """One line that people have to see: without progress it goes to the log of the library."""
+        self.line(text)
+        if self._write and not self.show:
+            logging.getLogger("regraft").warning(text)
 
     def epoch(self, record: dict[str, Any]) -> int:
         """Record an epoch; returns the size of metrics.jsonl afterwards."""

@@ -31,13 +31,14 @@ def solve(run: StageRun) -> None:
         run.progress.epoch += 1
         run.progress.step += 1
         run.record(values, lr={}, images_per_second=None, l2=solution.strength)
+        run.session.raise_failure()
         run.stop_if_asked()
         worse = 0 if is_better(values["val_loss"], best_loss, "min") else worse + 1
         if worse == 0:
             best_loss = values["val_loss"]
         if run.progress.stage_best is not None and run.progress.stage_best.step == run.progress.step:
             best_state = (head.weight.detach().clone(), head.bias.detach().clone())
-        if worse >= _NUM_WORSE:
+        if worse >= _NUM_WORSE or run.stop_requested():
             break
     if best_state is not None:
         with torch.no_grad():

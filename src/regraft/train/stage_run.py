@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from regraft import commit
-from regraft.evaluate.measure import measure_for
+from regraft.evaluate.measure import Measure, measure_for
 from regraft.models.program import split_program
 from regraft.plan.audit import Snapshot
 from regraft.plan.freeze import Freeze, freeze
@@ -40,6 +40,7 @@ class StageRun:
         program: The model, cut where its frozen part ends.
         source: Batches, as features at the end of the frozen part.
         loss: What is minimised.
+        measure: What the last validation took, once there was one.
         num_steps: Steps in an epoch.
     """
 
@@ -51,6 +52,7 @@ class StageRun:
         self.num_steps = -(-self.num_images // self.batch_size)
         self.engine.share(self.batch_size)
         self.loss = build_loss("softmax", label_smoothing=stage.label_smoothing)
+        self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()
 
     @property
@@ -75,6 +77,7 @@ class StageRun:
         self.sinks.line(self._announcement())
         self.sinks.status("running", stage=self.stage.name, step=self.progress.step)
         self.session.callbacks.tell("on_stage_start", self)
+        self.session.raise_failure()
 
     def _take_over_weights(self) -> None:
         """A stage starts from the best, or the last, state of the stage before."""
@@ -135,7 +138,7 @@ class StageRun:
     def validate(self) -> dict[str, float]:
         """The measures of the validation split, with the prefix `val_`."""
         self.model.eval()
-        measure = measure_for("softmax", self.session.class_names)
+        measure = self.measure = measure_for("softmax", self.session.class_names)
         values = evaluate(self.engine, self.program, self.source.evaluation("val"), measure, self._stop_in_validation)
         return {f"val_{name}": value for name, value in values.items()}
 
@@ -184,6 +187,23 @@ class StageRun:
             if progress.stage_done and progress.epoch < stage.epochs:
                 self.sinks.line(f"{stage.name}: {rule.monitor} has not improved for {rule.patience} epochs, stage ends")
 
+        if self.stop_requested():
+            progress.stage_done = True
+            if progress.epoch < stage.epochs:
+                self.sinks.line(f"{stage.name}: a callback asked for the end of the stage")
+
+    def request_stop(self) -> None:
+        """Let the stage end with the epoch that is going on (called between epochs: with the next one).
+
+        The wish is part of the saved state: a run that is killed after it and resumed ends the stage at the same step.
+        """
+        self.progress.stop_requested = True
+
+    def stop_requested(self) -> bool:
+        """Whether a callback has asked for the end of the stage; all processes ask at the same place."""
+        self.progress.stop_requested = self.engine.any(self.progress.stop_requested)
+        return self.progress.stop_requested
+
     # The end, and the disk
 
     def finish(self) -> None:
@@ -217,21 +237,28 @@ class StageRun:
         due = every is not None and self.progress.step % every == 0
         session = self.session
         late = time.monotonic() - self.saved_at > _SAVE_SECONDS
-        asked_here = session.stop.requested
-        due, late, asked, lost = (n > 0 for n in self.engine.sum(due, late, asked_here, session.saver.look()))
+        lost, stop = session.saver.look(), session.stop.requested
+        flags = self.engine.sum(due, late, stop, lost, session.callbacks.has_failed)
+        due, late, asked, lost, failed = (num > 0 for num in flags)
         if lost:
             session.wait_for_disk()
-        if due or late or asked:
+        if due or late or asked or failed:
             self.save()
         if asked:
             raise self.session.stopped()
 
     def save(self) -> None:
-        """Begin a checkpoint of this moment."""
+        """Begin a checkpoint of this moment.
+
+        Raises:
+            RegraftError: A callback has failed; its error waited for the state to be saved.
+        """
         self.progress.scaler = self.engine.scaler_state()
+        self.progress.callbacks = self.session.callbacks.state()
         saver = self.session.saver
         self.engine.from_main(lambda: saver.save(self.model, self.optimizer, self.progress, groups=self.groups))
         self.saved_at = time.monotonic()
+        self.session.raise_failure()
 
     def _stop_in_validation(self) -> None:
         """A stop between the last step of an epoch and its record: the epoch's steps are saved, validation is not."""

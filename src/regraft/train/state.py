@@ -65,6 +65,7 @@ class Progress:
         stage_done: Whether the stage takes no further steps.
         stage_ended: Whether the stage was audited as well; the next one comes, or none.
         start_step: The checkpoint whose weights the stage began with.
+        stop_requested: Whether a callback asked for the end of the stage.
         loss_sum: Sum of the losses of the images seen in the unfinished epoch.
         num_images: Number of them.
         early_stopping: State of early stopping, or None.
@@ -80,6 +81,7 @@ class Progress:
         optimizer: What the optimizer keeps beside tensors, by group and by parameter.
         scaler: State of the loss scaling (fp16).
         fingerprint: Of the pixels and labels of all splits.
+        callbacks: What callbacks want to know when the run is resumed, by name.
     """
 
     stage: int = 0
@@ -90,6 +92,7 @@ class Progress:
     stage_done: bool = False
     stage_ended: bool = False
     start_step: int = 0
+    stop_requested: bool = False
     loss_sum: float = 0.0
     num_images: int = 0
     early_stopping: dict[str, Any] | None = None
@@ -105,6 +108,7 @@ class Progress:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    callbacks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as it stands in state.json."""
@@ -124,7 +128,7 @@ class Progress:
         """The stage has ended; stand before the first step of the next one."""
         self.trained_layers = sorted({*self.trained_layers, *self.stage_layers})
         self.stage, self.epoch, self.batch = self.stage + 1, 0, 0
-        self.stage_started = self.stage_done = self.stage_ended = False
+        self.stage_started = self.stage_done = self.stage_ended = self.stop_requested = False
         self.digests, self.gradient_norms, self.stage_layers = {}, {}, []
 
 

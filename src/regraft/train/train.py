@@ -28,6 +28,7 @@ from regraft.plan.stages import Plan
 from regraft.run.folder import RunFolder, create_run
 from regraft.run.records import cut_metrics
 from regraft.train.callbacks import Callback, Callbacks
+from regraft.train.csv_log import CsvLog
 from regraft.train.engine import Engine
 from regraft.train.loop import run_stages, stage_work
 from regraft.train.records import write_records
@@ -75,7 +76,7 @@ def train(
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
         cache: Where decoded pixels are kept: `ram`, `disk`, `off`, or `auto` by what there is. The result is the same.
-        callbacks: Who is told what happens.
+        callbacks: Who is told what happens (`rg.Callback`).
         show: Whether to write progress to stderr.
         resume: Go on with the run that `out` holds.
 
@@ -89,10 +90,12 @@ def train(
     _check_fit(model, data, monitor)
     if cache not in CACHES:
         raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
+    told = Callbacks(callbacks)
     numerics = numerics or choose_numerics()
     if resume and out is None:
         raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
     engine = Engine(numerics)
+    told = told if engine.is_main else Callbacks()
     model = engine.synchronise_norms(model)
     run = RunFolder(Path(str(out))) if resume else engine.from_main(lambda: create_run(out, data.name))
     engine.from_main(lambda: commit.require_space(run.path, checkpoint_bytes(model, plan.trainable)))
@@ -119,6 +122,8 @@ def train(
         Saver(run) as saver,
     ):
         engine.from_main(lambda: _begin(run, model, saver, None if resume else recipe))
+        if engine.is_main:
+            told.add_loggers([CsvLog()], sinks.warn)
         sinks.plan(_work(plan, data))
         data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
@@ -145,14 +150,17 @@ def train(
             mode=mode or mode_of(monitor),
             save_steps=save_steps,
             progress=progress,
-            callbacks=Callbacks(callbacks if engine.is_main else ()),
+            callbacks=told,
         )
-        saver.told = lambda: session.callbacks.tell("on_checkpoint", session)
-        session.callbacks.tell("on_run_start", session)
+        saver.told = lambda: told.tell("on_checkpoint", session)
+        told.load_state(progress.callbacks)
+        told.tell("on_run_start", session)
+        session.raise_failure()
         best = run_stages(session)
         if engine.is_main:
             _write_model(run, model, pixels["val"], best, data, recipe)
-        session.callbacks.tell("on_run_end", session)
+        told.tell("on_run_end", session)
+        session.raise_failure()
         sinks.status("finished", step=progress.step, best={**_best(best), "monitor": monitor, "mode": session.mode})
         sinks.line(
             f"model written to {run.model} (best: stage {best.stage}, epoch {best.epoch}, {monitor} {best.value:.4f})"
@@ -234,7 +242,7 @@ def _decode(
         commit.write_json(run.splits, complete.to_dict())
         for finding in check(complete):
             if finding.level == "warning":
-                sinks.line(f"warning: {finding.text}")
+                sinks.warn(f"warning: {finding.text}")
         sinks.line(
             f"data: {total} images, {len(data.class_names)} classes, "
             + ", ".join(f"{name} {len(split)}" for name, split in complete.splits.items())
