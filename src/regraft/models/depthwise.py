@@ -1,0 +1,118 @@
+"""Depthwise convolutions whose backward pass is as fast as their forward pass, on a CPU in bf16.
+
+oneDNN has a fast bf16 kernel for the forward pass of a depthwise convolution, and reference code for much of its
+backward pass: EfficientNet-lite0's layers at 160 px, batch 32, one core of a Xeon with AMX, take 0.05 s forward, 1.8 s
+backward to the input and 2.3 s backward to the weights. The same gradients come from kernels that are fast:
+
+- to the input, at stride 1: the *forward* convolution of the output's gradient with the flipped kernel;
+- to the input, at stride 2: the same, with the gradient spread out by zeros;
+- to the weights, from 5x5 on: those of a grouped convolution with 16 channels a group, of which the depthwise ones are
+  the diagonal. Sixteen times the products, on matrix units that are far more than sixteen times as fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["fast_depthwise"]
+
+_GROUP = 16
+_SMALLEST_KERNEL = 5  # below, oneDNN's own kernel for the weights' gradient is fast
+
+
+@contextmanager
+def fast_depthwise() -> Iterator[None]:
+    """A context in which depthwise convolutions on the CPU in bf16 (autocast too) have the fast backward pass."""
+    with _Mode():
+        yield
+
+
+class _Mode(TorchFunctionMode):
+    """Takes the calls of `conv2d` that the fast backward is for; everything else goes on as it was."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.conv2d and not kwargs and len(args) == 7:
+            images, weight, bias, stride, padding, dilation, groups = args
+            if _is_taken(images, weight, stride, padding, dilation, groups):
+                result = _Depthwise.apply(images.to(torch.bfloat16), weight.to(torch.bfloat16), stride, padding)
+                return result if bias is None else result + bias.to(torch.bfloat16).view(1, -1, 1, 1)
+        return func(*args, **kwargs)
+
+
+def _is_taken(images: Any, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
+    channels, inside, height, width = weight.shape
+    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
+    return (
+        precision == torch.bfloat16
+        and images.device.type == "cpu"
+        and images.ndim == 4
+        and torch.is_grad_enabled()
+        and inside == 1
+        and channels == groups
+        and channels % _GROUP == 0
+        and height == width
+        and 1 < height <= 7
+        and not isinstance(padding, str)
+        and tuple(dilation) == (1, 1)
+        and stride[0] == stride[1] <= 2
+        and max(padding) < height
+    )
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution of bf16 images (N, C, H, W) with a weight (C, 1, k, k)."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = tuple(stride), tuple(padding)
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(images, weight, stride=stride, padding=padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        images, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        to_images, to_weight = None, None
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                to_images = _to_images(gradient, weight, images.shape, ctx.stride[0], ctx.padding)
+            if ctx.needs_input_grad[1]:
+                to_weight = _to_weight(gradient, images, weight, ctx.stride, ctx.padding)
+        return to_images, to_weight, None, None
+
+
+def _to_images(gradient: Tensor, weight: Tensor, shape: torch.Size, stride: int, padding: tuple[int, int]) -> Tensor:
+    size = weight.shape[-1]
+    if stride > 1:
+        spread = gradient.new_zeros(
+            (*shape[:2], shape[2] + 2 * padding[0] - size + 1, shape[3] + 2 * padding[1] - size + 1)
+        ).contiguous(memory_format=torch.channels_last)
+        spread[:, :, ::stride, ::stride] = gradient
+        gradient = spread
+    around = (size - 1 - padding[0], size - 1 - padding[1])
+    return F.conv2d(gradient, weight.flip(2, 3), padding=around, groups=len(weight))
+
+
+def _to_weight(
+    gradient: Tensor, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    channels, _, height, width = weight.shape
+    inside = 1 if height < _SMALLEST_KERNEL else _GROUP
+    shape = weight.new_empty((channels, inside, height, width))
+    result: Tensor = torch.ops.aten.convolution_backward(
+        gradient, images, shape, None, stride, padding, (1, 1), False, (0, 0), channels // inside, (False, True, False)
+    )[1]
+    if inside == 1:
+        return result
+    own = torch.arange(channels) % inside
+    return result[torch.arange(channels), own].unsqueeze(1)
