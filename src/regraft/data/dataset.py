@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,23 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from regraft.data.labels import Labels, are_multilabel, class_counts, label_names, labels_from_names
-from regraft.data.sources.folder import list_folder
+from regraft.data.labels import (
+    Labels,
+    are_multilabel,
+    class_counts,
+    label_names,
+    labels_from_names,
+    labels_from_places,
+)
+from regraft.data.sources.find import list_source
 from regraft.data.sources.listing import Listing
-from regraft.data.split import divide, require_fractions
-from regraft.errors import DataError
+from regraft.data.split import divide, folds, require_fractions
+from regraft.errors import DataError, SettingsError
 
-__all__ = ["DataSet", "Quarantined", "Split", "open_data"]
+__all__ = ["DataSet", "Quarantined", "Split", "open_data", "open_undivided"]
 
+Origin = Literal["folders", "lists", "random", "folds"]
+FRACTIONS = (0.70, 0.15, 0.15)
 SPLITS = ("train", "val", "test")
 
 
@@ -52,15 +61,18 @@ class DataSet:
     """What `open_data` found.
 
     Args:
-        name: The name of the root folder.
-        root: Its absolute path.
+        name: The name of the source.
+        root: The absolute path of the folder that paths are relative to where they are written.
         class_names: In plain string order; a label is a position in it.
         splits: `train`, `val` and, where there is one, `test`.
         warnings: Sentences for people.
         ignored: How many files and folders were left out, by reason.
         quarantined: Files that turned out to be unreadable.
-        split_origin: `folders`, or `random` where regraft drew at least one split itself.
+        split_origin: `folders` or `lists` where the source says the splits; `random` where regraft drew at least one
+            itself; `folds` for one fold of a cross-validation.
         seed: The seed of that draw.
+        source: What was opened, as an absolute path; empty means `root`.
+        options: What else `open_data` was given: fractions, labels, names, fold.
     """
 
     name: str
@@ -70,8 +82,10 @@ class DataSet:
     warnings: tuple[str, ...] = ()
     ignored: dict[str, int] = field(default_factory=dict)
     quarantined: tuple[Quarantined, ...] = ()
-    split_origin: Literal["folders", "random"] = "folders"
+    split_origin: Origin = "folders"
     seed: int = 0
+    source: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def train(self) -> Split:
@@ -109,14 +123,17 @@ class DataSet:
         return replace(self, splits=splits, quarantined=self.quarantined + leaving)
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of splits.json: paths relative to `source` where they lie below it, labels as names.
+        """The contents of splits.json: paths relative to `root` where they lie below it, labels as names.
 
         A row is [path, name], or [path, [name, ...]] where an image may have any number of classes.
         """
         return {
             "class_names": list(self.class_names),
             "multilabel": self.multilabel,
-            "source": self.root,
+            "name": self.name,
+            "source": self.source or self.root,
+            "root": self.root,
+            "options": dict(self.options),
             "split_origin": self.split_origin,
             "seed": self.seed,
             "splits": {
@@ -143,7 +160,8 @@ class DataSet:
         """
         try:
             class_names = tuple(str(name) for name in fields["class_names"])
-            root = str(fields["source"])
+            source = str(fields["source"])
+            root = str(fields.get("root", source))
             multilabel = bool(fields.get("multilabel", False))
             splits = {
                 str(name): Split(
@@ -157,7 +175,7 @@ class DataSet:
                 for item in fields["quarantined"]
             )
             return cls(
-                name=Path(root).name,
+                name=str(fields.get("name", Path(root).name)),
                 root=root,
                 class_names=class_names,
                 splits=splits,
@@ -166,6 +184,8 @@ class DataSet:
                 quarantined=quarantined,
                 split_origin=fields["split_origin"],
                 seed=int(fields["seed"]),
+                source=source,
+                options=dict(fields.get("options", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
@@ -176,7 +196,7 @@ class DataSet:
 
     def settings(self) -> dict[str, Any]:
         """The data set's part of a recipe, as plain data."""
-        return {"source": self.root}
+        return {"source": self.source or self.root, **self.options}
 
     def fingerprint(self) -> str:
         """A hash of the class names and of every row's split, relative path, label and file size, as 64 hex digits."""
@@ -191,69 +211,166 @@ class DataSet:
 
 
 def open_data(
-    source: str | os.PathLike[str], *, seed: int = 0, fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
+    source: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    labels: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+    fold: Sequence[int] | None = None,
 ) -> DataSet:
-    """The labelled files of a folder, `source/{train,val,test}/class/*` or `source/class/*`, divided into splits.
+    """The labelled files of a source, divided into splits.
 
-    Splits that are folders are kept as they are. What is missing is drawn, stratified, as a function of the seed:
-    all three splits from `source/class/*`, and the validation split where there is only `train`.
+    A source is a folder of classes (`source/class/*` or `source/{train,val,test}/class/*`), a list of lines
+    `path label`, a table (`path,label[,split]`, CSV or TSV), a folder with one list or table for each split, or a
+    folder of pictures with a list of labels. `docs/data.md` shows each.
+
+    Splits that the source has are kept as they are. What is missing is drawn, stratified, as a function of the seed:
+    all three splits where there are none, and the validation split where there is only `train`.
     No file is decoded yet: `regraft.data.cache.decode_all` does that and quarantines what cannot be read.
 
     Args:
-        source: The root folder.
+        source: A folder, or a list.
         seed: Which of the possible splits to draw.
         fractions: Shares of train, val and test; a split with the share 0 is left out.
+        labels: The list that says the labels of the pictures in a folder; found by itself under one of the usual names.
+        names: A file with the names of labels that are numbers, one a line; likewise.
+        fold: (k, K): of K folds that are drawn from everything but a test split, fold k (from 0) is for validation and
+            the rest for training.
 
     Raises:
-        DataError: If the folder is no usable data set; all mistakes at once.
-        SettingsError: If the fractions are not shares that add up to 1.
+        DataError: If the source is no usable data set; all mistakes at once.
+        SettingsError: If the fractions are not shares that add up to 1, or there is no such fold.
     """
-    require_fractions(fractions)
-    root = Path(os.path.abspath(Path(source).expanduser()))
-    return _divided(list_folder(root), seed, fractions)
-
-
-def _divided(listing: Listing, seed: int, fractions: tuple[float, float, float]) -> DataSet:
-    given = {
-        name: Split(paths, np.array(labels, dtype=np.int64)) for name, (paths, labels) in listing.rows.items() if name
+    shares = require_fractions(fractions)
+    root = _path(source)
+    files = {"labels": _beside(labels, root), "names": _beside(names, root)}
+    listing = list_source(root, labels=files["labels"], names=files["names"])
+    data = _divided(listing, seed, shares) if fold is None else _folded(listing, seed, _require_fold(fold))
+    options = {
+        "fractions": list(shares),
+        **{key: os.fspath(path) for key, path in files.items() if path is not None},
+        **({"fold": list(fold)} if fold is not None else {}),
     }
-    warnings = list(listing.warnings)
-    drawn = "" in listing.rows or "val" not in given
-    if "" in listing.rows:
-        paths, numbers = listing.rows[""]
-        labels = np.array(numbers, dtype=np.int64)
-        parts = divide(labels, fractions, seed=seed)
-        given = {
-            name: Split([paths[row] for row in part], labels[part])
-            for name, part, share in zip(SPLITS, parts, fractions, strict=True)
-            if len(part) or (share and name != "test")
-        }
-        warnings += _single_warnings(listing.class_names, labels)
-    elif drawn:
-        share = fractions[1] / (fractions[0] + fractions[1])
-        given |= _val_from_train(given["train"], share, seed)
-        warnings.append(
-            f"There is no validation folder: {len(given['val'])} of {len(given['train']) + len(given['val'])} training "
-            f"images were drawn for validation (seed {seed})."
-        )
+    return replace(data, name=root.stem if root.is_file() else root.name, source=os.fspath(root), options=options)
+
+
+def open_undivided(
+    source: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+) -> DataSet:
+    """The labelled files of a source as it gives them, for measuring: one class is enough, and nothing is drawn.
+
+    Args:
+        source: As for `open_data`.
+        labels: As for `open_data`.
+        names: As for `open_data`.
+
+    Returns:
+        A data set with the splits that the source has; where it has none, everything is `test`.
+
+    Raises:
+        DataError: If the source has no labelled pictures; all mistakes at once.
+    """
+    root = _path(source)
+    listing = list_source(root, labels=_beside(labels, root), names=_beside(names, root), for_training=False)
+    splits = {name or "test": split for name, split in _splits(listing).items()}
+    return _data_set(listing, splits, listing.warnings, "lists" if listing.listed else "folders", seed=0)
+
+
+def _path(given: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(Path(given).expanduser()))
+
+
+def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
+    """A file that may be named as the working folder sees it, or as the source's folder does."""
+    if given is None:
+        return None
+    path = _path(given)
+    folder = source if source.is_dir() else source.parent
+    return path if path.exists() or not (folder / given).exists() else folder / given
+
+
+def _splits(listing: Listing) -> dict[str, Split]:
+    return {
+        name: Split(paths, labels_from_places(labels, len(listing.class_names), multilabel=listing.multilabel))
+        for name, (paths, labels) in listing.rows.items()
+    }
+
+
+def _data_set(
+    listing: Listing, splits: Mapping[str, Split], warnings: Iterable[str], origin: Origin, *, seed: int
+) -> DataSet:
     return DataSet(
         name=Path(listing.root).name,
         root=listing.root,
         class_names=listing.class_names,
-        splits={name: given[name] for name in SPLITS if name in given},
+        splits={name: splits[name] for name in SPLITS if name in splits},
         warnings=tuple(warnings),
         ignored=dict(listing.ignored),
-        split_origin="random" if drawn else "folders",
+        split_origin=origin,
         seed=seed,
     )
 
 
-def _val_from_train(train: Split, share: float, seed: int) -> dict[str, Split]:
-    parts = divide(train.labels, (1 - share, share), seed=seed)
-    return {
-        name: Split([train.paths[row] for row in part], train.labels[part])
-        for name, part in zip(("train", "val"), parts, strict=True)
+def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataSet:
+    given = _splits(listing)
+    warnings = list(listing.warnings)
+    origin: Origin = "lists" if listing.listed else "folders"
+    if "" in given:
+        whole = given[""]
+        parts = divide(whole.labels, fractions, seed=seed)
+        given = {
+            name: _rows(whole, part)
+            for name, part, share in zip(SPLITS, parts, fractions, strict=True)
+            if len(part) or (share and name != "test")
+        }
+        warnings += _single_warnings(listing.class_names, whole.labels)
+        origin = "random"
+    elif "val" not in given:
+        train = given["train"]
+        share = fractions[1] / (fractions[0] + fractions[1])
+        parts = divide(train.labels, (1 - share, share), seed=seed)
+        given |= {name: _rows(train, part) for name, part in zip(("train", "val"), parts, strict=True)}
+        warnings.append(
+            f"There is no validation {'list' if listing.listed else 'folder'}: {len(given['val'])} of {len(train)} "
+            f"training images were drawn for validation (seed {seed})."
+        )
+        origin = "random"
+    return _data_set(listing, given, warnings, origin, seed=seed)
+
+
+def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
+    """One fold of a cross-validation over everything but the test split."""
+    given = _splits(listing)
+    pool = [split for name, split in given.items() if name != "test"]
+    labels: Labels = np.concatenate([split.labels for split in pool])
+    whole = Split([path for split in pool for path in split.paths], labels)
+    number = folds(whole.labels, fold[1], seed)
+    splits = {
+        "train": _rows(whole, np.flatnonzero(number != fold[0])),
+        "val": _rows(whole, np.flatnonzero(number == fold[0])),
+        **({"test": given["test"]} if "test" in given else {}),
     }
+    warnings = [*listing.warnings, *_single_warnings(listing.class_names, whole.labels)]
+    return _data_set(listing, splits, warnings, "folds", seed=seed)
+
+
+def _require_fold(fold: Sequence[int]) -> tuple[int, int]:
+    values = tuple(fold)
+    if len(values) == 2 and all(type(value) is int for value in values) and 0 <= values[0] < values[1] >= 2:
+        return values[0], values[1]
+    raise SettingsError(
+        f"The fold is {values!r}.",
+        "It is (k, K): fold k of K folds, counted from 0, and at least two of them.",
+        "Give, for example, (0, 5).",
+    )
+
+
+def _rows(split: Split, rows: npt.NDArray[np.int64]) -> Split:
+    return Split([split.paths[row] for row in rows], split.labels[rows])
 
 
 def _single_warnings(class_names: tuple[str, ...], labels: Labels) -> list[str]:

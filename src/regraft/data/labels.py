@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Labels", "are_multilabel", "class_counts", "label_names", "labels_from_names", "renumbered"]
+__all__ = [
+    "Labels",
+    "are_multilabel",
+    "class_counts",
+    "label_names",
+    "labels_from_names",
+    "labels_from_places",
+    "renumbered",
+]
 
 # int64 of shape (rows,): class numbers. uint8 of shape (rows, classes): 1 where the image has the class, else 0.
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
@@ -49,11 +57,20 @@ def labels_from_names(rows: Sequence[Any], class_names: Sequence[str], *, multil
     number = {name: place for place, name in enumerate(class_names)}
     if not multilabel:
         return np.array([number[name] for name in rows], dtype=np.int64)
-    labels = np.zeros((len(rows), len(class_names)), dtype=np.uint8)
-    for row, names in enumerate(rows):
+    for names in rows:
         if not isinstance(names, list):
             raise TypeError(f"{names!r} is no list of class names")
-        labels[row, [number[name] for name in names]] = 1
+    places = [[number[name] for name in names] for names in rows]
+    return labels_from_places(places, len(class_names), multilabel=True)
+
+
+def labels_from_places(rows: Sequence[Any], num_classes: int, *, multilabel: bool) -> Labels:
+    """Labels from the class number of each row, or from a list of class numbers for each row."""
+    if not multilabel:
+        return np.array(rows, dtype=np.int64)
+    labels = np.zeros((len(rows), num_classes), dtype=np.uint8)
+    for row, places in enumerate(rows):
+        labels[row, places] = 1
     return labels
 
 

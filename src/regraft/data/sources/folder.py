@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from regraft.data.sources.listing import Listing
-from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden
+from regraft.data.sources.listing import SPLIT_WORDS, Listing, folded, quoted, twin_warnings
+from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden, is_picture_name
 from regraft.errors import DataError, nearest
 
-__all__ = ["list_folder"]
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+__all__ = ["has_class_folders", "list_folder"]
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, *, for_training: bool = True) -> Listing:
     """The labelled files below a folder, in one of the two layouts.
+
+    Args:
+        root: The folder.
+        for_training: Whether there must be two classes, and the same ones in every split; else one class is enough.
 
     Raises:
         DataError: With every mistake at once, if the folder does not hold at least two classes of images, or if
@@ -34,12 +35,25 @@ def list_folder(root: Path) -> Listing:
     walk = Walk()
     walk.enter(root)
     children = walk.folders(root)
-    splits = _split_folders(root, children, walk)
+    splits = _split_folders(root, children, walk, for_training=for_training)
     layers = {name: walk.folders(path) for name, path in splits.items()} if splits else {"": children}
     for folders in layers.values():
         _claim(folders, walk)
     files = {name: {folder.name: walk.pictures(folder) for folder in folders} for name, folders in layers.items()}
-    return _listing(root, files, walk)
+    return _listing(root, files, walk, for_training=for_training)
+
+
+def has_class_folders(root: Path) -> bool:
+    """Whether a folder looks like classes of pictures: a split with folders in it, or at least two other folders."""
+    folders = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)]
+    if any(folder.name.lower() in SPLIT_WORDS and _has_folders(folder) for folder in folders):
+        return True
+    others = [folder for folder in folders if folder.name.lower() not in SPLIT_WORDS]
+    return len([folder for folder in others if _has_picture(folder)]) > 1
+
+
+def _has_picture(folder: Path) -> bool:
+    return any(is_picture_name(name) for _, _, files in os.walk(folder) for name in files)
 
 
 def _require_folder(root: Path) -> None:
@@ -68,22 +82,30 @@ def _missing(root: Path) -> DataError:
     return DataError(f"There is no folder {str(root)!r}.", f"The nearest folder that exists is {str(parent)!r}.", hint)
 
 
-def _split_folders(root: Path, children: list[Path], walk: Walk) -> dict[str, Path]:
+def _split_folders(root: Path, children: list[Path], walk: Walk, *, for_training: bool) -> dict[str, Path]:
     """Split name to folder, or an empty dict for the layout without splits."""
-    named = [(SPLIT_NAMES[child.name.lower()], child) for child in children if child.name.lower() in SPLIT_NAMES]
-    train = [child for name, child in named if name == "train"]
-    if not any(_has_folders(child) for child in train):
+    named = [(SPLIT_WORDS[child.name.lower()], child) for child in children if child.name.lower() in SPLIT_WORDS]
+    if not any(_has_folders(child) for name, child in named if name == "train"):
         # `train` may be the name of a class: {car, plane, train}. But {val, test} alone is half a data set.
-        if named and len(named) == len(children) and any(_has_folders(child) for _, child in named):
-            walk.mistakes.append(f"{str(root)!r} has {_quoted(child.name for _, child in named)}, but no 'train'.")
-        return {}
+        if not named or len(named) < len(children):
+            return {}
+        names = quoted(child.name for _, child in named)
+        if not any(_has_folders(child) for _, child in named):
+            if len(named) > 1:
+                walk.mistakes.append(
+                    f"{names} hold no class folders; if a list says the labels, name it with data.labels."
+                )
+            return {}
+        if for_training:
+            walk.mistakes.append(f"{str(root)!r} has {names}, but no 'train'.")
+            return {}
     for name in ("train", "val", "test"):
         twins = [child.name for found, child in named if found == name]
         if len(twins) > 1:
-            walk.mistakes.append(f"{_quoted(twins)} both name the {name} split.")
-    others = [child.name for child in children if child.name.lower() not in SPLIT_NAMES]
+            walk.mistakes.append(f"{quoted(twins)} both name the {name} split.")
+    others = [child.name for child in children if child.name.lower() not in SPLIT_WORDS]
     if others:
-        walk.warnings.append(f"Beside the split folders, {_quoted(others)} were left out.")
+        walk.warnings.append(f"Beside the split folders, {quoted(others)} were left out.")
     splits = dict(reversed(named))
     for name, child in sorted(splits.items(), reverse=True):
         if not walk.enter(child):
@@ -107,11 +129,11 @@ def _claim(folders: list[Path], walk: Walk) -> None:
             walk.warnings.append(f"{str(folder)!r} links to a folder that is counted elsewhere, and was left out.")
 
 
-def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk) -> Listing:
+def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk, *, for_training: bool) -> Listing:
     names = {name for classes in files.values() for name in classes}
     empty = {name for name in names if not any(classes.get(name) for classes in files.values())}
     class_names = tuple(sorted(names - empty))
-    mistakes = [*walk.mistakes, *_class_mistakes(root, files, class_names, empty, walk.ignored)]
+    mistakes = [*walk.mistakes, *_class_mistakes(root, files, class_names, empty, walk.ignored, for_training)]
     if mistakes:
         raise DataError(
             f"The folder {str(root)!r} cannot be used as a data set.",
@@ -122,8 +144,8 @@ def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk) -> 
     number = {name: label for label, name in enumerate(class_names)}
     rows = {
         split: (
-            [path for name in class_names for path in classes[name]],
-            [number[name] for name in class_names for _ in classes[name]],
+            [path for name in class_names for path in classes.get(name, ())],
+            [number[name] for name in class_names for _ in classes.get(name, ())],
         )
         for split, classes in files.items()
     }
@@ -137,14 +159,17 @@ def _class_mistakes(
     class_names: tuple[str, ...],
     empty: set[str],
     ignored: Counter[str],
+    for_training: bool,
 ) -> Iterator[str]:
     if not class_names:
         if not any(os.scandir(root)):
             yield "The folder is empty."
         elif empty:
-            yield f"No image lies in its class folders {_quoted(sorted(empty))}."
+            yield f"No image lies in its class folders {quoted(sorted(empty))}."
         else:
             yield f"It holds no class folders, only {sum(ignored.values())} files and hidden folders."
+        return
+    if not for_training:
         return
     if len(class_names) == 1:
         yield f"There is only one class with images, {class_names[0]!r}; a classifier needs two."
@@ -158,25 +183,20 @@ def _class_mistakes(
 
 
 def _twin(name: str, classes: Iterable[str]) -> str:
-    twins = [other for other in classes if _folded(other) == _folded(name) and other != name]
-    return f"; there is {_quoted(twins)}, which differs only in how it is written" if twins else ""
+    twins = [other for other in classes if folded(other) == folded(name) and other != name]
+    return f"; there is {quoted(twins)}, which differs only in how it is written" if twins else ""
 
 
 def _class_warnings(
     files: dict[str, dict[str, list[str]]], class_names: tuple[str, ...], empty: set[str]
 ) -> Iterator[str]:
     if empty:
-        yield f"Class folders without any image were left out: {_quoted(sorted(empty))}."
-    groups: dict[str, list[str]] = {}
-    for name in class_names:
-        groups.setdefault(_folded(name), []).append(name)
-    for group in groups.values():
-        if len(group) > 1:
-            yield f"The classes {_quoted(group)} differ only in how they are written; they are kept apart."
+        yield f"Class folders without any image were left out: {quoted(sorted(empty))}."
+    yield from twin_warnings(class_names)
     for split, classes in files.items():
-        single = [name for name in class_names if split == "train" and len(classes[name]) == 1]
+        single = [name for name in class_names if split == "train" and len(classes.get(name, ())) == 1]
         if single:
-            yield f"Classes with a single training image: {_quoted(single)}."
+            yield f"Classes with a single training image: {quoted(single)}."
 
 
 def _loss_warnings(ignored: Counter[str]) -> Iterator[str]:
@@ -192,12 +212,3 @@ def _next_step(root: Path, files: dict[str, dict[str, list[str]]]) -> str:
     if len(children) == 1 and _has_folders(children[0]):
         return f"Did you mean the folder inside it, {str(children[0])!r}?"
     return "Make the layout ROOT/CLASS/IMAGES, or ROOT/train/CLASS/IMAGES with ROOT/val beside it."
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _quoted(names: Iterable[str]) -> str:
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")

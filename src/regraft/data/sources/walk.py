@@ -10,7 +10,7 @@ from pathlib import Path
 from regraft.data.sniff import known_format
 from regraft.errors import DataError
 
-__all__ = ["STRAY_PICTURE", "Walk", "find_pictures", "is_hidden"]
+__all__ = ["STRAY_PICTURE", "Walk", "find_pictures", "is_hidden", "is_picture_name"]
 
 
 def _suffixes(text: str) -> frozenset[str]:
@@ -120,6 +120,11 @@ class Walk:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name belongs to a system, not to a data set."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES or name.lower() in _SYSTEM_FOLDERS
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether the suffix of a file's name promises a picture."""
+    return os.path.splitext(name)[1].lower() in _PICTURES
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
