@@ -235,3 +235,32 @@ def test_only_some_stages_in_the_order_of_the_recipe() -> None:
     assert [stage.name for stage in recipe.with_stages(["top"]).stages] == ["top"]
     with pytest.raises(SettingsError, match="no stage 'tops'"):
         recipe.with_stages(["tops"])
+
+
+def test_what_a_recipe_says_about_data() -> None:
+    data = validate_recipe({"data": {"source": "a.csv", "fractions": [0.8, 0.2, 0], "names": "n.txt"}}).data
+    assert data.choices() == {"labels": None, "names": "n.txt", "fractions": (0.8, 0.2, 0.0), "fold": None}
+    assert validate_recipe({"data": {"fold": [1, 5]}}).data.fold == (1, 5)
+    for word in ("model", "caffe", "tf", "torch", "raw"):
+        assert validate_recipe({"data": {"preprocess": word}}).data.preprocess == word
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"fractions": [0.7, 0.7, 0.1]}, "data.fractions: must be three shares that add up to 1, the first above 0"),
+        ({"fractions": [0.7, 0.3]}, "data.fractions.2: is missing"),
+        ({"fold": [5, 5]}, "data.fold: must be [k, K] with k from 0 to K - 1, and K at least 2"),
+        ({"split": [0.7, 0.3]}, "data.split: no such setting; did you mean 'fractions'?"),
+        ({"preprocess": "cafe"}, "data.preprocess: must be 'model', 'caffe', 'tf', 'torch' or 'raw'; it is 'cafe'"),
+        ({"preprocess": 3}, "data.preprocess: must be a group of keys; it is 3"),
+        ({"preprocess": {"men": 3}}, "data.preprocess.men: no such setting; did you mean 'mean'?"),
+        ({"preprocess": {"mean": "red"}}, "data.preprocess.mean: must be a number, or must be a list; it is 'red'"),
+        (
+            {"preprocess": {"mean": [103.9, 116.8, 123.7]}},
+            "data.preprocess: numbers such as 123.7 are on the scale 0 to 255; add `scale: 255`",
+        ),
+    ],
+)
+def test_mistakes_about_data_are_told_by_key(data: dict[str, Any], line: str) -> None:
+    assert mistakes({"data": data}) == (line,)

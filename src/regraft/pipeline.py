@@ -6,12 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from regraft.data.dataset import DataSet, open_data
-from regraft.data.preprocess import Preprocessing
+from regraft.data.decode import PixelProgram
+from regraft.data.preprocess import Preprocessing, Style
 from regraft.errors import SettingsError
 from regraft.models.build import build_model, load_pretrained
 from regraft.models.channels import choose_mix, mixed_preprocessing
@@ -22,7 +23,7 @@ from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.preview import surgery_plan
 from regraft.models.surgery import adapt, default_preprocessing
 from regraft.plan.stages import Stage, make_plan
-from regraft.recipe import Recipe, validate_recipe
+from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
 from regraft.train.train import train
@@ -56,7 +57,7 @@ def run_recipe(
     if out is not None:
         require_new(out)
     numerics = _numerics(recipe)
-    data = data or open_data(_source(recipe), seed=recipe.seed)
+    data = data or _open(recipe)
     model = _adapted(recipe, data, weights=recipe.model.weights)
     plan = make_plan(model, _stages(recipe))
     return train(
@@ -89,7 +90,7 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
         RegraftError: Whatever `run_recipe` would raise before it reads weights.
     """
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
-    data = data or open_data(_source(recipe), seed=recipe.seed)
+    data = data or _open(recipe)
     model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
     surgery = _surgery(recipe, model, data)
     Normaliser(surgery["preprocessing"])  # refuses channels that photos do not have
@@ -161,14 +162,14 @@ def resume(
     )
 
 
-def _source(recipe: Recipe) -> str:
+def _open(recipe: Recipe) -> DataSet:
     if recipe.data.source is None:
         raise SettingsError(
             "No photos were named.",
-            "Expected a folder: root/class/*, or root/{train,val,test}/class/*.",
+            "Expected a folder of classes (root/class/*, or root/{train,val,test}/class/*), a list or a table.",
             "Type `regraft train PHOTOS`, or set data.source in the recipe.",
         )
-    return recipe.data.source
+    return open_data(recipe.data.source, seed=recipe.seed, **recipe.data.choices())
 
 
 def _adapted(recipe: Recipe, data: DataSet, *, weights: str) -> nn.Module:
@@ -199,17 +200,31 @@ def _arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def _preprocessing(recipe: Recipe, model: nn.Module) -> Preprocessing:
-    if isinstance(recipe.data.preprocess, dict):
-        return Preprocessing.from_dict(recipe.data.preprocess)
-    preprocessing = default_preprocessing(model)
-    if recipe.model.in_channels is not None:
+    chosen = recipe.data.preprocess
+    stored = not isinstance(chosen, str) and chosen.pixels is not None
+    preprocessing = _chosen_preprocessing(chosen, default_preprocessing(model))
+    if recipe.model.in_channels not in (None, preprocessing.num_channels):
         mix = choose_mix(preprocessing.channels, in_channels=recipe.model.in_channels)
         preprocessing = mixed_preprocessing(preprocessing, mix)
-    size = recipe.model.image_size
-    pixels = replace(preprocessing.pixels, resize=recipe.data.resize)
-    if size is not None:
+    pixels = preprocessing.pixels
+    if not stored or "resize" in recipe.data.model_fields_set:
+        pixels = replace(pixels, resize=recipe.data.resize)
+    if (size := recipe.model.image_size) is not None:
         pixels = replace(pixels, size=(size, size) if isinstance(size, int) else size)
     return replace(preprocessing, pixels=pixels)
+
+
+def _chosen_preprocessing(chosen: Style | Literal["model"] | PreprocessSettings, own: Preprocessing) -> Preprocessing:
+    """What the recipe says about colours: the network's own program, that of a family of weights, or numbers."""
+    if isinstance(chosen, str):
+        return own if chosen == "model" else Preprocessing.styled(chosen, own.pixels)
+    pixels = own.pixels if chosen.pixels is None else PixelProgram.from_dict(chosen.pixels)
+    for name in ("interpolation", "background"):
+        if getattr(chosen, name) is not None:
+            pixels = replace(pixels, **{name: getattr(chosen, name)})
+    return Preprocessing.from_numbers(
+        pixels, mean=chosen.mean, std=chosen.std, channels=chosen.channels or own.channels, scale=chosen.scale
+    )
 
 
 def _stages(recipe: Recipe) -> list[Stage]:
@@ -230,4 +245,4 @@ def _own_module(model: nn.Module, recipe: Recipe, data: DataSet) -> nn.Module:
 def _stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
     """The very rows that the run began with; a run that was killed before they were listed looks again."""
     stored = run.read(run.splits)
-    return DataSet.from_dict(stored) if stored is not None else open_data(_source(recipe), seed=recipe.seed)
+    return DataSet.from_dict(stored) if stored is not None else _open(recipe)

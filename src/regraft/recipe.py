@@ -9,21 +9,25 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from regraft.errors import SettingsError
+from regraft.recipe_data import DataSettings, PreprocessSettings
 from regraft.recipe_mistakes import mistakes_of, unknown_key
 from regraft.recipe_stages import DEFAULT_STAGES, StageSettings, Strict
 from regraft.recipe_text import apply_set, read_recipe
 
-__all__ = ["DEFAULT_MODEL", "Recipe", "apply_set", "default_recipe", "read_recipe", "validate_recipe"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "PreprocessSettings",
+    "Recipe",
+    "apply_set",
+    "default_recipe",
+    "read_recipe",
+    "validate_recipe",
+]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
-
-
-def _off(value: Any) -> Any:
-    """YAML reads the plain word off as false."""
-    return "off" if value is False else value
 
 
 class ModelSettings(Strict):
@@ -55,16 +59,6 @@ class HeadSettings(Strict):
     output: Literal["softmax", "binary", "multilabel"] | None = Field(
         None, description="null: multilabel where an image of the data may have several labels, else softmax"
     )
-
-
-class DataSettings(Strict):
-    """Which photos, and how they become pixels."""
-
-    source: str | None = None
-    batch_size: int = Field(32, ge=1)
-    preprocess: Literal["model"] | dict[str, Any] = "model"
-    resize: Literal["squash", "crop", "pad"] = "squash"
-    cache: Annotated[Literal["auto", "off", "ram", "disk"], BeforeValidator(_off)] = "auto"
 
 
 class NumericsSettings(Strict):

@@ -26,6 +26,12 @@ _SYNONYMS = {
     "trainable": "train",
     "path": "source",
     "folder": "source",
+    "split": "fractions",
+    "splits": "fractions",
+    "classes": "names",
+    "class_names": "names",
+    "preprocessing": "preprocess",
+    "normalize": "preprocess",
     "degrees": "rotation",
 }
 
@@ -41,11 +47,10 @@ def mistakes_of(error: ValidationError, settings: type[BaseModel]) -> list[str]:
     given: dict[str, Any] = {}
     for item in error.errors():
         loc = item["loc"]
+        path = ".".join(str(part) for part in loc if not _KIND.match(str(part)))
         if item["type"] == "extra_forbidden":
-            path = ".".join(map(str, loc))
             lines.setdefault(unknown_key(path, str(loc[-1]), _known_keys(settings, loc[:-1])), [])
             continue
-        path = ".".join(str(part) for part in loc if not _KIND.match(str(part)))
         lines.setdefault(path, []).append(_reason(item))
         given[path] = item["input"]
     return [_line(path, reasons, given.get(path, ...)) for path, reasons in lines.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +93,34 @@ def test_foreign_fields_are_refused(change: dict[str, Any]) -> None:
     fields = {**Preprocessing(PixelProgram((8, 8))).to_dict(), **change}
     with pytest.raises(SettingsError):
         Preprocessing.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("style", "values"),
+    [
+        ("caffe", (96.06, -16.78, -113.68)),
+        ("tf", (-0.92, -0.22, 0.57)),
+        ("torch", (-1.95, -0.29, 1.68)),
+        ("raw", (10, 100, 200)),
+    ],
+)
+def test_a_style_does_to_a_pixel_what_keras_does(style: Any, values: tuple[float, ...]) -> None:
+    """The colour (10, 100, 200) through `keras.applications.imagenet_utils.preprocess_input` of each mode."""
+    from regraft.models.inputs import Normaliser
+
+    value = Preprocessing.styled(style, PixelProgram((2, 2)))
+    assert Preprocessing.from_dict(json.loads(json.dumps(value.to_dict()))) == value
+    normaliser = Normaliser(value)
+    out = normaliser(normaliser.pixels(np.full((1, 2, 2, 3), (10, 100, 200), np.uint8)))
+    np.testing.assert_allclose(out[0, :, 1, 1].numpy(), values, atol=6e-3)
+
+
+def test_numbers_of_ones_own_on_either_scale() -> None:
+    pixels = PixelProgram((2, 2))
+    caffe = Preprocessing.from_numbers(pixels, mean=[103.939, 116.779, 123.68], std=1, channels="BGR", scale=255)
+    assert caffe == Preprocessing.styled("caffe", pixels)
+    assert Preprocessing.from_numbers(pixels, mean=0.5, std=0.25, channels="L").mean == (0.5,)
+    assert Preprocessing.from_numbers(pixels, mean=[0, 0], std=1, channels=["VV", "VH"]).channels == ("VV", "VH")
+    for numbers in ({"mean": [0.5, 0.5], "std": 1}, {"mean": 0, "std": 0}, {"mean": 0, "std": []}):
+        with pytest.raises(SettingsError):
+            Preprocessing.from_numbers(pixels, **numbers, channels="RGB")

@@ -67,7 +67,8 @@ def train(
     if out is not None:
         require_new(out)
     # Mistakes in the data are told before torch and timm, which take seconds, are imported.
-    data = open_data(checked.data.source, seed=checked.seed) if checked.data.source is not None else None
+    source = checked.data.source
+    data = open_data(source, seed=checked.seed, **checked.data.choices()) if source is not None else None
 
     from regraft.models.numerics import keep_freed_memory
     from regraft.pipeline import rehearse, run_recipe

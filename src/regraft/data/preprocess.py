@@ -5,15 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from regraft.data.decode import Interpolation, PixelProgram, Resize
 from regraft.errors import SettingsError
 
-__all__ = ["Channels", "Preprocessing"]
+__all__ = ["STYLES", "Channels", "Preprocessing", "Style"]
 
+Style = Literal["caffe", "tf", "torch", "raw"]
 Channels = str | tuple[str, ...]  # RGB, BGR, L (grey), or the names of the bands
 _COUNTS = {"RGB": 3, "BGR": 3, "L": 1}
+_BYTE = 1 / 255
+# The modes of `keras.applications.imagenet_utils.preprocess_input`, and bytes as they are, on the scale 0 to 1.
+STYLES: dict[Style, dict[str, Any]] = {
+    "caffe": {
+        "mean": (103.939 * _BYTE, 116.779 * _BYTE, 123.68 * _BYTE),
+        "std": (_BYTE, _BYTE, _BYTE),
+        "channels": "BGR",
+    },
+    "tf": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    "torch": {},
+    "raw": {"mean": (0.0, 0.0, 0.0), "std": (_BYTE, _BYTE, _BYTE)},
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,44 @@ class Preprocessing:
     def num_channels(self) -> int:
         """How many channels the network's input has."""
         return _num_channels(self.channels)
+
+    @classmethod
+    def styled(cls, style: Style, pixels: PixelProgram) -> Preprocessing:
+        """The preprocessing that a whole family of weights shares.
+
+        Args:
+            style: `caffe`, BGR bytes minus the mean colour of ImageNet; `tf`, from -1 to 1; `torch`, ImageNet's mean
+                and deviation; `raw`, bytes as they are.
+            pixels: The program from file to pixels.
+        """
+        return cls(pixels, **STYLES[style])
+
+    @classmethod
+    def from_numbers(
+        cls,
+        pixels: PixelProgram,
+        *,
+        mean: Sequence[float] | float,
+        std: Sequence[float] | float,
+        channels: Channels | list[str],
+        scale: float = 1.0,
+    ) -> Preprocessing:
+        """The preprocessing with numbers of one's own.
+
+        Args:
+            pixels: The program from file to pixels.
+            mean: Subtracted; one number, or one for each channel.
+            std: Divided by, likewise.
+            channels: Their order.
+            scale: What full brightness is to `mean` and `std`: 1, or 255.
+
+        Raises:
+            SettingsError: Numbers that do not fit the channels, or cannot be divided by.
+        """
+        channels = tuple(channels) if isinstance(channels, list) else channels
+        count = _num_channels(channels)
+        mean, std = (tuple(number / scale for number in _numbers(values, count)) for values in (mean, std))
+        return cls(pixels, mean, std, channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and text, for JSON; `from_dict` gives an equal value back, to the last bit."""

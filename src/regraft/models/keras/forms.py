@@ -15,7 +15,7 @@ import timm
 from torch import nn
 
 from regraft.data.decode import PixelProgram
-from regraft.data.preprocess import Preprocessing
+from regraft.data.preprocess import Preprocessing, Style
 from regraft.errors import SettingsError
 from regraft.models.info import ModelInfo, set_info
 from regraft.models.keras.densenet import densenet_rows
@@ -30,7 +30,6 @@ from regraft.models.keras_rows import Row, keras_rows
 __all__ = ["FORMS", "Form", "KerasVersion", "build_form"]
 
 KerasVersion = Literal["2", "3"]
-Mode = Literal["caffe", "tf", "torch", "pixels"]
 
 _OLD_EPS = 1e-3  # the default of Keras's batch norms, which its ResNets had until version 2.2
 
@@ -45,7 +44,7 @@ class Form:
 
     Attributes:
         timm_name: The network that it is made from.
-        mode: Its preprocessing, as `keras.applications.imagenet_utils` names it; `pixels` is none at all.
+        mode: Its preprocessing, as `keras.applications.imagenet_utils` names it; `raw` is none at all.
         rows: Keras's own listing without the top.
         change: What is changed in timm's network, in place.
         eps: The epsilon of its batch norms.
@@ -57,7 +56,7 @@ class Form:
     """
 
     timm_name: str
-    mode: Mode
+    mode: Style
     rows: Callable[[], tuple[Row, ...]]
     change: Callable[[nn.Module], None] = _nothing
     eps: float = 1e-3
@@ -91,7 +90,7 @@ FORMS: dict[str, Form] = {
     "keras_mobilenet": Form("mobilenetv1_100", "tf", mobilenet_rows, to_keras_mobilenet, arguments=_SAME),
     "keras_mobilenetv2": Form("mobilenetv2_100", "tf", mobilenet_v2_rows, momentum=0.999, arguments=_SAME),
     "keras_densenet121": Form("densenet121", "torch", densenet_rows, eps=1.001e-5),
-    "keras_efficientnetb0": Form("tf_efficientnet_b0", "pixels", efficientnet_rows),
+    "keras_efficientnetb0": Form("tf_efficientnet_b0", "raw", efficientnet_rows),
 }
 
 
@@ -122,7 +121,7 @@ def build_form(
     model: nn.Module = timm.create_model(form.timm_name, **{**form.arguments, "in_chans": in_chans, **arguments})
     form.change(model)
     set_norms(model, eps=_OLD_EPS if _is_old(name, version) else form.eps, momentum=form.momentum)
-    if form.mode == "pixels":
+    if form.mode == "raw":
         to_keras_efficientnet(model, rescaling=bool(rescaling))
     elif rescaling is not None:
         raise SettingsError(
@@ -152,16 +151,8 @@ def _timm_stages(model: nn.Module) -> tuple[str, ...]:
 
 def _preprocessing(form: Form) -> Preprocessing:
     """`preprocess_input` of the network's module in Keras, as mean and deviation on the scale 0 to 1."""
-    byte = 1 / 255
     pixels = PixelProgram((form.size, form.size), interpolation="bilinear")
-    if form.mode == "caffe":
-        mean = (103.939 * byte, 116.779 * byte, 123.68 * byte)
-        return Preprocessing(pixels, mean=mean, std=(byte, byte, byte), channels="BGR")
-    if form.mode == "tf":
-        return Preprocessing(pixels, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    if form.mode == "pixels":
-        return Preprocessing(pixels, mean=(0.0, 0.0, 0.0), std=(byte, byte, byte))
-    return Preprocessing(pixels)
+    return Preprocessing.styled(form.mode, pixels)
 
 
 def _is_old(name: str, version: str) -> bool:
