@@ -19,6 +19,7 @@ _HOMES = {
     "Head": "regraft.models.head",
     "Plateau": "regraft.plan.stages",
     "RegraftError": "regraft.errors",
+    "Schedule": "regraft.plan.stages",
     "Stage": "regraft.plan.stages",
     "adapt": "regraft.models.surgery",
     "build_model": "regraft.models.build",
@@ -26,7 +27,7 @@ _HOMES = {
     "evaluate": "regraft.evaluate.evaluate",
     "graft": "regraft.models.graft",
     "load_model": "regraft.models.folder",
-    "make_plan": "regraft.plan.stages",
+    "make_plan": "regraft.plan.make",
     "match_weights": "regraft.models.match",
     "open_data": "regraft.data.dataset",
     "predict": "regraft.evaluate.predict",
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
     from regraft.models.replace import replace_layer
     from regraft.models.surgery import adapt
     from regraft.pipeline import resume, run_recipe
-    from regraft.plan.stages import EarlyStopping, Plateau, Stage, make_plan
+    from regraft.plan.make import make_plan
+    from regraft.plan.stages import EarlyStopping, Plateau, Schedule, Stage
     from regraft.report.build import write_report
     from regraft.train.callbacks import Callback
     from regraft.train.train import train
@@ -69,6 +71,7 @@ __all__ = [
     "Head",
     "Plateau",
     "RegraftError",
+    "Schedule",
     "Stage",
     "adapt",
     "build_model",

@@ -22,7 +22,8 @@ from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.preview import surgery_plan
 from regraft.models.surgery import adapt, default_preprocessing
-from regraft.plan.stages import Stage, make_plan
+from regraft.plan.make import make_plan
+from regraft.plan.stages import Stage
 from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
@@ -99,8 +100,8 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     sizes = {name: parameter.numel() for name, parameter in adapted.named_parameters()}
     lines = [
         f"  {stage.name}: trains {', '.join(stage.selectors)} ({len(names)} tensors, "
-        f"{sum(sizes[name] for name in names):,} parameters), {stage.epochs} epoch{'s' if stage.epochs > 1 else ''}, "
-        f"{stage.optimizer}" + ("" if stage.optimizer == "lbfgs" else f", lr {stage.learning_rate:g}")
+        f"{sum(sizes[name] for name in names):,} parameters), {_length(stage)}{stage.optimizer}"
+        + ("" if stage.optimizer == "lbfgs" else f", lr {stage.learning_rate:g}")
         for stage, names in zip(plan, plan.trainable, strict=True)
     ]
     return "\n".join([surgery_plan(model, **surgery).render(), "stages", *lines])
@@ -228,7 +229,25 @@ def _chosen_preprocessing(chosen: Style | Literal["model"] | PreprocessSettings,
 
 
 def _stages(recipe: Recipe) -> list[Stage]:
-    return [Stage.from_dict(stage.model_dump()) for stage in recipe.stages]
+    stages, mistakes = [], []
+    for settings in recipe.stages:
+        try:
+            stages.append(Stage.from_dict(settings.model_dump()))
+        except SettingsError as error:
+            mistakes += [f"stage {settings.name!r}: {text}" for text in error.details or (str(error),)]
+    if mistakes:
+        raise SettingsError(
+            "The stages cannot be carried out as described.",
+            "Each setting has its own range.",
+            "Correct these settings of the recipe.",
+            details=mistakes,
+        )
+    return stages
+
+
+def _length(stage: Stage) -> str:
+    counts = {"epoch": stage.epochs, "step": stage.steps}
+    return "".join(f"{count} {word}{'s' if count > 1 else ''}, " for word, count in counts.items() if count)
 
 
 def _numerics(recipe: Recipe) -> Numerics:

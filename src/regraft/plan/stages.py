@@ -1,44 +1,26 @@
-"""Stages: what trains in each, for how long and how; and the plan that checks all of them at once."""
+"""Stages: what trains in each, for how long and how. `plan.make` checks them against a model."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
-
-from torch import nn
 
 from regraft.data.augment import Augment
 from regraft.errors import SettingsError
-from regraft.models.program import split_program
-from regraft.plan.freeze import freeze
+from regraft.plan.optimizers import optimizer_mistake, usual_rate
+from regraft.plan.rules import EarlyStopping, Plateau, Schedule
 
-__all__ = ["EarlyStopping", "Plan", "Plateau", "Stage", "make_plan"]
+__all__ = ["DEFAULT_EPOCHS", "EarlyStopping", "Plateau", "Schedule", "Stage"]
 
-OPTIMIZERS = ("auto", "lbfgs", "adamw", "adam", "sgd")
-SCHEDULES = ("constant", "cosine")
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """End a stage when `monitor` has not improved by more than `min_delta` for `patience` epochs (as in Keras)."""
-
-    monitor: str = "val_loss"
-    patience: int = 3
-    min_delta: float = 0.0
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """Multiply the learning rate by `factor` when `monitor` stands still for `patience` epochs (as in Keras)."""
-
-    monitor: str = "val_loss"
-    factor: float = 0.1
-    patience: int = 10
-    min_delta: float = 1e-4
-    cooldown: int = 0
-    min_lr: float = 0.0
+DEFAULT_EPOCHS = 10
+_NESTED: dict[str, Callable[..., Any]] = {
+    "augment": Augment,
+    "early_stopping": EarlyStopping,
+    "plateau": Plateau,
+    "schedule": Schedule,
+}
 
 
 @dataclass(frozen=True)
@@ -48,20 +30,35 @@ class Stage:
     Attributes:
         name: Its name in the run, the report and `--stages`.
         train: Selectors of what trains; everything else is frozen.
-        epochs: At most so many passes over the training images.
-        optimizer: `adamw`, `adam`, `sgd` (Nesterov), `lbfgs` (solves a linear head on fixed features), or `auto`:
-            lbfgs where a single linear layer trains on images that are not augmented, else adamw.
-        lr: Learning rate of a full step; None takes the optimizer's usual one (1e-3; for sgd 1e-2).
+        epochs: At most so many passes over the training images; None takes 10, or what `steps` says.
+        steps: The stage's length in optimizer steps, in the place of `epochs`.
+        optimizer: `adamw`, `adam`, `sgd` (Nesterov), `momentum` (plain), any other name of timm's, `lbfgs` (solves a
+            linear head on fixed features), or `auto`: lbfgs where a single linear layer trains on images that do not
+            vary, else adamw.
+        optimizer_args: Further arguments of the optimizer, for example `{"betas": (0.9, 0.99)}`.
+        lr: Learning rate of a full step; None takes the optimizer's usual one. Or rates by selector: the last
+            selector that a layer is under counts, and each layer that trains is under one.
         backbone_lr: Learning rate of pretrained layers, as a factor of `lr`.
-        weight_decay: Decoupled for adamw; never on biases and norms.
-        momentum: For sgd.
-        schedule: `constant` or `cosine` (to zero over the stage).
+        layer_decay: Factor on the rate for each step of depth below the head, as in timm.
+        weight_decay: Decoupled for adamw; not on biases and norms.
+        decay_norm_and_bias: Whether weight decay is on biases and norms too.
+        momentum: Of optimizers that have one; None takes 0.9.
+        schedule: `constant`, `cosine`, `one-cycle`, or a `Schedule`.
         warmup_epochs: Epochs, or a fraction of one, over which the rate rises from zero.
-        batch_size: Images a step; None takes the run's.
+        warmup_steps: The same in steps.
+        batch_size: Images at a time; None takes the run's.
+        accumulate: Batches whose gradients make one optimizer step.
+        image_size: Side, or (height, width), in pixels; None takes the run's.
+        precision: `fp32`, `bf16` or `fp16` in the place of the run's.
         augment: How training images are varied; None shows them as they are.
+        mixup: Alpha of mixup (Zhang et al. 2017, arXiv:1710.09412); 0 mixes nothing.
+        cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0 mixes nothing. With both, each image gets one.
         label_smoothing: Share of the target spread over all classes.
+        class_weights: `balanced`, a weight for each class in order, or weights by class name (others have 1).
+        sampling: `shuffled` shows each image once an epoch; `balanced` shows each class equally often.
         clip_norm: Largest norm of the gradient; None does not clip.
-        early_stopping: When to end before `epochs`; None never.
+        ema: Decay of the moving average of the weights that is validated and kept; None keeps the weights themselves.
+        early_stopping: When to end before the stage's length; None never.
         plateau: When to lower the rate; None never.
         bn: Batch-norm policy of what trains: `train`, `affine-only`, `frozen`; None is right for each layer.
         start: Begin from the `best` or the `last` state of the stage before.
@@ -69,25 +66,42 @@ class Stage:
 
     name: str
     train: str | Sequence[str] = "head"
-    epochs: int = 10
+    epochs: int | None = None
+    steps: int | None = None
     optimizer: str = "auto"
-    lr: float | None = None
+    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
+    lr: float | Mapping[str, float] | None = None
     backbone_lr: float = 1.0
+    layer_decay: float | None = None
     weight_decay: float = 0.0
-    momentum: float = 0.9
-    schedule: str = "constant"
+    decay_norm_and_bias: bool = False
+    momentum: float | None = None
+    schedule: str | Schedule = "constant"
     warmup_epochs: float = 0.0
+    warmup_steps: int | None = None
     batch_size: int | None = None
+    accumulate: int = 1
+    image_size: int | tuple[int, int] | None = None
+    precision: str | None = None
     augment: Augment | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
     label_smoothing: float = 0.0
+    class_weights: str | Sequence[float] | Mapping[str, float] | None = None
+    sampling: str = "shuffled"
     clip_norm: float | None = None
+    ema: float | None = None
     early_stopping: EarlyStopping | None = None
     plateau: Plateau | None = None
     bn: str | None = None
     start: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
-        mistakes = _mistakes(self)
+        if isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", Schedule(self.schedule))
+        if isinstance(self.image_size, list):  # as YAML gives it
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        mistakes = list(_mistakes(self))
         if mistakes:
             raise SettingsError(
                 f"The stage {self.name!r} cannot be carried out as described.",
@@ -101,110 +115,107 @@ class Stage:
         return (self.train,) if isinstance(self.train, str) else tuple(self.train)
 
     @property
+    def rate_schedule(self) -> Schedule:
+        """The schedule, whichever way it was given."""
+        return self.schedule if isinstance(self.schedule, Schedule) else Schedule(self.schedule)
+
+    @property
     def learning_rate(self) -> float:
-        return self.lr if self.lr is not None else {"sgd": 1e-2}.get(self.optimizer, 1e-3)
+        """The largest learning rate of a full step, before the schedule."""
+        if isinstance(self.lr, Mapping):
+            return max(self.lr.values())
+        return self.lr if self.lr is not None else usual_rate(self.optimizer)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with one another."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, where the stage has its own."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "train": list(self.selectors)}
+        """Plain data for recipes and runs; a schedule without further settings is its name."""
+        schedule = {key: value for key, value in asdict(self.rate_schedule).items() if value is not None}
+        return {
+            **asdict(self),
+            "train": list(self.selectors),
+            "schedule": schedule["name"] if len(schedule) == 1 else schedule,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Stage:
         """Build a stage from plain data, as recipes and runs store it."""
         values = dict(values)
-        for key, kind in (("augment", Augment), ("early_stopping", EarlyStopping), ("plateau", Plateau)):
+        for key, kind in _NESTED.items():
             if isinstance(values.get(key), Mapping):
                 values[key] = kind(**values[key])
         return cls(**values)
 
 
-def _mistakes(stage: Stage) -> list[str]:
-    rules = {
-        "epochs": (stage.epochs >= 1, "at least 1"),
-        "optimizer": (stage.optimizer in OPTIMIZERS, "one of: " + ", ".join(OPTIMIZERS)),
-        "lr": (stage.lr is None or stage.lr > 0, "more than 0"),
+def _mistakes(stage: Stage) -> Iterator[str]:
+    rules: dict[str, tuple[bool, str]] = {
+        "epochs": (_none_or(stage.epochs, lambda v: v >= 1), "at least 1"),
+        "steps": (_none_or(stage.steps, lambda v: v >= 1), "at least 1"),
+        "lr": (_all_positive(stage.lr), "more than 0"),
         "backbone_lr": (stage.backbone_lr > 0, "more than 0"),
+        "layer_decay": (_none_or(stage.layer_decay, lambda v: 0 < v <= 1), "more than 0 and at most 1"),
         "weight_decay": (stage.weight_decay >= 0, "at least 0"),
-        "momentum": (0 <= stage.momentum < 1, "at least 0 and less than 1"),
-        "schedule": (stage.schedule in SCHEDULES, "one of: " + ", ".join(SCHEDULES)),
+        "momentum": (_none_or(stage.momentum, lambda v: 0 <= v < 1), "at least 0 and less than 1"),
         "warmup_epochs": (stage.warmup_epochs >= 0, "at least 0"),
-        "batch_size": (stage.batch_size is None or stage.batch_size >= 1, "at least 1"),
+        "warmup_steps": (_none_or(stage.warmup_steps, lambda v: v >= 0), "at least 0"),
+        "batch_size": (_none_or(stage.batch_size, lambda v: v >= 1), "at least 1"),
+        "accumulate": (stage.accumulate >= 1, "at least 1"),
+        "image_size": (_none_or(stage.size, lambda v: len(v) == 2 and min(v) >= 1), "at least 1 pixel a side"),
+        "precision": (stage.precision in (None, "fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+        "mixup": (stage.mixup >= 0, "at least 0"),
+        "cutmix": (stage.cutmix >= 0, "at least 0"),
         "label_smoothing": (0 <= stage.label_smoothing < 1, "at least 0 and less than 1"),
-        "clip_norm": (stage.clip_norm is None or stage.clip_norm > 0, "more than 0"),
+        "class_weights": (_are_weights(stage.class_weights), "balanced, or numbers of at least 0"),
+        "sampling": (stage.sampling in ("shuffled", "balanced"), "shuffled or balanced"),
+        "clip_norm": (_none_or(stage.clip_norm, lambda v: v > 0), "more than 0"),
+        "ema": (_none_or(stage.ema, lambda v: 0 < v < 1), "more than 0 and less than 1"),
         "start": (stage.start in ("best", "last"), "best or last"),
     }
-    return [
-        f"{key} is {getattr(stage, key)!r}; expected {expected}"
-        for key, (is_right, expected) in rules.items()
-        if not is_right
-    ]
+    for key, (is_right, expected) in rules.items():
+        if not is_right:
+            yield f"{key} is {getattr(stage, key)!r}; expected {expected}"
+    if (mistake := optimizer_mistake(stage.optimizer)) is not None:
+        yield mistake
+    for rule in (stage.rate_schedule, stage.early_stopping, stage.plateau):
+        if rule is not None:
+            yield from rule.mistakes()
+    yield from _contradictions(stage)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The stages of a run, checked against a model, with every `auto` resolved."""
-
-    stages: tuple[Stage, ...]
-    trainable: tuple[tuple[str, ...], ...] = field(repr=False, default=())
-
-    def __iter__(self) -> Iterator[Stage]:
-        return iter(self.stages)
-
-    def __len__(self) -> int:
-        return len(self.stages)
-
-    def settings(self) -> dict[str, Any]:
-        return {"stages": [stage.to_dict() for stage in self.stages]}
+def _contradictions(stage: Stage) -> Iterator[str]:
+    if stage.epochs is not None and stage.steps is not None:
+        yield "epochs and steps are both given; a stage has one length"
+    if stage.warmup_epochs and stage.warmup_steps:
+        yield "warmup_epochs and warmup_steps are both given; a stage warms up once"
+    if stage.rate_schedule.name == "one-cycle" and (stage.warmup_epochs or stage.warmup_steps):
+        yield "a one-cycle schedule warms up by itself; leave warmup_epochs and warmup_steps out"
+    if isinstance(stage.lr, Mapping) and stage.backbone_lr != 1:
+        yield "backbone_lr is a factor on a single `lr`; with rates by selector, write the rate of `backbone`"
+    if stage.rate_schedule.min_lr is not None and stage.rate_schedule.min_lr > stage.learning_rate:
+        yield "schedule.min_lr is above the learning rate"
+    if stage.mixes and stage.optimizer == "lbfgs":
+        yield "lbfgs solves on images that do not vary; mixup and cutmix need another optimizer"
 
 
-def make_plan(model: nn.Module, stages: Sequence[Stage]) -> Plan:
-    """Check every stage against the model, all at once, and resolve what they leave open. Trains nothing.
-
-    Raises:
-        SettingsError: A selector that matches nothing, two stages of one name, a stage in which nothing trains.
-    """
-    if not stages:
-        raise SettingsError("The plan has no stages.", "At least one stage is needed.", "Add a stage to the recipe.")
-    names = [stage.name for stage in stages]
-    mistakes = [f"two stages are called {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
-    resolved, trainable = [], []
-    trial = copy.deepcopy(model)
-    layers: set[str] = set()
-    for stage in stages:
-        try:
-            frozen = freeze(trial, stage.selectors, bn=stage.bn, trained=layers)
-        except SettingsError as error:
-            mistakes.append(f"stage {stage.name!r}: {error}")
-            continue
-        try:
-            resolved.append(_resolve(stage, trial))
-        except SettingsError as error:
-            mistakes.append(f"stage {stage.name!r}: {error}")
-        trainable.append(frozen.trainable)
-        layers |= set(frozen.layers)
-    if mistakes:
-        raise SettingsError(
-            "The plan cannot be carried out.",
-            "Each stage trains something, under a name of its own.",
-            "Correct these stages of the recipe.",
-            details=mistakes,
-        )
-    return Plan(tuple(resolved), tuple(trainable))
+def _none_or(value: Any, rule: Callable[[Any], bool]) -> bool:
+    return value is None or rule(value)
 
 
-def _resolve(stage: Stage, frozen_model: nn.Module) -> Stage:
-    if stage.optimizer not in ("auto", "lbfgs"):
-        return stage
-    solvable = stage.augment is None and split_program(frozen_model).is_linear is not None
-    if stage.optimizer == "lbfgs" and not solvable:
-        raise SettingsError(
-            "The optimizer lbfgs solves one linear layer on images that are not augmented; this stage trains more, "
-            "or augments.",
-            "Expected `train: head` with a plain head and no `augment`, or another optimizer.",
-            "Set `optimizer: adamw`.",
-        )
-    return replace(stage, optimizer="lbfgs" if solvable else "adamw")
+def _all_positive(lr: float | Mapping[str, float] | None) -> bool:
+    rates = [1.0] if lr is None else list(lr.values()) if isinstance(lr, Mapping) else [lr]
+    return bool(rates) and all(rate > 0 for rate in rates)
 
 
-def stage_fields() -> tuple[str, ...]:
-    """The names of a stage's settings."""
-    return tuple(item.name for item in fields(Stage))
+def _are_weights(weights: str | Sequence[float] | Mapping[str, float] | None) -> bool:
+    if weights is None or isinstance(weights, str):
+        return weights in (None, "balanced")
+    numbers = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
+    return bool(numbers) and all(number >= 0 and math.isfinite(number) for number in numbers) and max(numbers) > 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 
 from torch import nn
 
 from regraft.data.random import permutation
-from regraft.train.optim import set_rates
 from regraft.train.stage_run import StageRun
 from regraft.train.step import seed_step, training_step
 
@@ -18,7 +18,7 @@ _EPOCHS_PER_STAGE = 1_000_000  # keeps the counters of different stages apart
 
 def descend(run: StageRun) -> None:
     """Train the stage's remaining epochs, each validated, recorded and saved."""
-    while run.progress.epoch < run.stage.epochs and not run.progress.stage_done:
+    while run.progress.epoch < run.length.epochs and not run.progress.stage_done:
         train_loss, facts = _train_epoch(run)
         values = {"train_loss": train_loss, **run.validate()}
         progress = run.progress
@@ -33,34 +33,40 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     """The steps that are left of an epoch; returns its mean loss and what else to record."""
     progress, seed, started, first = run.progress, run.session.seed, time.monotonic(), run.progress.num_images
     epoch = progress.stage * _EPOCHS_PER_STAGE + progress.epoch
-    order = permutation(seed, epoch, run.num_images)
-    batches = run.source.training(order, epoch=epoch, batch_size=run.batch_size, start_batch=progress.batch)
+    num_steps = min(run.length.steps_per_epoch, run.length.steps - progress.epoch * run.length.steps_per_epoch)
+    accumulate, images_per_step = run.stage.accumulate, run.batch_size * run.stage.accumulate
+    order = permutation(seed, epoch, run.num_images)[: num_steps * images_per_step]
+    batches = run.source.training(
+        order,
+        epoch=epoch,
+        batch_size=run.batch_size,
+        accumulate=accumulate,
+        start_batch=progress.batch * accumulate,
+    )
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     run.model.train()
     run.source.waited = 0.0
-    for features, labels, factor in batches:
-        progress.rates = set_rates(run.optimizer, run.rate_factor())
+    while progress.batch < num_steps:
+        progress.rates = run.set_rates()
         seed_step(seed, progress.step, run.engine.rank)
         loss = training_step(
             run.engine,
             run.program,
-            features,
-            labels,
+            islice(batches, accumulate),
             loss=run.loss,
-            factor=factor,
             parameters=parameters,
             clip_norm=run.stage.clip_norm,
             optimizer=run.optimizer,
             where=run.where,
         )
+        num_images = min(images_per_step, len(order) - progress.batch * images_per_step)
         progress.step += 1
         progress.batch += 1
-        num_images = min(run.batch_size, run.num_images - progress.num_images)
         progress.num_images += num_images
         progress.loss_sum += loss * num_images
-        if progress.batch == run.num_steps:
+        if progress.batch == num_steps:
             progress.gradient_norms = _gradient_norms(run.model)
-        run.sinks.advance(num_images, f"{run.stage.name} {progress.epoch + 1}/{run.stage.epochs}")
+        run.sinks.advance(num_images, f"{run.stage.name} {progress.epoch + 1}/{run.length.epochs}")
         run.session.callbacks.tell("on_step_end", run, loss)
         run.save_between_steps()
     seconds = max(time.monotonic() - started, 1e-9)

@@ -117,24 +117,28 @@ class Engine:
             )
         return batch_size // self.num_processes
 
-    def shard(self, order: Indices, batch_size: int) -> tuple[Indices, list[float]]:
+    def shard(self, order: Indices, batch_size: int, accumulate: int = 1) -> tuple[Indices, list[float]]:
         """This process's rows of every batch of an epoch, one batch after the other.
 
         Args:
             order: The rows of the epoch, in the order of all processes.
             batch_size: Images in a batch of all processes.
+            accumulate: Batches in an optimizer step.
 
         Returns:
             The rows, `share(batch_size)` for each batch but the last, and for each batch the factor on the mean loss
-            over its rows with which the gradients' mean over the processes is that of the whole batch. A process that
+            over its rows with which the gradients' mean over the processes, added up over the step's batches, is that
+            of one batch of all their rows. A process that
             the last batch has no row for takes its first row, with the factor 0.
         """
         rows, factors = [], []
-        for start in range(0, len(order), batch_size):
+        for number, start in enumerate(range(0, len(order), batch_size)):
             batch = order[start : start + batch_size]
+            first = (number - number % accumulate) * batch_size
+            num_rows = min(batch_size * accumulate, len(order) - first)
             own = np.array_split(batch, self.num_processes)[self.rank]
             rows.append(own if len(own) else batch[:1])
-            factors.append(len(own) * self.num_processes / len(batch))
+            factors.append(len(own) * self.num_processes / num_rows)
         return np.concatenate(rows) if rows else order, factors
 
     def parallel(self, program: SplitProgram) -> SplitProgram:

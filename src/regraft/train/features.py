@@ -108,7 +108,7 @@ class FeatureSource:
         return stored[0], self._labels(split)
 
     def training(
-        self, order: Indices, *, epoch: int, batch_size: int, start_batch: int = 0
+        self, order: Indices, *, epoch: int, batch_size: int, accumulate: int = 1, start_batch: int = 0
     ) -> Iterator[tuple[tuple[Tensor, ...], Tensor, float]]:
         """Features and labels of this process's part of the training batches, in `order`, from `start_batch` on.
 
@@ -118,11 +118,12 @@ class FeatureSource:
             order: Row numbers.
             epoch: What the augmentation of each sample is a function of, beside seed and sample.
             batch_size: Images in a batch of all processes; the last one has what is left.
+            accumulate: Batches in an optimizer step.
             start_batch: The first batch to give.
         """
         rows = self._rows["train"]
         stored = self._features("train")
-        order, factors = self._engine.shard(order, batch_size)
+        order, factors = self._engine.shard(order, batch_size, accumulate)
         batch_size = self._engine.share(batch_size)
         if stored is not None:
             for number in range(start_batch, len(factors)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regraft.errors import SettingsError
+from regraft.plan.length import length_of
 from regraft.plan.stages import Stage
 from regraft.train.descend import descend
 from regraft.train.session import Session
@@ -48,6 +49,15 @@ def _next_stage(session: Session) -> Stage | None:
     return stages[progress.stage]
 
 
-def stage_work(stage: Stage, num_images: int) -> float:
-    """The work of a stage, in images that pass once through the network; `num_images` to train on and to validate."""
-    return float(num_images if stage.optimizer == "lbfgs" else stage.epochs * num_images)
+def stage_work(stage: Stage, num_train: int, num_val: int, batch_size: int) -> float:
+    """The work of a stage, in images that pass once through the network.
+
+    Args:
+        num_train: Images to train on.
+        num_val: Images to validate on.
+        batch_size: Of stages that do not say.
+    """
+    if stage.optimizer == "lbfgs":
+        return float(num_train + num_val)
+    length = length_of(stage, num_train, stage.batch_size or batch_size)
+    return length.steps / length.steps_per_epoch * num_train + length.epochs * num_val

@@ -1,4 +1,4 @@
-"""Optimizers, built from the plan: exactly what trains, by name, decay never on biases and norms."""
+"""Optimizers, built from the plan: exactly what trains, by name, each parameter in the group of its rate."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from regraft.models.info import info_of
+from regraft.errors import SettingsError
+from regraft.models.trace import plain
+from regraft.plan.length import Length
+from regraft.plan.optimizers import has_momentum, optimizer_class
+from regraft.plan.rates import never_decays, rates_of
 from regraft.plan.stages import Stage
+from regraft.train.schedule import momentum_at, rate_at
 
 __all__ = ["build_optimizer", "set_rates"]
 
@@ -16,45 +21,70 @@ __all__ = ["build_optimizer", "set_rates"]
 def build_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     """The optimizer of a stage over every parameter that `freeze` left trainable.
 
-    Groups are named `head`, `head/no-decay`, `backbone`, `backbone/no-decay`; each keeps the names of its
-    parameters, so that its state is stored by name and never by position.
+    Groups are named by what sets their rate (`head`, `backbone`, a selector of `lr`), with `/no-decay` where weight
+    decay spares them; each keeps the names of its parameters, so that its state is stored by name and never by
+    position.
+
+    Raises:
+        SettingsError: The optimizer does not take what `optimizer_args` holds.
     """
-    info = info_of(model)
+    model = plain(model)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    rates = rates_of(model, stage, tuple(trainable))
     groups: dict[str, dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        part = "head" if info.is_head(name) else "backbone"
-        decays = parameter.ndim > 1 and stage.weight_decay > 0
-        key = part if decays or stage.weight_decay == 0 else f"{part}/no-decay"
-        rate = stage.learning_rate * (stage.backbone_lr if part == "backbone" else 1.0)
-        group = groups.setdefault(
-            key,
-            {
-                "params": [],
-                "names": [],
-                "name": key,
-                "lr": rate,
-                "base_lr": rate,
-                "weight_decay": stage.weight_decay if decays else 0.0,
-            },
-        )
+    for name, parameter in trainable.items():
+        rate = rates[name]
+        spared = stage.weight_decay > 0 and not stage.decay_norm_and_bias and never_decays(model, name, parameter)
+        key = f"{rate.group}/no-decay" if spared else rate.group
+        decay = 0.0 if spared else stage.weight_decay
+        empty = {"params": [], "names": [], "name": key, "lr": rate.lr, "base_lr": rate.lr, "weight_decay": decay}
+        group = groups.setdefault(key, empty)
         group["params"].append(parameter)
         group["names"].append(name)
     return _create(stage, list(groups.values()))
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set every group's rate to its base times `factor`, and return the rates by group."""
+def set_rates(
+    optimizer: torch.optim.Optimizer, stage: Stage, step: int, length: Length, *, scale: float = 1.0
+) -> dict[str, float]:
+    """Set every group's rate, and the momentum where the schedule moves it; returns the rates by group.
+
+    Args:
+        optimizer: From `build_optimizer`.
+        stage: Whose schedule counts.
+        step: The step of the stage, from 0.
+        length: How long the stage is.
+        scale: What the plateau rule has multiplied the rates by so far.
+    """
+    momentum = momentum_at(stage, step, length)
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        group["lr"] = rate_at(stage, group["base_lr"], step, length, scale=scale)
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        elif momentum is not None and "momentum" in group:
+            group["momentum"] = momentum
     return {group["name"]: group["lr"] for group in optimizer.param_groups}
 
 
 def _create(stage: Stage, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    rate = stage.learning_rate
-    if stage.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=stage.momentum, nesterov=stage.momentum > 0)
-    if stage.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=rate)
-    return torch.optim.AdamW(groups, lr=rate)
+    if stage.optimizer == "lbfgs":  # the head is solved; what trains is held by an optimizer that never steps
+        return torch.optim.SGD(groups, lr=stage.learning_rate)
+    arguments: dict[str, Any] = {"lr": stage.learning_rate}
+    if has_momentum(stage.optimizer):
+        arguments["momentum"] = 0.9 if stage.momentum is None else stage.momentum
+        if arguments["momentum"] == 0 and stage.optimizer in ("sgd", "nesterov"):
+            arguments["nesterov"] = False
+    arguments |= {key: _plain(value) for key, value in stage.optimizer_args.items()}
+    try:
+        optimizer: torch.optim.Optimizer = optimizer_class(stage.optimizer)(groups, **arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise SettingsError(
+            f"The optimizer {stage.optimizer!r} of stage {stage.name!r} does not take its settings: {error}.",
+            "Expected arguments that torch or timm documents for it.",
+            "Correct `optimizer_args`, or leave it out.",
+        ) from error
+    return optimizer
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # YAML has no tuples

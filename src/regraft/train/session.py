@@ -11,7 +11,7 @@ from regraft.data.cache import PixelCache
 from regraft.data.labels import Labels
 from regraft.errors import StoppedError
 from regraft.models.inputs import Normaliser
-from regraft.plan.stages import Plan
+from regraft.plan.make import Plan
 from regraft.run.folder import RunFolder
 from regraft.train.callbacks import Callbacks
 from regraft.train.engine import Engine

@@ -12,12 +12,13 @@ from regraft.evaluate.measure import Measure, measure_for
 from regraft.models.program import split_program
 from regraft.plan.audit import Snapshot
 from regraft.plan.freeze import Freeze, freeze
+from regraft.plan.length import length_of
 from regraft.plan.stages import Stage
 from regraft.run.records import finite
 from regraft.train.features import FeatureSource
 from regraft.train.losses import build_loss
-from regraft.train.optim import build_optimizer
-from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better, rate_factor
+from regraft.train.optim import build_optimizer, set_rates
+from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better
 from regraft.train.session import Session
 from regraft.train.state import Best, group_values, load_weights, restore, start_tensors
 from regraft.train.step import evaluate
@@ -41,7 +42,7 @@ class StageRun:
         source: Batches, as features at the end of the frozen part.
         loss: What is minimised.
         measure: What the last validation took, once there was one.
-        num_steps: Steps in an epoch.
+        length: How many steps and epochs it takes at most.
     """
 
     def __init__(self, session: Session, stage: Stage) -> None:
@@ -49,8 +50,8 @@ class StageRun:
         self.model, self.engine, self.sinks = session.model, session.engine, session.sinks
         self.batch_size = stage.batch_size or session.batch_size
         self.num_images = len(session.labels["train"])
-        self.num_steps = -(-self.num_images // self.batch_size)
         self.engine.share(self.batch_size)
+        self.length = length_of(stage, self.num_images, self.batch_size)
         self.loss = build_loss("softmax", label_smoothing=stage.label_smoothing)
         self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()
@@ -129,11 +130,11 @@ class StageRun:
 
     # Epochs
 
-    def rate_factor(self) -> float:
-        """The factor on the learning rates of the next step."""
-        step = self.progress.epoch * self.num_steps + self.progress.batch
+    def set_rates(self) -> dict[str, float]:
+        """Set the learning rates of the next step, and return them by group."""
+        step = self.progress.epoch * self.length.steps_per_epoch + self.progress.batch
         scale = self.progress.plateau["scale"] if self.progress.plateau else 1.0
-        return rate_factor(self.stage, step, self.num_steps) * scale
+        return set_rates(self.optimizer, self.stage, step, self.length, scale=scale)
 
     def validate(self) -> dict[str, float]:
         """The measures of the validation split, with the prefix `val_`."""
@@ -160,7 +161,7 @@ class StageRun:
             "stage": self.stage.name,
             "stage_index": progress.stage,
             "epoch": progress.epoch,
-            "epochs": self.stage.epochs,
+            "epochs": None if self.is_solved else self.length.epochs,
             "step": progress.step,
             **values,
             **facts,
@@ -174,22 +175,21 @@ class StageRun:
         """Early stopping and the plateau rule, each with its own metric."""
         progress, stage = self.progress, self.stage
         if stage.plateau is not None:
-            plateau = PlateauState(**progress.plateau) if progress.plateau else PlateauState.start(stage.plateau)
+            plateau = PlateauState(**progress.plateau) if progress.plateau else PlateauState()
             if plateau.update(stage.plateau, values[stage.plateau.monitor], stage.learning_rate):
                 self.sinks.line(f"{stage.name}: {stage.plateau.monitor} stands still, rate x {stage.plateau.factor}")
             progress.plateau = asdict(plateau)
         if stage.early_stopping is not None:
             rule = stage.early_stopping
-            state = EarlyStoppingState(**progress.early_stopping) if progress.early_stopping else None
-            state = state or EarlyStoppingState.start(rule)
+            state = EarlyStoppingState(**(progress.early_stopping or {}))
             progress.stage_done = state.should_stop(rule, values[rule.monitor])
             progress.early_stopping = asdict(state)
-            if progress.stage_done and progress.epoch < stage.epochs:
+            if progress.stage_done and progress.epoch < self.length.epochs:
                 self.sinks.line(f"{stage.name}: {rule.monitor} has not improved for {rule.patience} epochs, stage ends")
 
         if self.stop_requested():
             progress.stage_done = True
-            if progress.epoch < stage.epochs:
+            if progress.epoch < self.length.epochs:
                 self.sinks.line(f"{stage.name}: a callback asked for the end of the stage")
 
     def request_stop(self) -> None:
@@ -220,7 +220,7 @@ class StageRun:
             commit.write_json(folder.audit, {"stages": [*stages[: progress.stage], finite(audit.to_dict())]})
         audit.raise_if_violated()
         if not self.is_solved:
-            left = self.stage.epochs - progress.epoch
+            left = self.length.epochs - progress.epoch
             self.sinks.skip(left * (self.num_images + len(self.session.labels["val"])))
         self.sinks.line(
             f"{self.stage.name}: audit ok, {len(audit.frozen)} frozen tensors byte-identical, "
@@ -279,7 +279,7 @@ class StageRun:
 
     def _announcement(self) -> str:
         num = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        how = "solved by lbfgs" if self.is_solved else f"{self.stage.optimizer}, at most {self.stage.epochs} epochs"
+        how = "solved by lbfgs" if self.is_solved else f"{self.stage.optimizer}, at most {self.length.epochs} epochs"
         return (
             f"stage {self.stage.name}: {', '.join(self.stage.selectors)} trains ({len(self.frozen.trainable)} tensors, "
             f"{num:,} parameters), {how}"

@@ -32,31 +32,32 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
 def training_step(
     engine: Engine,
     program: SplitProgram,
-    features: tuple[Tensor, ...],
-    labels: Tensor,
+    batches: Iterable[tuple[tuple[Tensor, ...], Tensor, float]],
     *,
     loss: Loss,
-    factor: float,
     parameters: list[nn.Parameter],
     clip_norm: float | None,
     optimizer: torch.optim.Optimizer,
     where: Callable[[], str],
 ) -> float:
-    """Forward, backward, clip, step; returns the mean loss of the batch of all processes.
+    """Forward and backward over the step's batches, clip, step; returns the mean loss of the images of all processes.
 
     Args:
-        factor: On the mean loss of this process's images, so that the mean of all processes is that of the batch.
+        batches: Features, targets, and the factor on their mean loss with which the gradients of all batches of all
+            processes add up to that of one batch of all images (see `Engine.shard`).
 
     Raises:
         DivergedError: The loss or the gradient is not finite; the optimizer has not stepped.
     """
-    with engine.autocast():
-        logits = program(features, training=True)
-    batch_loss = loss(logits.float(), labels) * factor
-    value = engine.sum(float(batch_loss.detach()))[0] / engine.num_processes
-    _require_finite(value, "loss", where)
     optimizer.zero_grad(set_to_none=True)
-    engine.backward(batch_loss)
+    value = 0.0
+    for features, targets, factor in batches:
+        with engine.autocast():
+            logits = program(features, training=True)
+        part = loss(logits.float(), targets) * factor
+        value += engine.sum(float(part.detach()))[0] / engine.num_processes
+        _require_finite(value, "loss", where)
+        engine.backward(part)
     norm = float(engine.gradient_norm(parameters, clip_norm))
     if engine.numerics.precision != "fp16":  # there, loss scaling skips the step and goes on
         _require_finite(norm, "gradient", where)

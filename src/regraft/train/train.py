@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,8 @@ from regraft.models.folder import write_model
 from regraft.models.info import info_of, settings_of
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics, choose_numerics
-from regraft.plan.stages import Plan
+from regraft.plan.make import Plan
+from regraft.plan.stages import Stage
 from regraft.run.folder import RunFolder, create_run
 from regraft.run.records import cut_metrics
 from regraft.train.callbacks import Callback, Callbacks
@@ -124,14 +125,15 @@ def train(
         engine.from_main(lambda: _begin(run, model, saver, None if resume else recipe))
         if engine.is_main:
             told.add_loggers([CsvLog()], sinks.warn)
-        sinks.plan(_work(plan, data))
+        for warning in () if resume else plan.warnings:
+            sinks.line(f"warning: {warning}")
+        sinks.plan(_DECODE_WORK * (len(data.train) + len(data.val)) + _stages_work(plan, data, batch_size))
         data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
         normaliser = Normaliser(_preprocessing(model), engine.device)
         progress = engine.from_main(lambda: _progress(run, pixels))
         load_weights(run.checkpoint(progress.step), model)
-        num_images = len(data.train) + len(data.val)
-        sinks.skip(sum(stage_work(stage, num_images) for stage in plan.stages[: progress.stage]))
+        sinks.skip(_stages_work(plan.stages[: progress.stage], data, batch_size))
         session = Session(
             model=model,
             plan=plan,
@@ -250,9 +252,8 @@ def _decode(
     return decoded, pixels
 
 
-def _work(plan: Plan, data: DataSet) -> float:
-    num_images = len(data.train) + len(data.val)
-    return _DECODE_WORK * num_images + sum(stage_work(stage, num_images) for stage in plan)
+def _stages_work(stages: Iterable[Stage], data: DataSet, batch_size: int) -> float:
+    return sum(stage_work(stage, len(data.train), len(data.val), batch_size) for stage in stages)
 
 
 def _begin(run: RunFolder, model: nn.Module, saver: Saver, recipe: Mapping[str, Any] | None) -> None:

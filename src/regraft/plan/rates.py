@@ -1,0 +1,104 @@
+"""The learning rate of each parameter of a stage, and the group of the optimizer that it falls in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from regraft.errors import SettingsError
+from regraft.models.info import info_of
+from regraft.models.trace import plain
+from regraft.plan.depth import depths
+from regraft.plan.select import select
+from regraft.plan.stages import Stage
+
+__all__ = ["ParameterRate", "never_decays", "rates_of"]
+
+
+@dataclass(frozen=True)
+class ParameterRate:
+    """What one parameter trains at.
+
+    Attributes:
+        group: The name of its group: `head` and `backbone`, or the selector of `lr`, and the depth where rates decay.
+        lr: The rate of a full step, before the schedule.
+    """
+
+    group: str
+    lr: float
+
+
+def rates_of(model: nn.Module, stage: Stage, trainable: Sequence[str]) -> dict[str, ParameterRate]:
+    """The rate of each trainable parameter, by name.
+
+    Args:
+        model: The model.
+        stage: Whose `lr`, `backbone_lr` and `layer_decay` count.
+        trainable: Full names of what trains.
+
+    Raises:
+        SettingsError: `lr` is a mapping, and a trainable layer is under none of its selectors, or a selector decides
+            about nothing that trains.
+    """
+    model = plain(model)
+    rates = _by_selector(model, stage.lr, trainable) if isinstance(stage.lr, Mapping) else None
+    if rates is None:
+        info = info_of(model)
+        base = stage.learning_rate
+        parts = {True: ParameterRate("head", base), False: ParameterRate("backbone", base * stage.backbone_lr)}
+        rates = {name: parts[info.is_head(name)] for name in trainable}
+    if stage.layer_decay is None:
+        return rates
+    depth = depths(model)
+    deepest = max(depth.values(), default=0)
+    return {
+        name: ParameterRate(
+            f"{rate.group}/depth-{depth.get(name, deepest)}",
+            rate.lr * math.pow(stage.layer_decay, deepest - depth.get(name, deepest)),
+        )
+        for name, rate in rates.items()
+    }
+
+
+def never_decays(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay leaves this parameter alone: biases, norms, and what the model itself names."""
+    listed = getattr(model, "no_weight_decay", set)
+    return parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatchcase(name, pattern) for pattern in listed())
+
+
+def _by_selector(model: nn.Module, rates: Mapping[str, float], trainable: Sequence[str]) -> dict[str, ParameterRate]:
+    """The last selector that a parameter's layer is under decides."""
+    chosen: dict[str, ParameterRate] = {}
+    mistakes: list[str] = []
+    for selector, rate in rates.items():
+        try:
+            layers = select(model, selector)
+        except SettingsError as error:
+            mistakes.append(f"lr: {error}")
+            continue
+        under = [name for name in trainable if name.rpartition(".")[0] in layers]
+        if not under:
+            mistakes.append(f"lr: nothing under {selector!r} trains in this stage")
+        chosen |= {name: ParameterRate(selector, rate) for name in under}
+    used = {rate.group for rate in chosen.values()}
+    mistakes += [
+        f"lr: {selector!r} decides about nothing: entries behind it take all of its layers"
+        for selector in rates
+        if selector not in used and not any(repr(selector) in mistake for mistake in mistakes)
+    ]
+    missing = list(dict.fromkeys(name.rpartition(".")[0] for name in trainable if name not in chosen))
+    if missing and not mistakes:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        mistakes.append(f"lr: no entry is about {shown}, which trains")
+    if mistakes:
+        raise SettingsError(
+            "The learning rates do not fit what trains.",
+            "Each layer that trains is under a selector of `lr`; the last one counts.",
+            "Correct `lr`, for example `lr: {all: 1e-5, head: 1e-3}`.",
+            details=mistakes,
+        )
+    return chosen
