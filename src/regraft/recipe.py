@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from regraft.errors import SettingsError
 from regraft.recipe_data import DataSettings, PreprocessSettings
 from regraft.recipe_mistakes import mistakes_of, unknown_key
-from regraft.recipe_stages import DEFAULT_STAGES, StageSettings, Strict
+from regraft.recipe_stages import DEFAULT_STAGES, EXCLUSIVE, StageSettings, Strict
 from regraft.recipe_text import apply_set, read_recipe
 
 __all__ = [
@@ -141,7 +141,13 @@ def _with_defaults(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     mistakes = [unknown_key(f"defaults.{key}", str(key), known) for key in defaults if key not in known]
     defaults = {key: value for key, value in defaults.items() if key in known}
     if "stages" not in values:
-        values["stages"] = [{**stage, **defaults} for stage in copy.deepcopy(DEFAULT_STAGES)]
+        values["stages"] = [_over(stage, defaults) for stage in copy.deepcopy(DEFAULT_STAGES)]
     elif isinstance(values["stages"], list):
-        values["stages"] = [{**defaults, **stage} if isinstance(stage, dict) else stage for stage in values["stages"]]
+        values["stages"] = [_over(defaults, stage) if isinstance(stage, dict) else stage for stage in values["stages"]]
     return {**values, "defaults": {}}, mistakes
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings put over others; a length in steps takes the place of one in epochs, and the other way round."""
+    replaced = {a if b in above else b for a, b in EXCLUSIVE if (a in above) != (b in above)}
+    return {**{key: value for key, value in below.items() if key not in replaced}, **above}

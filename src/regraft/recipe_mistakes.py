@@ -12,7 +12,7 @@ from regraft.errors import nearest
 
 __all__ = ["mistakes_of", "unknown_key"]
 
-_KIND = re.compile(r"(int|str|float|bool|(tuple|list|dict|literal)\[.*\])$")
+_KIND = re.compile(r"((constrained-)?(int|str|float|bool)|[A-Z]\w+|(tuple|list|dict|literal)\[.*\])$")
 
 _SYNONYMS = {
     "learning_rate": "lr",
@@ -45,6 +45,7 @@ def mistakes_of(error: ValidationError, settings: type[BaseModel]) -> list[str]:
     """One line for each key; where a key may be of several kinds, pydantic has an entry for each kind."""
     lines: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
+    kinds: dict[str, list[str]] = {}
     for item in error.errors():
         loc = item["loc"]
         path = ".".join(str(part) for part in loc if not _KIND.match(str(part)))
@@ -52,8 +53,18 @@ def mistakes_of(error: ValidationError, settings: type[BaseModel]) -> list[str]:
             lines.setdefault(unknown_key(path, str(loc[-1]), _known_keys(settings, loc[:-1])), [])
             continue
         lines.setdefault(path, []).append(_reason(item))
+        kinds.setdefault(path, []).append(item["type"])
         given[path] = item["input"]
-    return [_line(path, reasons, given.get(path, ...)) for path, reasons in lines.items()]
+    return [
+        _line(path, _nearest_kind(reasons, kinds.get(path, [])), given.get(path, ...))
+        for path, reasons in lines.items()
+    ]
+
+
+def _nearest_kind(reasons: list[str], kinds: Sequence[str]) -> list[str]:
+    """Of a value that may be of several kinds, what is wrong with it as the kind that it is."""
+    fitting = [reason for reason, kind in zip(reasons, kinds, strict=False) if not kind.endswith(("_type", "_parsing"))]
+    return fitting or reasons
 
 
 def _line(path: str, reasons: Sequence[str], given: Any) -> str:

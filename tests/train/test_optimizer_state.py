@@ -1,0 +1,54 @@
+"""The state of every optimizer goes into a file and comes back to the same bits."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import regraft as rg
+from regraft.plan.optimizers import optimizer_names
+from regraft.train.optim import build_optimizer
+from regraft.train.optimizer_state import optimizer_tensors, restore_optimizer
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) -> None:
+    for number in numbers:
+        torch.manual_seed(number)
+        images, labels = torch.randn(6, 3, 8, 8), torch.randint(0, 3, (6,))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", [name for name in optimizer_names() if name not in ("auto", "lbfgs")])
+def test_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    stage = rg.Stage("a", train="all", optimizer=name, weight_decay=0.01, lr={"0": 1e-3, "!0": 1e-2})
+    model = small()
+    optimizer = build_optimizer(model, stage)
+    steps(model, optimizer, range(3))
+    save_file(optimizer_tensors(optimizer), tmp_path / "state.safetensors")
+    again = copy.deepcopy(model)
+    resumed = build_optimizer(again, stage)
+    restore_optimizer(resumed, load_file(tmp_path / "state.safetensors"))
+    steps(model, optimizer, range(3, 6))
+    steps(again, resumed, range(3, 6))
+    for (key, first), second in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(first, second), key
+
+
+def test_an_optimizer_that_keeps_something_else_is_refused() -> None:
+    model = small()
+    optimizer = build_optimizer(model, rg.Stage("a", train="all", optimizer="sgd"))
+    optimizer.state[next(model.parameters())]["list"] = [1, 2]
+    with pytest.raises(TypeError, match="keeps a list"):
+        optimizer_tensors(optimizer)
