@@ -12,7 +12,7 @@ from regraft.errors import nearest
 
 __all__ = ["mistakes_of", "unknown_key"]
 
-_KIND = re.compile(r"((constrained-)?(int|str|float|bool)|[A-Z]\w+|(tuple|list|dict|literal)\[.*\])$")
+_KIND = re.compile(r"((constrained-)?(int|str|float|bool)|\w+Settings|(tuple|list|dict|literal)\[.*\])$")
 
 _SYNONYMS = {
     "learning_rate": "lr",

@@ -40,6 +40,7 @@ MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.j
 VERSION = 1
 _log = logging.getLogger("regraft")
 _NOT_VALUES = ("params", "names", "lr")  # the rate is set anew before each step
+_PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass
@@ -183,13 +184,22 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    """The tensors of an optimizer as `parameter/key`; its own memory, not copies."""
-    return {
-        f"{name}/{key}": value.detach()
-        for name, state in _states(optimizer).items()
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    """The tensors of an optimizer as `parameter/key`, and of its groups as ` group/key`; its own memory, not copies.
+
+    Raises:
+        TypeError: It keeps something else than tensors and plain values, which could not be put back.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, state in _states(optimizer).items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}/{key}"] = value.detach()
+            elif not isinstance(value, _PLAIN):
+                raise TypeError(f"the optimizer keeps a {type(value).__name__} as {key!r} of {name}")
+    for group in optimizer.param_groups if optimizer is not None else ():
+        found = {key: value for key, value in group.items() if isinstance(value, Tensor) and key not in _NOT_VALUES}
+        tensors |= {f" {group['name']}/{key}": value.detach() for key, value in found.items()}
+    return tensors
 
 
 def optimizer_values(optimizer: torch.optim.Optimizer | None, start: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -214,9 +224,7 @@ def group_values(optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str,
     """The plain numbers and words of each group, by the group's name."""
     return {
         group["name"]: {
-            key: value
-            for key, value in group.items()
-            if key not in _NOT_VALUES and isinstance(value, (bool, int, float, str))
+            key: value for key, value in group.items() if key not in _NOT_VALUES and isinstance(value, _PLAIN)
         }
         for group in (optimizer.param_groups if optimizer is not None else ())
     }
@@ -232,6 +240,7 @@ def restore_optimizer(
         stored.setdefault(parameter, {})[key] = tensor
     for group in optimizer.param_groups:
         group.update(values.get("groups", {}).get(group["name"], {}))
+        group.update(stored.get(f" {group['name']}", {}))
         on_device = bool(group.get("fused") or group.get("capturable"))
         for name, parameter in zip(group["names"], group["params"], strict=True):
             optimizer.state[parameter] = {
