@@ -11,9 +11,9 @@ import pytest
 import regraft
 
 PUBLIC = [
-    "Augment", "Callback", "EarlyStopping", "Head", "Plateau", "RegraftError", "Schedule", "Stage", "adapt", "build_model",
-    "cut", "evaluate", "graft", "load_model", "make_plan", "match_weights", "open_data", "predict", "read_weights",
-    "replace_layer", "resume", "run_recipe", "surgery_plan", "tap", "train", "write_report",
+    "Augment", "Callback", "EarlyStopping", "Head", "Plateau", "RegraftError", "Schedule", "Stage", "adapt",
+    "build_model", "cut", "evaluate", "graft", "load_model", "make_plan", "match_weights", "open_data", "predict",
+    "read_weights", "replace_layer", "resume", "run_recipe", "surgery_plan", "tap", "train", "write_report",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regraft import commit
-from regraft.data.cache import memory_budget
+from regraft.data.budget import memory_budget
 from regraft.errors import DivergedError, StorageError
 from regraft.run.folder import RunFolder
 from regraft.train.state import MODEL, OPTIMIZER, STATE, Progress, model_tensors, optimizer_tensors, optimizer_values
