@@ -53,3 +53,33 @@ def test_what_is_none_of_these(cli: Cli, tmp_path: Path) -> None:
     assert cli("inspect", tmp_path / "run").code == 7
     (tmp_path / "run" / "recipe.yaml").write_text("seed: 1")
     assert cli("inspect", tmp_path / "run").code == 7
+
+
+def test_lists_and_tables_of_photos(cli: Cli, tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", {"cat": 4, "dog": 4})
+    rows = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    (root / "list.txt").write_text("".join(f"{path} {number % 2}\n" for number, path in enumerate(rows)))
+    (root / "names.txt").write_text("even\nodd\n")
+    facts = json.loads(cli("inspect", root / "list.txt", "--json").out)
+    assert facts["classes"] == 2
+    assert facts["labels"] == "one for each image"
+    assert facts["splits"][0] == "train: 4 images (even 2, odd 2)"
+    assert facts["split by"] == "regraft (seed 0)"
+
+    header = "path,tags,split\n"
+    (root / "tags.csv").write_text(
+        header + "".join(f"{path},a|b,{'train' if 'cat' in path else 'val'}\n" for path in rows)
+    )
+    (root / "cat" / "000.png").write_bytes((root / "dog" / "000.png").read_bytes())
+    facts = json.loads(cli("inspect", root / "tags.csv", "--json").out)
+    assert facts["labels"] == "any number for each image"
+    assert facts["splits"] == ["train: 4 images (a 4, b 4)", "val: 4 images (a 4, b 4)"]
+    assert facts["split by"] == "lists"
+    assert facts["findings"][0].startswith("warning: 1 of 4 val images are in train too")
+    result = cli("inspect", root, "--labels", root / "list.txt", "--names", root / "names.txt")
+    assert "train: 4 images (even 2, odd 2)" in result.out, result.err
+
+    (root / "tags.csv").write_text(header + "none.png,a|b,train\n")
+    result = cli("inspect", root / "tags.csv")
+    assert result.code == 3
+    assert "tags.csv, row 2: there is no file 'none.png'." in result.err

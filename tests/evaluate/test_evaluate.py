@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.conftest import COLOURS, photo, photos
 
 import regraft as rg
@@ -53,6 +54,42 @@ def test_other_photos_with_fewer_classes_keep_their_names(run: Path, tmp_path: P
     assert [row["name"] for row in measures["per_class"]] == ["blue", "green", "red"]
     assert measures["used_for_selection"] is False
     assert (run / "predictions" / "other.jsonl").exists()
+
+
+def test_one_class_of_the_models_is_enough(run: Path, tmp_path: Path) -> None:
+    measures = rg.evaluate(run, photos(tmp_path / "other", {"green": 5}, seed=5))
+    assert (measures["top1"], measures["num_images"]) == (1.0, 5)
+    assert [row["support"] for row in measures["per_class"]] == [0, 5, 0]
+    photos(tmp_path / "split" / "test", {"red": 3})
+    photos(tmp_path / "split" / "train", {"red": 2, "blue": 2})
+    assert rg.evaluate(run, tmp_path / "split")["num_images"] == 3, "the test split alone, with fewer classes"
+
+
+def test_lists_and_tables_are_measured_by_the_names_of_their_classes(run: Path, tmp_path: Path) -> None:
+    root = photos(tmp_path / "other", {"green": 3, "red": 2}, seed=5)
+    rows = [(path.relative_to(root).as_posix(), path.parent.name) for path in sorted(root.rglob("*.png"))]
+    (root / "some.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in rows))
+    assert rg.evaluate(run, root / "some.csv")["top1"] == 1.0
+    assert (run / "predictions" / "some.jsonl").exists()
+    number = {"red": 0, "green": 1}
+    (root / "list.txt").write_text("".join(f"{path} {number[name]}\n" for path, name in rows))
+    with pytest.raises(DataError, match="does not know: '0', '1'"):
+        rg.evaluate(run, root / "list.txt")
+    (tmp_path / "colours.txt").write_text("red\ngreen\n")
+    measures = rg.evaluate(run, root / "list.txt", names=tmp_path / "colours.txt")
+    assert (measures["top1"], measures["num_images"]) == (1.0, 5)
+    assert rg.evaluate(run, root, labels="list.txt", names=tmp_path / "colours.txt")["num_images"] == 5
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["names"] = str(tmp_path / "colours.txt")
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert rg.evaluate(run, root / "list.txt")["top1"] == 1.0, "numbers mean what they meant in the run"
+
+
+def test_images_with_several_labels_are_refused_by_a_model_of_one(run: Path, tmp_path: Path) -> None:
+    root = photos(tmp_path / "other", {"green": 2})
+    (root / "tags.csv").write_text("path,tags\ngreen/000.png,green|red\ngreen/001.png,red\n")
+    with pytest.raises(DataError, match="images with several labels"):
+        rg.evaluate(run, root / "tags.csv")
 
 
 def test_other_photos_in_splits_are_their_test_split(run: Path, tmp_path: Path) -> None:

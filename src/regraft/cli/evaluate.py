@@ -9,14 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.options import RunArgument, ThreadsOption
+from regraft.cli.options import LabelsOption, NamesOption, RunArgument, ThreadsOption
 
 __all__ = ["evaluate", "show_measures"]
 
 
 def evaluate(
     run: RunArgument,
-    data: Annotated[Path | None, typer.Argument(help="Labelled photos; else the run's test split.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled photos: folders, a list or a table; else the run's test split.")
+    ] = None,
+    labels: LabelsOption = None,
+    names: NamesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="All measures as JSON.")] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps; else the run's.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
@@ -29,7 +33,7 @@ def evaluate(
     keep_freed_memory()
     chosen = any(value is not None for value in (device, precision, threads))
     numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
-    measures = measure(run, data, numerics=numerics)
+    measures = measure(run, data, labels=labels, names=names, numerics=numerics)
     if as_json:
         json.dump(measures, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regraft.cli.options import LabelsOption, NamesOption
+
 if TYPE_CHECKING:
     from regraft.run.folder import RunFolder
 
@@ -18,10 +20,12 @@ def inspect(
     target: Annotated[
         str,
         typer.Argument(
-            help="A run, a model folder, a folder of photos, a weights file, a model name or pattern.",
+            help="A run, a model folder, photos (a folder, a list, a table), a weights file, a model name or pattern.",
             show_default=False,
         ),
     ],
+    labels: LabelsOption = None,
+    names: NamesOption = None,
     image_size: Annotated[int | None, typer.Option("--image-size", min=1, help="For output shapes.")] = None,
     key: Annotated[str | None, typer.Option("--from", help="Which set of tensors of a weights file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -32,11 +36,13 @@ def inspect(
         facts = _run(path)
     elif (path / "config.json").is_file():
         facts = _model_folder(path)
+    elif _is_list(path):
+        facts = _photos(path, None, names)
     elif _is_weights(path):
         _weights(path, key, as_json=as_json)
         return
     elif path.is_dir():
-        facts = _photos(path)
+        facts = _photos(path, labels, names)
     else:
         _require_name(path, target)
         _network(target, image_size, as_json=as_json)
@@ -69,6 +75,12 @@ def _require_name(path: Path, target: str) -> None:
             "Expected a run, a model folder, a folder of photos, or the name of a network.",
             "Check the spelling of the path.",
         )
+
+
+def _is_list(path: Path) -> bool:
+    from regraft.data.sources.find import LIST_SUFFIXES
+
+    return path.suffix.lower() in LIST_SUFFIXES and path.is_file()
 
 
 def _is_weights(path: Path) -> bool:
@@ -151,21 +163,23 @@ def _model_folder(path: Path) -> dict[str, Any]:
     }
 
 
-def _photos(path: Path) -> dict[str, Any]:
+def _photos(path: Path, labels: Path | None, names: Path | None) -> dict[str, Any]:
     from regraft.data.check import check
     from regraft.data.dataset import open_data
+    from regraft.data.leaks import with_leaks
 
-    data = open_data(path)
+    data = with_leaks(open_data(path, labels=labels, names=names))
     rows = []
-    for name in data.splits:
+    for name, split in data.splits.items():
         counts = data.counts(name)
         shown = ", ".join(f"{label} {count}" for label, count in list(zip(data.class_names, counts, strict=True))[:12])
-        rows.append(f"{name}: {counts.sum()} images ({shown}{', ...' if len(counts) > 12 else ''})")
+        rows.append(f"{name}: {len(split)} images ({shown}{', ...' if len(counts) > 12 else ''})")
     return {
         "photos": str(path),
         "classes": len(data.class_names),
+        "labels": "any number for each image" if data.multilabel else "one for each image",
         "splits": rows,
-        "split by": "folders" if data.split_origin == "folders" else f"regraft (seed {data.seed})",
+        "split by": f"regraft (seed {data.seed})" if data.split_origin == "random" else data.split_origin,
         "findings": [f"{finding.level}: {finding.text}" for finding in check(data)] or ["none"],
     }
 

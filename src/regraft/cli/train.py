@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.options import DeviceOption, OutOption, ThreadsOption
+from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, OutOption, ThreadsOption
 
 __all__ = ["finish", "train"]
 
@@ -16,9 +16,12 @@ def train(
     photos: Annotated[
         str | None,
         typer.Argument(
-            help="root/class/*, or root/{train,val,test}/class/*; replaces data.source.", show_default=False
+            help="root/class/*, root/{train,val,test}/class/*, a list or a table; replaces data.source.",
+            show_default=False,
         ),
     ] = None,
+    labels: LabelsOption = None,
+    names: NamesOption = None,
     model: Annotated[str | None, typer.Option("--model", help="A timm name.", show_default=False)] = None,
     out: OutOption = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML recipe.", show_default=False)] = None,
@@ -36,7 +39,7 @@ def train(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
 ) -> None:
-    """Train on a folder of photos, evaluate, and write a report.
+    """Train on photos, evaluate, and write a report.
 
     Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
     epoch is kept.
@@ -48,6 +51,8 @@ def train(
     values = read_recipe(recipe) if recipe is not None else {"model": default_recipe()["model"]}
     options: dict[str, Any] = {
         "data.source": photos,
+        "data.labels": labels and str(labels),
+        "data.names": names and str(names),
         "model.name": model,
         "model.image_size": image_size,
         "seed": seed,
@@ -56,6 +61,8 @@ def train(
         "numerics.threads": threads,
         "data.cache": cache,
     }
+    if photos is not None and isinstance(values.get("data"), dict) and values["data"].get("source"):
+        values["data"].pop("labels", None)  # they belong to the source that is replaced
     for key, value in options.items():
         if value is not None:
             _put(values, key, value)

@@ -68,7 +68,12 @@ def data(evidence: Evidence) -> Html:
     splits = evidence.splits
     if not splits:
         return html('<p class="absent">The splits of this run were not recorded.</p>')
-    origins = {"folders": "the folders of the data set", "random": f"random, stratified, seed {splits.get('seed')}"}
+    origins = {
+        "folders": "the folders of the data set",
+        "lists": "the lists of the data set",
+        "random": f"random, stratified, seed {splits.get('seed')}",
+        "folds": f"one fold of a cross-validation, stratified, seed {splits.get('seed')}",
+    }
     origin = splits.get("split_origin")
     quarantined, ignored = parts(splits, "quarantined"), part(splits, "ignored")
     rows = [(item.get("path"), item.get("reason"), item.get("split")) for item in quarantined]

@@ -17,6 +17,7 @@ from regraft import commit
 from regraft.data.cache import CACHES, CacheMode, PixelCache, decode_all
 from regraft.data.check import check
 from regraft.data.dataset import DataSet
+from regraft.data.leaks import with_leaks
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import DataError, OutOfMemoryError, RegraftError, SettingsError, StoppedError
 from regraft.evaluate.probes import NUM_PROBES, make_probes
@@ -241,6 +242,7 @@ def _decode(
         )
     complete = replace(decoded, splits={**data.splits, **decoded.splits})
     if not listed and engine.is_main:
+        complete = with_leaks(complete, {name: (part.paths, part.digests) for name, part in pixels.items()})
         commit.write_json(run.splits, complete.to_dict())
         for finding in check(complete):
             if finding.level == "warning":
