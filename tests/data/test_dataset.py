@@ -184,3 +184,62 @@ def test_opening_does_not_import_torch() -> None:
     code = "import sys, regraft.data.loader, regraft.data.check, regraft.data.preprocess; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_folds_cover_every_row_once_for_validation(plant: Plant) -> None:
+    root = plant({"cat": 11, "dog": 9})
+    whole = {path for part in rows(open_data(root)).values() for path, _ in part}
+    seen: list[str] = []
+    for k in range(4):
+        data = open_data(root, seed=5, fold=(k, 4))
+        assert list(data.splits) == ["train", "val"], "no test split is drawn"
+        assert (data.split_origin, data.options["fold"]) == ("folds", [k, 4])
+        assert {path for part in rows(data).values() for path, _ in part} == whole
+        assert abs(data.counts("val")[0] - 11 / 4) < 1
+        seen += [path for path, _ in rows(data)["val"]]
+        assert rows(open_data(root, seed=5, fold=(k, 4))) == rows(data)
+        assert DataSet.from_dict(json.loads(json.dumps(data.to_dict()))).settings() == data.settings()
+    assert sorted(seen) == sorted(whole)
+    assert rows(open_data(root, seed=6, fold=(0, 4))) != rows(open_data(root, seed=5, fold=(0, 4)))
+
+
+def test_folds_take_in_validation_and_leave_the_test_split(plant: Plant) -> None:
+    tree = {f"{split}/{name}": 4 for split in ("train", "val", "test") for name in ("cat", "dog")}
+    data = open_data(plant(tree), fold=(0, 2))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 8, "val": 8, "test": 8}
+    assert {os.path.dirname(path) for path, _ in rows(data)["test"]} == {"test/cat", "test/dog"}
+    assert {path.split(os.sep)[0] for path, _ in rows(data)["val"]} == {"train", "val"}
+
+
+def test_the_only_image_of_a_class_is_trained_on_in_every_fold(plant: Plant) -> None:
+    root = plant({"cat": 6, "dog": 6, "yeti": 1})
+    for k in range(3):
+        data = open_data(root, fold=(k, 3))
+        assert [data.counts(name)[2] for name in ("train", "val")] == [1, 0]
+        assert "'yeti'" in data.warnings[0]
+
+
+@pytest.mark.parametrize("fold", [(0, 1), (3, 3), (-1, 3), (0,), (0, 3, 1), (0.0, 3), ("0", 3), (0, 99)])
+def test_impossible_folds_are_refused(plant: Plant, fold: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match="fold"):
+        open_data(plant({"cat": 4, "dog": 4}), fold=fold)
+
+
+def test_what_was_given_is_written_for_the_next_run(plant: Plant) -> None:
+    root = plant({"all": 8})
+    names = "".join(f"all/{n:03}.jpg {n % 2}\n" for n in range(8))
+    (root / "list.txt").write_text(names)
+    (root / "words.txt").write_text("even\nodd\n")
+    data = open_data(root, labels="list.txt", names="words.txt", fractions=[0.5, 0.5, 0], seed=3)
+    assert data.settings() == {
+        "source": str(root),
+        "fractions": [0.5, 0.5, 0.0],
+        "labels": str(root / "list.txt"),
+        "names": str(root / "words.txt"),
+    }
+    stored = json.loads(json.dumps(data.to_dict()))
+    again = DataSet.from_dict(stored)
+    assert again.settings() == data.settings()
+    assert again.fingerprint() == data.fingerprint()
+    settings = data.settings()
+    assert rows(open_data(settings.pop("source"), seed=3, **settings)) == rows(data)
