@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from regraft.errors import SettingsError
 from regraft.recipe_data import DataSettings, PreprocessSettings
 from regraft.recipe_mistakes import mistakes_of, unknown_key
-from regraft.recipe_stages import DEFAULT_STAGES, EXCLUSIVE, StageSettings, Strict
+from regraft.recipe_stages import DEFAULT_STAGES, EXCLUSIVE, Monitor, StageSettings, Strict
 from regraft.recipe_text import apply_set, read_recipe
 
 __all__ = [
@@ -77,7 +77,7 @@ class Recipe(Strict):
     head: HeadSettings = HeadSettings()
     data: DataSettings = DataSettings()
     seed: int = Field(0, ge=0, lt=1 << 63)
-    monitor: Literal["val_loss", "val_top1", "train_loss"] = "val_loss"
+    monitor: Monitor = "val_loss"
     mode: Literal["min", "max"] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
     stages: list[StageSettings] = Field(min_length=1)

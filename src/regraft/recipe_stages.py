@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from regraft.errors import nearest
 
-__all__ = ["DEFAULT_STAGES", "EXCLUSIVE", "OPTIMIZERS", "AugmentSettings", "StageSettings", "Strict"]
+__all__ = ["DEFAULT_STAGES", "EXCLUSIVE", "OPTIMIZERS", "AugmentSettings", "Monitor", "StageSettings", "Strict"]
 
 # The head on the frozen network, then the last resolution stage of the network with it, gently.
 DEFAULT_STAGES: list[dict[str, Any]] = [
@@ -45,8 +46,17 @@ OPTIMIZERS = (
 
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=1)]
-Monitor = Literal["val_loss", "val_top1", "train_loss"]
 Mode = Literal["min", "max"]
+
+
+def _is_measure(name: str) -> str:
+    """Which of them an epoch gives depends on the head's output, which a recipe alone does not know."""
+    if name != "train_loss" and not re.fullmatch(r"val_[a-z0-9_]+", name):
+        raise ValueError("must be a measure of an epoch, such as val_loss, val_top1, val_auc, val_map or train_loss")
+    return name
+
+
+Monitor = Annotated[str, AfterValidator(_is_measure)]
 
 
 class Strict(BaseModel):

@@ -246,13 +246,14 @@ def test_lbfgs_equals_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
 
     from regraft.train.lbfgs import solve_head
+    from regraft.train.losses import build_loss
 
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 3, (300,), generator=generator)
     features = torch.randn(300, 8, generator=generator, dtype=torch.float64) + labels[:, None] * 0.3
     center, scale = features.mean(0), (features - features.mean(0)).square().mean().sqrt()
     scaled = ((features - center) / scale).numpy()
-    for solution in list(solve_head(features, labels, 3))[:6]:
+    for solution in list(solve_head(features, labels, 3, build_loss("softmax")))[:6]:
         oracle = LogisticRegression(C=1 / (solution.strength * 300), tol=1e-10, max_iter=10_000)
         oracle.fit(scaled, labels.numpy())
         ours = (features @ solution.weight.double().T + solution.bias).softmax(1)

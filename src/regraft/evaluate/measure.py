@@ -15,7 +15,7 @@ from regraft.evaluate.scores import average_precision, roc_auc
 from regraft.evaluate.thresholds import choose_thresholds
 from regraft.models.outputs import probabilities
 
-__all__ = ["Measure", "measure_for"]
+__all__ = ["Measure", "measure_for", "undefined_measures"]
 
 _TOP_K = 5
 
@@ -37,6 +37,22 @@ class Measure(Protocol):
 def measure_for(output: str, class_names: Sequence[str]) -> Measure:
     """The measures that an epoch of a network with this kind of output is described by."""
     return _MEASURES[output](class_names)
+
+
+def undefined_measures(output: str, labels: npt.NDArray[np.integer], class_names: Sequence[str]) -> dict[str, str]:
+    """The measures that these labels cannot give, whatever is predicted, each with the reason.
+
+    Args:
+        output: A key of `regraft.models.outputs.OUTPUTS`.
+        labels: (N,) class numbers, or (N, C) of 0 and 1.
+        class_names: The C names.
+    """
+    if output == "multilabel" and not labels.any():
+        return {"map": "no image has a label"}
+    if output != "binary" or len(set(labels.tolist())) == 2:
+        return {}
+    reason = f"all images are {class_names[int(labels[0])]!r}" if len(labels) else "there are no images"
+    return {name: reason for name in ("auc", "ap") if name == "auc" or not labels.any()}
 
 
 class _Softmax(Measure):

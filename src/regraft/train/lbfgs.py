@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as F
+
+from regraft.train.losses import Loss
 
 __all__ = ["Solution", "solve_head"]
 
@@ -22,9 +24,9 @@ class Solution:
 
     Attributes:
         strength: The factor on half the squared norm of the weights, per image, on scaled features.
-        weight: (classes, features), for the features as they came.
-        bias: (classes,).
-        train_loss: Mean cross-entropy on the training images, without the penalty.
+        weight: (rows, features), for the features as they came.
+        bias: (rows,).
+        train_loss: Mean loss on the training images, without the penalty.
     """
 
     strength: float
@@ -34,15 +36,16 @@ class Solution:
 
 
 def solve_head(
-    features: Tensor, labels: Tensor, num_classes: int, *, label_smoothing: float = 0.0, max_iterations: int = 100
+    features: Tensor, labels: Tensor, num_rows: int, loss: Loss, *, num_problems: int = 1, max_iterations: int = 100
 ) -> Iterator[Solution]:
-    """Solutions of multinomial logistic regression from strong to weak regularisation.
+    """Solutions of logistic regression (multinomial, of two classes, or of each label) from strong to weak penalties.
 
     Args:
         features: (N, D), any precision.
-        labels: (N,) int64.
-        num_classes: Rows of the classifier.
-        label_smoothing: Share of the target spread over all classes.
+        labels: (N,) int64, or (N, C) of 0 and 1.
+        num_rows: Rows of the classifier.
+        loss: Logits (N, num_rows) and labels -> the mean loss; convex in the logits.
+        num_problems: Labels that the loss is a mean over, each a regression of its own; a strength is that of each.
         max_iterations: Of L-BFGS, for each strength.
     """
     wide = features.numel() * 8 <= _MAX_BYTES_FP64 and features.device.type == "cpu"
@@ -51,16 +54,16 @@ def solve_head(
     scaled = scaled - center
     scale = scaled.square().mean().sqrt().clamp(min=1e-12)
     scaled /= scale
-    weight = scaled.new_zeros(num_classes, scaled.shape[1])
-    bias = scaled.new_zeros(num_classes)
+    weight = scaled.new_zeros(num_rows, scaled.shape[1])
+    bias = scaled.new_zeros(num_rows)
     for strength in _STRENGTHS:
-        weight, bias = _minimise(scaled, labels, weight, bias, strength, label_smoothing, max_iterations)
-        train_loss = float(F.cross_entropy(F.linear(scaled, weight, bias), labels, label_smoothing=label_smoothing))
+        weight, bias = _minimise(scaled, labels, weight, bias, strength / num_problems, loss, max_iterations)
+        train_loss = float(loss(F.linear(scaled, weight, bias), labels))
         yield Solution(strength, (weight / scale).float(), (bias - weight @ (center / scale)).float(), train_loss)
 
 
 def _minimise(
-    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float, smoothing: float, iterations: int
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float, loss: Loss, iterations: int
 ) -> tuple[Tensor, Tensor]:
     weight = weight.clone().requires_grad_()
     bias = bias.clone().requires_grad_()
@@ -70,10 +73,9 @@ def _minimise(
 
     def objective() -> Tensor:
         solver.zero_grad()
-        loss = F.cross_entropy(F.linear(features, weight, bias), labels, label_smoothing=smoothing)
-        loss = loss + 0.5 * strength * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        value = loss(F.linear(features, weight, bias), labels) + 0.5 * strength * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
 
     solver.step(objective)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from regraft import commit
+from regraft.evaluate.tasks import main_of, told
 from regraft.run.folder import RunFolder
 from regraft.run.records import append_metrics, finite
 
@@ -101,8 +102,8 @@ class Sinks:
         else:
             parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
         parts += [f"{key} {record[key]:.4f}" for key in ("train_loss", "val_loss") if record.get(key) is not None]
-        if record.get("val_top1") is not None:
-            parts.append(f"val_top1 {record['val_top1']:.2%}")
+        if (main := main_of(record)) is not None:
+            parts.append(f"{main} {told(main, record[main])}")
         if record.get("images_per_second"):
             parts.append(f"{record['images_per_second']:.0f} images/s")
         self.line("  ".join(parts) + f"  {self._left()}")

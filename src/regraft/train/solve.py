@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from regraft.errors import SettingsError
 from regraft.train.lbfgs import solve_head
 from regraft.train.schedule import is_better
 from regraft.train.stage_run import StageRun
-from regraft.train.state import Best
 
 __all__ = ["solve"]
 
@@ -22,7 +23,8 @@ def solve(run: StageRun) -> None:
     if head is None:
         raise SettingsError("lbfgs needs one linear layer to solve.", "", "Set `optimizer: adamw`.")
     worse, best_loss, best_state = 0, float("inf"), None
-    for solution in solve_head(features, labels, head.out_features, label_smoothing=run.stage.label_smoothing):
+    num_problems = head.out_features if run.output == "multilabel" else 1
+    for solution in solve_head(features, labels, head.out_features, run.loss, num_problems=num_problems):
         with torch.no_grad():
             head.weight.copy_(solution.weight)
             head.bias.copy_(solution.bias)
@@ -54,5 +56,5 @@ def _call_this_step_best(run: StageRun) -> None:
     if chosen is None:
         return
     if progress.best is not None and progress.best.step == chosen.step:
-        progress.best = Best(progress.step, chosen.stage, chosen.epoch, chosen.value)
-    progress.stage_best = Best(progress.step, chosen.stage, chosen.epoch, chosen.value)
+        progress.best = replace(progress.best, step=progress.step)
+    progress.stage_best = replace(chosen, step=progress.step)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from regraft import commit
 from regraft.evaluate.measure import Measure, measure_for
+from regraft.models.outputs import output_of
 from regraft.models.program import split_program
 from regraft.plan.audit import Snapshot
 from regraft.plan.freeze import Freeze, freeze
@@ -40,6 +41,7 @@ class StageRun:
         optimizer: Over exactly what trains.
         program: The model, cut where its frozen part ends.
         source: Batches, as features at the end of the frozen part.
+        output: What the model's logits mean.
         loss: What is minimised.
         measure: What the last validation took, once there was one.
         length: How many steps and epochs it takes at most.
@@ -52,7 +54,8 @@ class StageRun:
         self.num_images = len(session.labels["train"])
         self.engine.share(self.batch_size)
         self.length = length_of(stage, self.num_images, self.batch_size)
-        self.loss = build_loss("softmax", label_smoothing=stage.label_smoothing)
+        self.output = output_of(self.model)
+        self.loss = build_loss(self.output, label_smoothing=stage.label_smoothing)
         self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()
 
@@ -139,7 +142,7 @@ class StageRun:
     def validate(self) -> dict[str, float]:
         """The measures of the validation split, with the prefix `val_`."""
         self.model.eval()
-        measure = self.measure = measure_for("softmax", self.session.class_names)
+        measure = self.measure = measure_for(self.output, self.session.class_names)
         values = evaluate(self.engine, self.program, self.source.evaluation("val"), measure, self._stop_in_validation)
         return {f"val_{name}": value for name, value in values.items()}
 
@@ -156,7 +159,8 @@ class StageRun:
         if progress.stage_best is None or is_better(value, progress.stage_best.value, self.session.mode):
             progress.stage_best = epoch if value == value else progress.stage_best
         if progress.best is None or is_better(value, progress.best.value, self.session.mode):
-            progress.best = epoch if value == value else progress.best
+            thresholds = self.measure.thresholds() if self.measure is not None else {}
+            progress.best = replace(epoch, thresholds=thresholds) if value == value else progress.best
         record = {
             "stage": self.stage.name,
             "stage_index": progress.stage,

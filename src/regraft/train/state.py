@@ -45,12 +45,13 @@ _PLAIN = (bool, int, float, str, type(None))
 
 @dataclass
 class Best:
-    """The best epoch so far, of a stage or of the run."""
+    """The best epoch so far, of a stage or of the run; that of the run with the thresholds of its validation."""
 
     step: int
     stage: str
     epoch: int
     value: float
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -32,6 +32,7 @@ from regraft.run.records import cut_metrics
 from regraft.train.callbacks import Callback, Callbacks
 from regraft.train.csv_log import CsvLog
 from regraft.train.engine import Engine
+from regraft.train.fit import check_fit, undefined_notes
 from regraft.train.loop import run_stages, stage_work
 from regraft.train.records import write_records
 from regraft.train.saver import Saver, latest_checkpoint, settle
@@ -44,7 +45,6 @@ from regraft.train.stop import StopFlag
 __all__ = ["train"]
 
 _DECODE_WORK = 0.2  # of one pass of an image through the network
-MONITORS = ("val_loss", "val_top1", "train_loss")
 
 
 def train(
@@ -73,7 +73,8 @@ def train(
         out: The run folder; None makes `runs/<data>-<n>`.
         seed: Of order, augmentation and dropout, each a function of it.
         batch_size: Images a step, where a stage does not say.
-        monitor: Which metric of an epoch selects the best: val_loss, val_top1 or train_loss.
+        monitor: Which metric of an epoch selects the best: val_loss, train_loss, or another that the model's output
+            gives: val_top1, val_balanced_accuracy, val_auc, val_map ... (`regraft.models.outputs.monitors`).
         mode: `min` or `max`; None knows it from the metric's name.
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
@@ -89,7 +90,7 @@ def train(
         StorageError: The disk is full or read-only.
         StoppedError: Ctrl-C or SIGTERM; the state is saved.
     """
-    _check_fit(model, data, monitor)
+    check_fit(model, data, plan, monitor)
     if cache not in CACHES:
         raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
     told = Callbacks(callbacks)
@@ -171,31 +172,6 @@ def train(
     return run
 
 
-def _check_fit(model: nn.Module, data: DataSet, monitor: str) -> None:
-    info = info_of(model)
-    if info.class_names is None or info.preprocessing is None:
-        raise SettingsError(
-            "The model has no class names or no preprocessing.",
-            "Training needs to know the class of each output row.",
-            "Pass the model through `rg.adapt(model, classes=data.class_names)` first.",
-        )
-    if tuple(info.class_names) != tuple(data.class_names):
-        missing = sorted(set(data.class_names) - set(info.class_names))
-        extra = sorted(set(info.class_names) - set(data.class_names))
-        raise DataError(
-            f"The model's classes are not those of {data.root!r}.",
-            "Expected the same names in the same order.",
-            "Pass `classes=data.class_names` to `rg.adapt`.",
-            details=[f"only in the data: {missing}", f"only in the model: {extra}"],
-        )
-    if monitor not in MONITORS:
-        raise SettingsError(
-            f"The metric {monitor!r} is not recorded at the end of an epoch.",
-            "Expected one of: " + ", ".join(MONITORS) + ".",
-            "Set `monitor: val_loss`.",
-        )
-
-
 def _preprocessing(model: nn.Module) -> Preprocessing:
     return Preprocessing.from_dict(info_of(model).preprocessing or {})
 
@@ -251,6 +227,8 @@ def _decode(
             f"data: {total} images, {len(data.class_names)} classes, "
             + ", ".join(f"{name} {len(split)}" for name, split in complete.splits.items())
         )
+        for note in undefined_notes(model, complete):
+            sinks.line(f"note: {note}")
     return decoded, pixels
 
 
@@ -286,6 +264,7 @@ def _progress(run: RunFolder, pixels: Mapping[str, PixelCache]) -> Progress:
 def _write_model(
     run: RunFolder, model: nn.Module, val: PixelCache, best: Best, data: DataSet, recipe: Mapping[str, Any]
 ) -> None:
+    info_of(model).thresholds = dict(best.thresholds)
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     images = np.stack([val.row(row) for row in range(min(NUM_PROBES, len(val)))])
     probes = make_probes(model, images, Normaliser(_preprocessing(model)))
