@@ -29,7 +29,7 @@ _HOMES = {
     "load_model": "regraft.models.folder",
     "make_plan": "regraft.plan.make",
     "match_weights": "regraft.models.match",
-    "open_data": "regraft.data.dataset",
+    "open_data": "regraft.data.open",
     "predict": "regraft.evaluate.predict",
     "read_weights": "regraft.weights.file",
     "replace_layer": "regraft.models.replace",
@@ -43,7 +43,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from regraft.data.augment import Augment
-    from regraft.data.dataset import open_data
+    from regraft.data.open import open_data
     from regraft.errors import RegraftError
     from regraft.evaluate.evaluate import evaluate
     from regraft.evaluate.predict import predict

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from regraft.data.dataset import DataSet, open_data
+from regraft.data.dataset import DataSet
 from regraft.data.decode import PixelProgram
+from regraft.data.open import open_data
 from regraft.data.preprocess import Preprocessing, Style
 from regraft.errors import SettingsError
 from regraft.models.build import build_model, load_pretrained

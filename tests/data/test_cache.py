@@ -12,8 +12,9 @@ import pytest
 
 from regraft.data.budget import memory_budget, num_cpus
 from regraft.data.cache import PixelCache, decode_all
-from regraft.data.dataset import DataSet, Quarantined, open_data
+from regraft.data.dataset import DataSet, Quarantined
 from regraft.data.decode import PixelProgram, decode
+from regraft.data.open import open_data
 from regraft.errors import DataError, DecodeError
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.data.dataset import DataSet, Quarantined, Split, open_data
+from regraft.data.dataset import DataSet, Quarantined, Split
+from regraft.data.open import open_data
 from regraft.errors import DataError, SettingsError
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]

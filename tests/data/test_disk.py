@@ -21,10 +21,11 @@ import pytest
 
 from regraft.data import cache_folder, decode, ledger, store
 from regraft.data.cache import PixelCache, decode_all
-from regraft.data.dataset import DataSet, open_data
+from regraft.data.dataset import DataSet
 from regraft.data.decode import PixelProgram
 from regraft.data.disk import DiskCache, DiskRows
 from regraft.data.loader import batches
+from regraft.data.open import open_data
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]
 PROGRAM = PixelProgram((12, 16))
@@ -335,7 +336,7 @@ def test_a_full_disk_in_the_middle_keeps_what_was_committed(data: DataSet, folde
     program = (
         "import resource, sys\n"
         "from regraft.data import cache\n"
-        "from regraft.data.dataset import open_data\n"
+        "from regraft.data.open import open_data\n"
         "from regraft.data.decode import PixelProgram\n"
         "cache._CHUNK = 4\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
@@ -407,7 +408,7 @@ def test_a_store_that_another_process_removes_meanwhile_costs_only_the_cache(dat
 BUILD = (
     "import sys\n"
     "from regraft.data import cache\n"
-    "from regraft.data.dataset import open_data\n"
+    "from regraft.data.open import open_data\n"
     "from regraft.data.decode import PixelProgram\n"
     "cache._CHUNK = 2\n"
     "_, caches = cache.decode_all(open_data(sys.argv[1]), PixelProgram((96, 128)), cache='disk', threads=2,\n"

@@ -12,9 +12,10 @@ from tests.data.conftest import jpeg
 from regraft.data import leaks
 from regraft.data.cache import decode_all
 from regraft.data.check import check
-from regraft.data.dataset import DataSet, open_data
+from regraft.data.dataset import DataSet
 from regraft.data.decode import PixelProgram
 from regraft.data.leaks import find_leaks, with_leaks
+from regraft.data.open import open_data
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]
 

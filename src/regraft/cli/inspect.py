@@ -165,8 +165,8 @@ def _model_folder(path: Path) -> dict[str, Any]:
 
 def _photos(path: Path, labels: Path | None, names: Path | None) -> dict[str, Any]:
     from regraft.data.check import check
-    from regraft.data.dataset import open_data
     from regraft.data.leaks import with_leaks
+    from regraft.data.open import open_data
 
     data = with_leaks(open_data(path, labels=labels, names=names))
     rows = []

@@ -44,7 +44,7 @@ def train(
     Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
     epoch is kept.
     """
-    from regraft.data.dataset import open_data
+    from regraft.data.open import open_data
     from regraft.recipe import apply_set, default_recipe, read_recipe, validate_recipe
     from regraft.run.folder import require_new
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +18,12 @@ from regraft.data.labels import (
     class_counts,
     label_names,
     labels_from_names,
-    labels_from_places,
 )
-from regraft.data.sources.find import list_source
-from regraft.data.sources.listing import Listing
-from regraft.data.split import divide, folds, require_fractions
-from regraft.errors import DataError, SettingsError
+from regraft.errors import DataError
 
-__all__ = ["DataSet", "Quarantined", "Split", "open_data", "open_undivided"]
+__all__ = ["SPLITS", "DataSet", "Origin", "Quarantined", "Split"]
 
 Origin = Literal["folders", "lists", "random", "folds"]
-FRACTIONS = (0.70, 0.15, 0.15)
 SPLITS = ("train", "val", "test")
 
 
@@ -208,177 +203,6 @@ class DataSet:
                 row = f"{name}\0{_relative(path, self.root)}\0{label}\0{size}\n"
                 digest.update(row.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
-
-
-def open_data(
-    source: str | os.PathLike[str],
-    *,
-    seed: int = 0,
-    fractions: Sequence[float] = FRACTIONS,
-    labels: str | os.PathLike[str] | None = None,
-    names: str | os.PathLike[str] | None = None,
-    fold: Sequence[int] | None = None,
-) -> DataSet:
-    """The labelled files of a source, divided into splits.
-
-    A source is a folder of classes (`source/class/*` or `source/{train,val,test}/class/*`), a list of lines
-    `path label`, a table (`path,label[,split]`, CSV or TSV), a folder with one list or table for each split, or a
-    folder of pictures with a list of labels. `docs/data.md` shows each.
-
-    Splits that the source has are kept as they are. What is missing is drawn, stratified, as a function of the seed:
-    all three splits where there are none, and the validation split where there is only `train`.
-    No file is decoded yet: `regraft.data.cache.decode_all` does that and quarantines what cannot be read.
-
-    Args:
-        source: A folder, or a list.
-        seed: Which of the possible splits to draw.
-        fractions: Shares of train, val and test; a split with the share 0 is left out.
-        labels: The list that says the labels of the pictures in a folder; found by itself under one of the usual names.
-        names: A file with the names of labels that are numbers, one a line; likewise.
-        fold: (k, K): of K folds that are drawn from everything but a test split, fold k (from 0) is for validation and
-            the rest for training.
-
-    Raises:
-        DataError: If the source is no usable data set; all mistakes at once.
-        SettingsError: If the fractions are not shares that add up to 1, or there is no such fold.
-    """
-    shares = require_fractions(fractions)
-    root = _path(source)
-    files = {"labels": _beside(labels, root), "names": _beside(names, root)}
-    listing = list_source(root, labels=files["labels"], names=files["names"])
-    data = _divided(listing, seed, shares) if fold is None else _folded(listing, seed, _require_fold(fold))
-    options = {
-        "fractions": list(shares),
-        **{key: os.fspath(path) for key, path in files.items() if path is not None},
-        **({"fold": list(fold)} if fold is not None else {}),
-    }
-    return replace(data, name=root.stem if root.is_file() else root.name, source=os.fspath(root), options=options)
-
-
-def open_undivided(
-    source: str | os.PathLike[str],
-    *,
-    labels: str | os.PathLike[str] | None = None,
-    names: str | os.PathLike[str] | None = None,
-) -> DataSet:
-    """The labelled files of a source as it gives them, for measuring: one class is enough, and nothing is drawn.
-
-    Args:
-        source: As for `open_data`.
-        labels: As for `open_data`.
-        names: As for `open_data`.
-
-    Returns:
-        A data set with the splits that the source has; where it has none, everything is `test`.
-
-    Raises:
-        DataError: If the source has no labelled pictures; all mistakes at once.
-    """
-    root = _path(source)
-    listing = list_source(root, labels=_beside(labels, root), names=_beside(names, root), for_training=False)
-    splits = {name or "test": split for name, split in _splits(listing).items()}
-    return _data_set(listing, splits, listing.warnings, "lists" if listing.listed else "folders", seed=0)
-
-
-def _path(given: str | os.PathLike[str]) -> Path:
-    return Path(os.path.abspath(Path(given).expanduser()))
-
-
-def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
-    """A file that may be named as the working folder sees it, or as the source's folder does."""
-    if given is None:
-        return None
-    path = _path(given)
-    folder = source if source.is_dir() else source.parent
-    return path if path.exists() or not (folder / given).exists() else folder / given
-
-
-def _splits(listing: Listing) -> dict[str, Split]:
-    return {
-        name: Split(paths, labels_from_places(labels, len(listing.class_names), multilabel=listing.multilabel))
-        for name, (paths, labels) in listing.rows.items()
-    }
-
-
-def _data_set(
-    listing: Listing, splits: Mapping[str, Split], warnings: Iterable[str], origin: Origin, *, seed: int
-) -> DataSet:
-    return DataSet(
-        name=Path(listing.root).name,
-        root=listing.root,
-        class_names=listing.class_names,
-        splits={name: splits[name] for name in SPLITS if name in splits},
-        warnings=tuple(warnings),
-        ignored=dict(listing.ignored),
-        split_origin=origin,
-        seed=seed,
-    )
-
-
-def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataSet:
-    given = _splits(listing)
-    warnings = list(listing.warnings)
-    origin: Origin = "lists" if listing.listed else "folders"
-    if "" in given:
-        whole = given[""]
-        parts = divide(whole.labels, fractions, seed=seed)
-        given = {
-            name: _rows(whole, part)
-            for name, part, share in zip(SPLITS, parts, fractions, strict=True)
-            if len(part) or (share and name != "test")
-        }
-        warnings += _single_warnings(listing.class_names, whole.labels)
-        origin = "random"
-    elif "val" not in given:
-        train = given["train"]
-        share = fractions[1] / (fractions[0] + fractions[1])
-        parts = divide(train.labels, (1 - share, share), seed=seed)
-        given |= {name: _rows(train, part) for name, part in zip(("train", "val"), parts, strict=True)}
-        warnings.append(
-            f"There is no validation {'list' if listing.listed else 'folder'}: {len(given['val'])} of {len(train)} "
-            f"training images were drawn for validation (seed {seed})."
-        )
-        origin = "random"
-    return _data_set(listing, given, warnings, origin, seed=seed)
-
-
-def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
-    """One fold of a cross-validation over everything but the test split."""
-    given = _splits(listing)
-    pool = [split for name, split in given.items() if name != "test"]
-    labels: Labels = np.concatenate([split.labels for split in pool])
-    whole = Split([path for split in pool for path in split.paths], labels)
-    number = folds(whole.labels, fold[1], seed)
-    splits = {
-        "train": _rows(whole, np.flatnonzero(number != fold[0])),
-        "val": _rows(whole, np.flatnonzero(number == fold[0])),
-        **({"test": given["test"]} if "test" in given else {}),
-    }
-    warnings = [*listing.warnings, *_single_warnings(listing.class_names, whole.labels)]
-    return _data_set(listing, splits, warnings, "folds", seed=seed)
-
-
-def _require_fold(fold: Sequence[int]) -> tuple[int, int]:
-    values = tuple(fold)
-    if len(values) == 2 and all(type(value) is int for value in values) and 0 <= values[0] < values[1] >= 2:
-        return values[0], values[1]
-    raise SettingsError(
-        f"The fold is {values!r}.",
-        "It is (k, K): fold k of K folds, counted from 0, and at least two of them.",
-        "Give, for example, (0, 5).",
-    )
-
-
-def _rows(split: Split, rows: npt.NDArray[np.int64]) -> Split:
-    return Split([split.paths[row] for row in rows], split.labels[rows])
-
-
-def _single_warnings(class_names: tuple[str, ...], labels: Labels) -> list[str]:
-    counts = class_counts(labels, len(class_names))
-    single = [repr(name) for name, count in zip(class_names, counts, strict=True) if count == 1]
-    if not single:
-        return []
-    return [f"Classes with one image, which goes to train and is never validated: {', '.join(single)}."]
 
 
 def _relative(path: str, root: str) -> str:

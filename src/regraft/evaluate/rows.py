@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from regraft.data.dataset import DataSet, Split, open_undivided
+from regraft.data.dataset import DataSet, Split
 from regraft.data.labels import Labels, are_multilabel, labels_from_places, renumbered
+from regraft.data.open import open_undivided
 from regraft.errors import DataError
 from regraft.run.folder import RunFolder
 

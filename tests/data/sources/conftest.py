@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tests.data.conftest import jpeg
 
-from regraft.data.dataset import DataSet, open_data
+from regraft.data.dataset import DataSet
 from regraft.data.labels import label_names
+from regraft.data.open import open_data
 from regraft.errors import DataError
 
 Write = Callable[..., Path]

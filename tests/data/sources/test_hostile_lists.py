@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.data.conftest import jpeg
 from tests.data.sources.conftest import Write, mistakes, whole
 
-from regraft.data.dataset import open_data
+from regraft.data.open import open_data
 from regraft.errors import DataError
 
 PICTURES: dict[str, str | bytes | None] = dict.fromkeys(("a.jpg", "b.jpg"))

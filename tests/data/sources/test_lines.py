@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.data.sources.conftest import Write, mistakes, rows, whole
 
-from regraft.data.dataset import open_data
+from regraft.data.open import open_data
 from regraft.errors import DataError
 
 FOUR: dict[str, str | bytes | None] = dict.fromkeys(("a.jpg", "b.jpg", "c.jpg", "in/d.jpg"))

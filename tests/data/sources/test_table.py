@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.data.sources.conftest import Write, mistakes, rows, whole
 
-from regraft.data.dataset import DataSet, open_data
+from regraft.data.dataset import DataSet
+from regraft.data.open import open_data
 from regraft.errors import DataError
 
 FOUR: dict[str, str | bytes | None] = dict.fromkeys(("a.jpg", "b.jpg", "c.jpg", "in/d.jpg"))
