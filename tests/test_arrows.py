@@ -24,12 +24,13 @@ RANKS = {
     "export": 5,
     "serve": 5,
     "pipeline": 6,
-    "cli": 7,
-    "__main__": 8,
+    "folds": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 FOUNDATION = {"errors", "commit"}  # rank 0 may use these two
 NO_TORCH = ("weights", "run", "report", "recipe", "errors", "commit", "data/decode", "data/sources", "data/split")
-RECIPE_READERS = {"pipeline", "cli"}
+RECIPE_READERS = {"pipeline", "folds", "cli"}
 
 
 def modules() -> list[Path]:

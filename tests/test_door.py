@@ -11,10 +11,35 @@ import pytest
 import regraft
 
 PUBLIC = [
-    "Augment", "Callback", "EarlyStopping", "Head", "Plateau", "RegraftError", "Schedule", "Stage", "adapt",
-    "build_model", "cut", "evaluate", "graft", "load_model", "make_plan", "match_weights", "open_data", "predict",
-    "read_weights", "replace_layer", "resume", "run_recipe", "surgery_plan", "tap", "train", "write_report",
-]  # fmt: skip
+    "Augment",
+    "Callback",
+    "EarlyStopping",
+    "Head",
+    "Plateau",
+    "RegraftError",
+    "Schedule",
+    "Stage",
+    "adapt",
+    "build_model",
+    "cross_validate",
+    "cut",
+    "evaluate",
+    "graft",
+    "load_model",
+    "make_plan",
+    "match_weights",
+    "open_data",
+    "predict",
+    "read_weights",
+    "replace_layer",
+    "resume",
+    "resume_folds",
+    "run_recipe",
+    "surgery_plan",
+    "tap",
+    "train",
+    "write_report",
+]
 
 
 def test_all_is_sorted_and_is_what_the_documentation_promises() -> None:

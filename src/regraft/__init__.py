@@ -23,6 +23,7 @@ _HOMES = {
     "Stage": "regraft.plan.stages",
     "adapt": "regraft.models.surgery",
     "build_model": "regraft.models.build",
+    "cross_validate": "regraft.folds",
     "cut": "regraft.models.cut",
     "evaluate": "regraft.evaluate.evaluate",
     "graft": "regraft.models.graft",
@@ -34,6 +35,7 @@ _HOMES = {
     "read_weights": "regraft.weights.file",
     "replace_layer": "regraft.models.replace",
     "resume": "regraft.pipeline",
+    "resume_folds": "regraft.folds",
     "run_recipe": "regraft.pipeline",
     "surgery_plan": "regraft.models.preview",
     "tap": "regraft.models.cut",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from regraft.errors import RegraftError
     from regraft.evaluate.evaluate import evaluate
     from regraft.evaluate.predict import predict
+    from regraft.folds import cross_validate, resume_folds
     from regraft.models.build import build_model
     from regraft.models.cut import cut, tap
     from regraft.models.folder import load_model
@@ -75,6 +78,7 @@ __all__ = [
     "Stage",
     "adapt",
     "build_model",
+    "cross_validate",
     "cut",
     "evaluate",
     "graft",
@@ -86,6 +90,7 @@ __all__ = [
     "read_weights",
     "replace_layer",
     "resume",
+    "resume_folds",
     "run_recipe",
     "surgery_plan",
     "tap",

@@ -21,6 +21,7 @@ def evaluate(
     ] = None,
     labels: LabelsOption = None,
     names: NamesOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="One of the run's: train, val or test.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All measures as JSON.")] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps; else the run's.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
@@ -33,7 +34,7 @@ def evaluate(
     keep_freed_memory()
     chosen = any(value is not None for value in (device, precision, threads))
     numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
-    measures = measure(run, data, labels=labels, names=names, numerics=numerics)
+    measures = measure(run, data, labels=labels, names=names, split=split, numerics=numerics)
     if as_json:
         json.dump(measures, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")

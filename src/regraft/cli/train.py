@@ -37,6 +37,9 @@ def train(
     cache: Annotated[
         str | None, typer.Option("--cache", help="Decoded pixels: auto, off, ram or disk.", show_default=False)
     ] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Cross-validate: one run for each fold.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
 ) -> None:
     """Train on photos, evaluate, and write a report.
@@ -84,6 +87,11 @@ def train(
         typer.echo(rehearse(checked, data=data))
         return
     keep_freed_memory()
+    if folds is not None:
+        from regraft.folds import cross_validate
+
+        typer.echo(cross_validate(checked, folds=folds, out=out).render())
+        return
     run = run_recipe(checked, out=out, data=data)
     finish(run.path)
 

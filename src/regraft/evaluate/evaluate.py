@@ -31,6 +31,7 @@ def evaluate(
     *,
     labels: str | Path | None = None,
     names: str | Path | None = None,
+    split: str | None = None,
     model: nn.Module | None = None,
     numerics: Numerics | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -44,6 +45,7 @@ def evaluate(
             (then `used_for_selection` is true and `label` says so).
         labels: As for `open_data`.
         names: As for `open_data`.
+        split: One of the run's own splits (train, val, test) instead.
         model: The module itself, for a run that trained a module of the user's own.
         numerics: Device, precision, layout, threads; None takes the run's, as far as this machine has them.
         progress: Called with (images done, images in all).
@@ -60,7 +62,7 @@ def evaluate(
     predictor = Predictor(loaded, numerics or stored_numerics(run))
     multilabel = output_of(loaded) == "multilabel"
     if data is None:
-        name, paths, truths, selection = own_rows(run, predictor.class_names, multilabel=multilabel)
+        name, paths, truths, selection = own_rows(run, predictor.class_names, multilabel=multilabel, split=split)
     else:
         chosen = other_rows(data, run, predictor.class_names, multilabel=multilabel, labels=labels, names=names)
         name, paths, truths, selection = chosen

@@ -12,7 +12,7 @@ import numpy as np
 from regraft.data.dataset import DataSet, Split
 from regraft.data.labels import Labels, are_multilabel, labels_from_places, renumbered
 from regraft.data.open import open_undivided
-from regraft.errors import DataError
+from regraft.errors import DataError, SettingsError
 from regraft.run.folder import RunFolder
 
 __all__ = ["Rows", "other_rows", "own_rows"]
@@ -34,19 +34,26 @@ class Rows(NamedTuple):
     selected_by: bool = False
 
 
-def own_rows(run: RunFolder, class_names: Sequence[str], *, multilabel: bool) -> Rows:
-    """The run's test split, or its validation split where there is none.
+def own_rows(run: RunFolder, class_names: Sequence[str], *, multilabel: bool, split: str | None = None) -> Rows:
+    """The run's split of this name; else its test split, or its validation split where there is none.
 
     Raises:
+        SettingsError: The run has no such split.
         DataError: The stored list of splits is damaged, or none of its images could be read.
     """
     data = DataSet.from_dict(run.read(run.splits))
-    name = "test" if data.test is not None else "val"
-    split = data.splits[name]
-    if not split.paths and any(item.split == name for item in data.quarantined):
+    name = split or ("test" if data.test is not None else "val")
+    if name not in data.splits:
+        raise SettingsError(
+            f"{str(run.path)!r} has no split {name!r}.",
+            f"Its splits are: {', '.join(data.splits)}.",
+            "Name one of them, or none for the test split.",
+        )
+    rows = data.splits[name]
+    if not rows.paths and any(item.split == name for item in data.quarantined):
         raise DataError(f"The {name} split has no readable image left.", "Expected one.", "Put the files back.")
-    labels = _among(split.labels, data, class_names, multilabel=multilabel)
-    return Rows(name, split.paths, labels, name == "val")
+    labels = _among(rows.labels, data, class_names, multilabel=multilabel)
+    return Rows(name, rows.paths, labels, name == "val")
 
 
 def other_rows(

@@ -169,6 +169,13 @@ def _preprocessing() -> Preprocessing:
     return Preprocessing(PixelProgram((_SIZE, _SIZE)), mean=_BGR_MEAN, std=(_BYTE, _BYTE, _BYTE), channels="BGR")
 
 
+class ResponseNorm(nn.LocalResponseNorm):
+    """Local response normalisation in fp32, whatever it is given: torch has none in bf16 on a CPU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.float()).to(input.dtype)
+
+
 def _backbone(
     in_chans: int,
     conv1_padding: int | str,
@@ -187,7 +194,7 @@ def _backbone(
     def behind(number: int) -> dict[str, nn.Module]:
         kinds = {
             "relu": nn.ReLU(),
-            "lrn": nn.LocalResponseNorm(_WINDOW, alpha=lrn_alpha, beta=0.75, k=lrn_k),
+            "lrn": ResponseNorm(_WINDOW, alpha=lrn_alpha, beta=0.75, k=lrn_k),
             "pool": nn.MaxPool2d(3, 2, ceil_mode=ceil),
         }
         names = {"relu": "relu", "lrn": "norm", "pool": "pool"}

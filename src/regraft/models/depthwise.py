@@ -79,7 +79,7 @@ class _Depthwise(torch.autograd.Function):
             return F.conv2d(images, weight, stride=stride, padding=padding, groups=len(weight))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         to_images, to_weight = None, None

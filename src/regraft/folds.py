@@ -1,0 +1,164 @@
+"""Stratified cross-validation: one run for each fold, out-of-fold predictions, mean and standard deviation."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regraft import commit
+from regraft.errors import SettingsError, StorageError
+from regraft.evaluate.evaluate import evaluate
+from regraft.pipeline import resume, run_recipe
+from regraft.recipe import Recipe, validate_recipe
+from regraft.report.build import write_report
+from regraft.run.folder import RunFolder, create_run, open_run
+
+__all__ = ["Folds", "cross_validate", "is_folds", "resume_folds"]
+
+_RECORD = "folds.json"
+_log = logging.getLogger("regraft")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A finished cross-validation.
+
+    Attributes:
+        path: Its folder: `fold-1/` to `fold-K/` are run folders, `folds.json` has the measures, and
+            `predictions/out-of-fold.jsonl` a row for each image, predicted by the model that did not train on it.
+        runs: The runs.
+        measures: For each measure a list `folds` of K values, their `mean` and their `sd` (of a sample, with K - 1);
+            None where a fold has no such value.
+    """
+
+    path: Path
+    runs: tuple[RunFolder, ...]
+    measures: dict[str, dict[str, Any]]
+
+    def render(self) -> str:
+        """The measures as a table for people."""
+        width = max(map(len, self.measures))
+        lines = [f"{len(self.runs)} folds (each validated on images that its model did not train on)"]
+        for name, values in self.measures.items():
+            shown = "  ".join("   -  " if value is None else f"{value:.4f}" for value in values["folds"])
+            spread = "" if values["mean"] is None else f"{values['mean']:.4f} ± {values['sd']:.4f}"
+            lines.append(f"  {name:<{width}}  {spread:<17}  {shown}")
+        return "\n".join(lines)
+
+
+def cross_validate(
+    recipe: Recipe | Mapping[str, Any], *, folds: int, out: str | Path | None = None, show: bool = True
+) -> Folds:
+    """Train and validate a recipe `folds` times, each time validating on another part of the images.
+
+    Folds are stratified and a function of the recipe's seed. A test split stays out of all of them. Each run chooses
+    its best epoch by its own fold, so the measures are slightly in favour of the models, as in every such set-up.
+
+    Args:
+        recipe: Checked settings, or plain data that is checked first.
+        folds: How many, at least 2.
+        out: The folder of all runs; None makes `runs/<data>-<n>`.
+        show: Whether to write progress to stderr.
+
+    Raises:
+        RegraftError: Whatever a run raises; `resume_folds` goes on with the same folder.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    if recipe.data.fold is not None:
+        raise SettingsError(
+            f"The recipe is one fold itself (data.fold is {recipe.data.fold}).",
+            "A cross-validation makes its own folds.",
+            "Take data.fold out of the recipe.",
+        )
+    name = Path(recipe.data.source or "photos").name
+    path = create_run(out, name).path
+    commit.write_json(path / _RECORD, {"num_folds": folds, "recipe": recipe.model_dump(mode="json")})
+    return _carry_on(path, recipe, folds, show=show)
+
+
+def is_folds(path: str | Path) -> bool:
+    """Whether a folder is that of a cross-validation."""
+    return (Path(path) / _RECORD).is_file()
+
+
+def resume_folds(path: str | Path, *, show: bool = True) -> Folds:
+    """Go on with a cross-validation that was stopped; finished folds are left as they are.
+
+    Raises:
+        SettingsError: There is none.
+        StorageError: Its record is damaged.
+    """
+    path = Path(path)
+    if not is_folds(path):
+        raise SettingsError(
+            f"{str(path)!r} is no cross-validation (it has no {_RECORD}).",
+            "Expected the folder that `regraft train --folds K` wrote.",
+            "Type `ls runs` to see what is there.",
+        )
+    try:
+        record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+        recipe, num_folds = validate_recipe(record["recipe"]), int(record["num_folds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{str(path / _RECORD)!r} cannot be read: {error}.",
+            "Expected the record that regraft wrote.",
+            "Restore it from a copy, or begin again in a new folder.",
+        ) from error
+    return _carry_on(path, recipe, num_folds, show=show)
+
+
+def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, show: bool) -> Folds:
+    runs, measured = [], []
+    for number in range(num_folds):
+        folder = path / f"fold-{number + 1}"
+        if show:
+            _log.info("fold %d of %d: %s", number + 1, num_folds, folder)
+        run = _run_fold(recipe, number, num_folds, folder, show=show)
+        measured.append(evaluate(run, split="val"))
+        write_report(run)
+        runs.append(run)
+    measures = _summary(measured)
+    rows = [
+        {**row, "fold": number + 1} for number, run in enumerate(runs) for row in _rows(run.predictions / "val.jsonl")
+    ]
+    (path / "predictions").mkdir(exist_ok=True)
+    lines = "".join(commit.as_json(row) + "\n" for row in rows)
+    commit.write_text(path / "predictions" / "out-of-fold.jsonl", lines)
+    record = {"num_folds": num_folds, "recipe": recipe.model_dump(mode="json"), "measures": measures}
+    commit.write_json(path / _RECORD, record)
+    return Folds(path, tuple(runs), measures)
+
+
+def _run_fold(recipe: Recipe, number: int, num_folds: int, folder: Path, *, show: bool) -> RunFolder:
+    """The run of one fold: begun, gone on with, or left as it is."""
+    if (folder / "recipe.yaml").is_file():
+        return resume(open_run(folder), show=show)
+    data = recipe.data.model_copy(update={"fold": (number, num_folds)})
+    if folder.exists():
+        commit.remove(folder)  # killed before it was a run
+    return run_recipe(recipe.model_copy(update={"data": data}), out=folder, show=show)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every measure that is a number, over the folds."""
+    names = [name for name, value in measured[0].items() if isinstance(value, float)]
+    summary = {}
+    for name in names:
+        values = [measures.get(name) for measures in measured]
+        known = [float(value) for value in values if value is not None]
+        whole = len(known) == len(values)
+        summary[name] = {
+            "folds": values,
+            "mean": statistics.fmean(known) if whole else None,
+            "sd": statistics.stdev(known) if whole else None,
+        }
+    return summary
