@@ -23,6 +23,7 @@ from regraft.errors import RegraftError, StorageError
 
 __all__ = [
     "MANIFEST",
+    "append_bytes",
     "append_line",
     "as_json",
     "damage",
@@ -97,6 +98,13 @@ def sync(path: Path) -> None:
     """Flush to the disk what was appended to a file, where there is one. Raises StorageError."""
     with storage_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         os.fsync(stream.fileno())
+
+
+def append_bytes(path: Path, data: bytes) -> int:
+    """Append to a file that grows and return its size afterwards. Raises StorageError."""
+    with storage_errors(path), path.open("ab") as stream:
+        stream.write(data)
+        return stream.tell()
 
 
 @contextlib.contextmanager

@@ -74,6 +74,7 @@ def run_recipe(
         numerics=numerics,
         save_steps=recipe.save_steps,
         cache=recipe.data.cache,
+        log=recipe.log,
         callbacks=callbacks,
         show=show,
     )
@@ -158,6 +159,7 @@ def resume(
         numerics=_numerics(recipe),
         save_steps=recipe.save_steps,
         cache=recipe.data.cache,
+        log=recipe.log,
         callbacks=callbacks,
         show=show,
         resume=True,

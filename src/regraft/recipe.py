@@ -83,6 +83,7 @@ class Recipe(Strict):
     stages: list[StageSettings] = Field(min_length=1)
     numerics: NumericsSettings = NumericsSettings()
     save_steps: int | None = Field(None, ge=1)
+    log: list[str] = Field(["tensorboard"], description="who is told: tensorboard, wandb, mlflow ...")
 
     def with_stages(self, names: Sequence[str]) -> Recipe:
         """The recipe with only the stages of these names, in the recipe's order.

@@ -109,3 +109,15 @@ def test_thresholds_are_those_of_all_batches() -> None:
     softmax = measure_for("softmax", ["a", "b"])
     softmax.update(torch.zeros(2, 2), torch.tensor([0, 1]))
     assert softmax.thresholds() == {}
+
+
+def test_confusions_are_scikit_learns() -> None:
+    for output in ("softmax", "binary"):
+        logits, targets = CASES[output]
+        measure = measure_for(output, names(output))
+        for batch, labels in zip(logits.split([17, 1, 42]), targets.split([17, 1, 42]), strict=True):
+            measure.update(batch, labels)
+        called = logits.argmax(1) if output == "softmax" else logits[:, 0] >= 0
+        assert np.array_equal(measure.confusion(), metrics.confusion_matrix(targets, called))
+    assert measure_for("multilabel", names("multilabel")).confusion() is None
+    assert measure_for("softmax", [str(number) for number in range(1000)]).confusion() is None

@@ -13,5 +13,5 @@ def recipe() -> None:
 
     from regraft.recipe import default_recipe, validate_recipe
 
-    settings = validate_recipe(default_recipe()).model_dump(exclude={"defaults", "numerics", "save_steps"})
+    settings = validate_recipe(default_recipe()).model_dump(exclude={"defaults", "numerics", "save_steps", "log"})
     yaml.safe_dump(settings, sys.stdout, sort_keys=False, allow_unicode=True)

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, OutOption, ThreadsOption
+from regraft.cli.options import (
+    DeviceOption,
+    LabelsOption,
+    LogOption,
+    NamesOption,
+    OutOption,
+    ThreadsOption,
+    log_names,
+)
 
 __all__ = ["finish", "train"]
 
@@ -40,6 +48,7 @@ def train(
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, help="Cross-validate: one run for each fold.", show_default=False)
     ] = None,
+    log_with: LogOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
 ) -> None:
     """Train on photos, evaluate, and write a report.
@@ -62,6 +71,7 @@ def train(
         "numerics.device": device if device != "auto" else None,
         "numerics.precision": precision,
         "numerics.threads": threads,
+        "log": log_names(log_with),
         "data.cache": cache,
     }
     if photos is not None and isinstance(values.get("data"), dict) and values["data"].get("source"):

@@ -18,6 +18,7 @@ from regraft.models.outputs import probabilities
 __all__ = ["Measure", "measure_for", "undefined_measures"]
 
 _TOP_K = 5
+_MOST_CONFUSED = 200  # classes; beyond, a confusion matrix is a cloud of dots
 
 
 class Measure(Protocol):
@@ -32,6 +33,10 @@ class Measure(Protocol):
     def thresholds(self) -> dict[str, float]:
         """The best threshold of each name that has one; none where the largest probability wins."""
         return {}
+
+    def confusion(self) -> npt.NDArray[np.int64] | None:
+        """(C, C): how often each class (row) was called what (column); None where that is not asked, or too many."""
+        return None
 
 
 def measure_for(output: str, class_names: Sequence[str]) -> Measure:
@@ -62,10 +67,14 @@ class _Softmax(Measure):
         self.num_classes = len(class_names)
         self.loss_sum, self.num_right, self.num_in_top, self.num_images = 0.0, 0, 0, 0
         self.hits, self.support = (torch.zeros(self.num_classes, dtype=torch.int64) for _ in range(2))
+        self.pairs = torch.zeros(self.num_classes**2 if self.num_classes <= _MOST_CONFUSED else 0, dtype=torch.int64)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         self.loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
-        right = logits.argmax(1) == targets
+        called = logits.argmax(1)
+        right = called == targets
+        if len(self.pairs):
+            self.pairs += torch.bincount(targets * self.num_classes + called, minlength=len(self.pairs)).cpu()
         self.num_right += int(right.sum())
         self.num_images += len(targets)
         self.support += torch.bincount(targets, minlength=self.num_classes).cpu()
@@ -81,6 +90,9 @@ class _Softmax(Measure):
             values["top5"] = self.num_in_top / num
         occurs = self.support > 0
         return {**values, "balanced_accuracy": float((self.hits[occurs] / self.support[occurs].double()).mean())}
+
+    def confusion(self) -> npt.NDArray[np.int64] | None:
+        return self.pairs.reshape(self.num_classes, self.num_classes).numpy() if len(self.pairs) else None
 
 
 class _Collected(Measure):
@@ -125,6 +137,11 @@ class _Binary(_Collected):
             "auc": roc_auc(scores, positive),
             "ap": average_precision(scores, positive),
         }
+
+    def confusion(self) -> npt.NDArray[np.int64]:
+        logits, targets = self.all()
+        pairs = targets.numpy().astype(np.int64) * 2 + (logits[:, 0].numpy() >= 0)
+        return np.bincount(pairs, minlength=4).reshape(2, 2).astype(np.int64)
 
 
 class _MultiLabel(_Collected):

@@ -53,3 +53,9 @@ class Normaliser:
             images_NCHW = images_NCHW.flip(1)
         # `float()` of a float tensor is that tensor: subtracting makes the copy that may be scaled in place.
         return images_NCHW.float().sub(self._mean).mul_(self._scale)
+
+    def undone(self, images_NCHW: Tensor) -> npt.NDArray[np.uint8]:
+        """A network's input (N, C, H, W) as pixels for the eye, uint8 (N, H, W, 3), red first."""
+        pixels = images_NCHW.to(self.device).float() / self._scale + self._mean
+        pixels = pixels.flip(1) if self._reverse else pixels.expand(-1, 3, -1, -1)
+        return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

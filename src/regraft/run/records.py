@@ -13,7 +13,9 @@ from typing import Any
 
 from regraft import commit
 
-__all__ = ["append_metrics", "cut_metrics", "finite", "flat", "read_metrics", "write_metrics_csv"]
+__all__ = ["append_metrics", "curves", "cut_metrics", "finite", "flat", "read_metrics", "write_metrics_csv"]
+
+_PLACE = ("kind", "stage", "stage_index", "epoch", "epochs", "step")
 
 
 def append_metrics(path: Path, record: dict[str, Any]) -> int:
@@ -67,6 +69,13 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
         else:
             values[key] = value
     return values
+
+
+def curves(record: Mapping[str, Any]) -> dict[str, float]:
+    """What a record measures: its finite numbers, without those that say which epoch it is."""
+    measured = {key: value for key, value in flat(record).items() if key not in _PLACE}
+    numbers = {key: float(value) for key, value in measured.items() if isinstance(value, int | float)}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
 
 
 def finite(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from regraft import commit
@@ -65,7 +66,7 @@ class _Failure:
 
 
 class Callbacks:
-    """Several callbacks as one, told in order, the loggers first.
+    """Several callbacks as one, told in order, the loggers first; a context that closes the loggers at its end.
 
     Args:
         callbacks: The user's.
@@ -85,6 +86,16 @@ class Callbacks:
         """Tell these too; the error of one is said to `warn`, and that one is told nothing more."""
         self._loggers += loggers
         self._warn = warn
+
+    def __enter__(self) -> Callbacks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for logger in [*self._loggers]:
+            if hasattr(logger, "close"):
+                self._ask(logger, "close")
 
     @property
     def has_failed(self) -> bool:

@@ -1,4 +1,4 @@
-"""The engine: device, autocast, loss scaling and processes. The only module that imports accelerate.
+"""The engine: device, autocast, loss scaling and processes; with trackers.py all that imports accelerate.
 
 Several processes (`torchrun`, `accelerate launch`) share each batch of a run: the batch size of a recipe is that of all
 of them together, so a run means the same thing on any number of them.

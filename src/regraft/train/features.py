@@ -34,6 +34,7 @@ __all__ = ["FeatureSource", "program_batch_size"]
 Indices = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 _EVAL_BATCH = 64
+_NUM_SHOWN = 8
 
 
 def program_batch_size(numerics: Numerics) -> int:
@@ -66,6 +67,7 @@ class FeatureSource:
         engine: Which processes share the work.
 
     Attributes:
+        shown: Of the first training batch that went in, up to 8 images as the network sees them (N, C, H, W).
         waited: Seconds, since it was last set, in which training waited for pixels: decoding, copying, augmenting.
     """
 
@@ -85,6 +87,7 @@ class FeatureSource:
         self.normaliser = normaliser
         self.augment = None if augment is None or augment.is_identity else augment
         self.seed = seed
+        self.shown: Tensor | None = None
         self.waited = 0.0
         self._check = check
         self._engine = engine
@@ -137,7 +140,8 @@ class FeatureSource:
             if self.augment is not None:
                 images = augmentation.apply(images, self.augment, seed=self.seed, epoch=epoch, sample_ids=batch.indices)
             self.waited += time.perf_counter() - began
-            yield self._through_prefix(images), torch.from_numpy(batch.labels).to(self.normaliser.device), factor
+            features = self._through_prefix(images, training=True)
+            yield features, torch.from_numpy(batch.labels).to(self.normaliser.device), factor
 
     def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor] | None]:
         """Features and labels of a split, in row order, not augmented; of several processes each gets every n-th batch.
@@ -176,8 +180,10 @@ class FeatureSource:
     def _labels(self, split: str) -> Tensor:
         return self._rows[split].labels.to(self.normaliser.device)
 
-    def _through_prefix(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
+    def _through_prefix(self, images_NCHW: Tensor, *, training: bool = False) -> tuple[Tensor, ...]:
         images_NCHW = self.normaliser(images_NCHW)
+        if training and self.shown is None:
+            self.shown = images_NCHW[:_NUM_SHOWN].detach().cpu().clone()
         return (images_NCHW,) if self._prefix is None else self._prefix(images_NCHW)
 
     def _features(self, split: str) -> tuple[Tensor, ...] | None:
@@ -196,7 +202,7 @@ class FeatureSource:
         order = np.arange(start, end, dtype=np.int64) if end > start else np.arange(min(size, len(cache)))
         stored: tuple[Tensor, ...] | None = None
         for batch in batches(cache, self._rows[split].labels.numpy(), order, size):
-            parts = self._through_prefix(self.normaliser.pixels(batch.images))
+            parts = self._through_prefix(self.normaliser.pixels(batch.images), training=split == "train")
             if stored is None:
                 if self._engine.any(not _fits(parts, len(cache))):
                     return None

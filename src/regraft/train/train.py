@@ -30,9 +30,9 @@ from regraft.plan.stages import Stage
 from regraft.run.folder import RunFolder, create_run
 from regraft.run.records import cut_metrics
 from regraft.train.callbacks import Callback, Callbacks
-from regraft.train.csv_log import CsvLog
 from regraft.train.engine import Engine
 from regraft.train.fit import check_fit, undefined_notes
+from regraft.train.loggers import DEFAULT_LOGGERS, build_loggers, require_loggers
 from regraft.train.loop import run_stages, stage_work
 from regraft.train.records import write_records
 from regraft.train.saver import Saver, latest_checkpoint, settle
@@ -60,6 +60,7 @@ def train(
     numerics: Numerics | None = None,
     save_steps: int | None = None,
     cache: CacheMode = "auto",
+    log: Sequence[str] = DEFAULT_LOGGERS,
     callbacks: Sequence[Callback] = (),
     show: bool = True,
     resume: bool = False,
@@ -79,6 +80,8 @@ def train(
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
         cache: Where decoded pixels are kept: `ram`, `disk`, `off`, or `auto` by what there is. The result is the same.
+        log: Loggers by name: `tensorboard`, or a tracker that accelerate knows (`wandb`, `mlflow`, ...). One that fails
+            is named, and the run goes on without it.
         callbacks: Who is told what happens (`rg.Callback`).
         show: Whether to write progress to stderr.
         resume: Go on with the run that `out` holds.
@@ -94,6 +97,8 @@ def train(
     if cache not in CACHES:
         raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
     told = Callbacks(callbacks)
+    if not resume:
+        require_loggers(log)
     numerics = numerics or choose_numerics()
     if resume and out is None:
         raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
@@ -116,19 +121,21 @@ def train(
         **plan.settings(),
         "numerics": numerics.to_dict(),
         "save_steps": save_steps,
+        "log": list(log),
     }
     with (
         run.locked() if engine.is_main else nullcontext(),
         Sinks(run, show=show, write=engine.is_main) as sinks,
         StopFlag() as stop,
         _told_in_status(run, sinks, engine),
+        told,
         Saver(run) as saver,
     ):
         engine.from_main(lambda: _begin(run, model, saver, None if resume else recipe))
         if engine.is_main:
-            told.add_loggers([CsvLog()], sinks.warn)
+            told.add_loggers(build_loggers(run, log), sinks.warn)
         for warning in () if resume else plan.warnings:
-            sinks.line(f"warning: {warning}")
+            sinks.warn(f"warning: {warning}")
         sinks.plan(_DECODE_WORK * (len(data.train) + len(data.val)) + _stages_work(plan, data, batch_size))
         data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
