@@ -15,7 +15,7 @@ from regraft import pipeline
 from regraft.errors import RegraftError, SettingsError
 from regraft.run.folder import RunFolder
 from regraft.run.records import read_metrics
-from regraft.train import train as train_module
+from regraft.train import loggers
 from regraft.train.callbacks import Callbacks
 from regraft.train.session import Session
 from regraft.train.stage_run import StageRun
@@ -201,11 +201,11 @@ def test_two_callbacks_of_a_class_keep_their_own_state() -> None:
 def test_a_logger_that_fails_is_said_once_and_training_goes_on(
     watched: tuple[RunFolder, Notes], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Deaf(train_module.CsvLog):
+    class Deaf(loggers.CsvLog):
         def on_epoch_end(self, stage: StageRun, record: Mapping[str, Any]) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(train_module, "CsvLog", Deaf)
+    monkeypatch.setattr(loggers, "CsvLog", Deaf)
     run = run_small(photos, tmp_path / "run")
     said = [line for line in run.log.read_text().splitlines() if "warning" in line]
     assert len(said) == 1

@@ -33,7 +33,7 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     """The steps that are left of an epoch; returns its mean loss and what else to record."""
     progress, seed, started, first = run.progress, run.session.seed, time.monotonic(), run.progress.num_images
     epoch = progress.stage * _EPOCHS_PER_STAGE + progress.epoch
-    num_steps = min(run.length.steps_per_epoch, run.length.steps - progress.epoch * run.length.steps_per_epoch)
+    num_steps = run.num_steps
     accumulate, images_per_step = run.stage.accumulate, run.batch_size * run.stage.accumulate
     order = permutation(seed, epoch, run.num_images)[: num_steps * images_per_step]
     batches = run.source.training(

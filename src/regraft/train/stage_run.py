@@ -64,6 +64,12 @@ class StageRun:
         """Whether the stage is solved by L-BFGS instead of descended."""
         return self.stage.optimizer == "lbfgs"
 
+    @property
+    def num_steps(self) -> int:
+        """Steps in the epoch that is going on: where a stage is so many steps long, its last epoch may be shorter."""
+        done = self.progress.epoch * self.length.steps_per_epoch
+        return min(self.length.steps_per_epoch, self.length.steps - done)
+
     def begin(self) -> None:
         """Take over weights, freeze, build the optimizer, restore what a resumed stage had."""
         resumed = self.progress.stage_started
@@ -190,7 +196,6 @@ class StageRun:
             progress.early_stopping = asdict(state)
             if progress.stage_done and progress.epoch < self.length.epochs:
                 self.sinks.line(f"{stage.name}: {rule.monitor} has not improved for {rule.patience} epochs, stage ends")
-
         if self.stop_requested():
             progress.stage_done = True
             if progress.epoch < self.length.epochs:
