@@ -58,7 +58,7 @@ class DataSet:
     Args:
         name: The name of the source.
         root: The absolute path of the folder that paths are relative to where they are written.
-        class_names: In plain string order; a label is a position in it.
+        class_names: In plain string order, or in that of their numbers or of a file of names; a label is a position.
         splits: `train`, `val` and, where there is one, `test`.
         warnings: Sentences for people.
         ignored: How many files and folders were left out, by reason.

@@ -51,9 +51,26 @@ def test_a_names_file_may_be_given_and_words_must_be_in_it(write: Write, monkeyp
 def test_numbers_without_a_name_are_told_with_their_rows(write: Write) -> None:
     root = write({**FOUR, "list.txt": "a.jpg 0\nb.jpg 2\nc.jpg 7\n", "names.txt": "wren\ncrow\n"})
     assert mistakes(root / "list.txt") == (
-        "list.txt, row 2: the label is 2, and names.txt has names for 0 to 1.",
+        "list.txt, row 2: the label is 2, and names.txt has names for 0 to 1 (do the labels count from 1?).",
         "list.txt, row 3: the label is 7, and names.txt has names for 0 to 1.",
     )
+
+
+@pytest.mark.parametrize("text", ["1 wren\n2 crow\n", "1: wren\n2: crow\n", "0 owl\n1 wren\n2 crow\n"])
+def test_a_names_file_may_number_its_lines(write: Write, text: str) -> None:
+    root = write({**FOUR, "list.txt": "a.jpg 2\nb.jpg 1\n", "classes.txt": text})
+    assert whole(root / "list.txt") == [("a.jpg", "crow"), ("b.jpg", "wren")]
+
+
+def test_names_that_begin_with_numbers_are_no_numbered_lines(write: Write) -> None:
+    root = write({**FOUR, "list.txt": "a.jpg 1\nb.jpg 0\n", "classes.txt": "2 door\n4 door\n"})
+    assert whole(root / "list.txt") == [("a.jpg", "4 door"), ("b.jpg", "2 door")]
+
+
+def test_a_names_file_without_effect_is_told(write: Write) -> None:
+    root = write({"cat/a.jpg": None, "dog/b.jpg": None, "words.txt": "x\ny\n"})
+    data = open_data(root, names="words.txt", fractions=(1, 0, 0))
+    assert "words.txt was not used: the names of the classes are those of their folders." in data.warnings
 
 
 def test_a_names_file_with_holes_or_twins_is_refused(write: Write) -> None:

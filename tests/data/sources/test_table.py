@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -199,6 +201,17 @@ def test_ids_without_suffix_are_found_in_the_folder(write: Write) -> None:
     assert whole(root) == [("train/a1.jpg", "pug"), ("train/b2.png", "collie")]
     assert whole(root / "labels.csv") == whole(root)
     assert whole(root / "train", labels=root / "labels.csv") == [("a1.jpg", "pug"), ("b2.png", "collie")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_ids_are_found_behind_links_and_link_loops_end(write: Write, tmp_path: Path) -> None:
+    root = write({"labels.csv": "id,breed\na1,pug\nb2,collie\n"})
+    (tmp_path / "disk").mkdir()
+    for name in ("a1.jpg", "b2.jpg"):
+        (tmp_path / "disk" / name).write_bytes(b"")
+    (root / "images").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (root / "again").symlink_to(root, target_is_directory=True)
+    assert whole(root) == [("images/a1.jpg", "pug"), ("images/b2.jpg", "collie")]
 
 
 def test_a_table_for_training_with_its_own_folder(write: Write) -> None:

@@ -42,9 +42,7 @@ def list_source(
         found = _lists_in(source) if labels is None else {}
         if labels is None and (not found or has_class_folders(source)):
             listing = list_folder(source, for_training=for_training)
-            unused = quoted(path.name for paths in found.values() for path in paths)
-            warning = f"{unused} beside the class folders was not used; name it with data.labels to use it."
-            return replace(listing, warnings=(*listing.warnings, warning)) if unused else listing
+            return replace(listing, warnings=(*listing.warnings, *_unused(found, names)))
         lists = {"": labels} if labels is not None else _one_for_each(source, found)
         folders = [source, *dict.fromkeys(path.parent for path in lists.values())]
         return _listed(source, lists, folders, names, for_training=for_training)
@@ -57,6 +55,15 @@ def list_source(
             )
         return _listed(source, {"": source}, [source.parent], names, for_training=for_training)
     return list_folder(source, for_training=for_training)  # tells what is wrong with the path
+
+
+def _unused(lists: dict[str, list[Path]], names: Path | None) -> Iterator[str]:
+    """What has no effect beside class folders."""
+    if lists:
+        unused = quoted(path.name for paths in lists.values() for path in paths)
+        yield f"{unused} beside the class folders was not used; name it with data.labels to use it."
+    if names is not None:
+        yield f"{names.name} was not used: the names of the classes are those of their folders."
 
 
 def _listed(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from regraft.data.sources.listing import folded
-from regraft.data.sources.walk import is_hidden, is_picture_name
+from regraft.data.sources.walk import Walk, is_folder, is_hidden, is_picture_name
 
 __all__ = ["Locator"]
 
@@ -132,15 +132,21 @@ class Locator:
 
 
 def _pictures_below(folder: str) -> list[str]:
-    found = []
-    num_files = 0
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        num_files += len(files)
-        if num_files > _MOST_FILES:
-            break
-        found += [os.path.join(parent, name) for name in sorted(files) if is_picture_name(name)]
-    return found
+    """Every file below a folder that is called like a picture; folders that are links count too, each of them once."""
+    walk = Walk()
+    walk.enter(folder)
+    found, waiting, num_files = [], [folder], 0
+    while waiting and num_files <= _MOST_FILES:
+        for entry in walk.entries(waiting.pop()):
+            num_files += 1
+            if is_hidden(entry.name):
+                continue
+            if is_folder(entry):
+                if walk.enter(entry.path):
+                    waiting.append(entry.path)
+            elif is_picture_name(entry.name):
+                found.append(entry.path)
+    return sorted(found)
 
 
 def _relative(path: str, folder: str) -> str:

@@ -45,7 +45,7 @@ class Names(NamedTuple):
     """
 
     file: Path
-    names: tuple[str, ...]
+    names: dict[int, str]
     given: bool
 
 
@@ -118,9 +118,9 @@ def _named(
     if names is None or not (numbers or names.given):
         return tuple(sorted(used, key=int) if numbers else sorted(used))
     if numbers:
-        name_of = {label: names.names[int(label)] for label in used if int(label) < len(names.names)}
+        name_of = {label: names.names[int(label)] for label in used if int(label) in names.names}
     else:
-        name_of = {label: label for label in used & set(names.names)}
+        name_of = {label: label for label in used & set(names.names.values())}
     for place, own in enumerate(labels):
         for label in own:
             if label not in name_of:
@@ -128,13 +128,15 @@ def _named(
                 bad.add(found[place].file, found[place].row, "labels that are not in the names file", reason)
         labels[place] = tuple(name_of[label] for label in own if label in name_of)
     occurring = set(name_of.values())
-    return tuple(name for name in names.names if name in occurring)
+    return tuple(name for name in names.names.values() if name in occurring)
 
 
 def _unknown(label: str, names: Names, *, numbers: bool) -> str:
     if numbers:
-        return f"the label is {label}, and {names.file.name} has names for 0 to {len(names.names) - 1}"
-    near = nearest(label, names.names, limit=1)
+        known = f"{names.file.name} has names for {min(names.names)} to {max(names.names)}"
+        hint = " (do the labels count from 1?)" if int(label) == len(names.names) else ""
+        return f"the label is {label}, and {known}{hint}"
+    near = nearest(label, tuple(names.names.values()), limit=1)
     return f"{label!r} is not in {names.file.name}" + (f"; did you mean {near}" if near else "")
 
 
@@ -221,8 +223,8 @@ def _label_warnings(kept: Sequence[_Row], class_names: Sequence[str], names: Nam
     single = [name for name in class_names if counts[name] == 1]
     if single:
         yield f"Classes with a single training image: {quoted(single)}."
-    if names is not None and set(class_names) < set(names.names):
-        unused = [name for name in names.names if name not in class_names]
+    if names is not None and set(class_names) < set(names.names.values()):
+        unused = [name for name in names.names.values() if name not in class_names]
         yield f"Names of {names.file.name} that no image has were left out: {quoted(unused, 5)}."
 
 

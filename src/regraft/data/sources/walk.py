@@ -10,7 +10,7 @@ from pathlib import Path
 from regraft.data.sniff import known_format
 from regraft.errors import DataError
 
-__all__ = ["STRAY_PICTURE", "Walk", "find_pictures", "is_hidden", "is_picture_name"]
+__all__ = ["STRAY_PICTURE", "Walk", "find_pictures", "is_folder", "is_hidden", "is_picture_name"]
 
 
 def _suffixes(text: str) -> frozenset[str]:
@@ -87,8 +87,8 @@ class Walk:
         found = []
         for entry in self.entries(folder):
             if is_hidden(entry.name):
-                self.ignored["hidden or system " + ("folder" if _is_folder(entry) else "file")] += 1
-            elif _is_folder(entry):
+                self.ignored["hidden or system " + ("folder" if is_folder(entry) else "file")] += 1
+            elif is_folder(entry):
                 found.append(Path(entry.path))
             else:
                 self.ignored[_no_picture(entry) or STRAY_PICTURE] += 1
@@ -101,8 +101,8 @@ class Walk:
         while waiting:
             for entry in self.entries(waiting.pop()):
                 if is_hidden(entry.name):
-                    self.ignored["hidden or system " + ("folder" if _is_folder(entry) else "file")] += 1
-                elif _is_folder(entry):
+                    self.ignored["hidden or system " + ("folder" if is_folder(entry) else "file")] += 1
+                elif is_folder(entry):
                     self._descend(entry, waiting)
                 elif reason := _no_picture(entry):
                     self.ignored[reason] += 1
@@ -127,7 +127,8 @@ def is_picture_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _PICTURES
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
