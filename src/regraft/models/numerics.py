@@ -17,7 +17,7 @@ import torch
 from regraft.errors import SettingsError
 from regraft.run.processes import num_local_processes
 
-__all__ = ["Numerics", "Precision", "choose_numerics", "keep_freed_memory"]
+__all__ = ["Numerics", "Precision", "choose_numerics", "keep_freed_memory", "require_precision"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -69,18 +69,23 @@ def choose_numerics(
         )
     device = _device(device)
     kind = torch.device(device).type
-    if precision == "fp16" and kind != "cuda":
-        raise SettingsError(
-            f"Precision fp16 was asked for on {device!r}.",
-            "fp16 is for CUDA devices only; a CPU computes it slowly.",
-            "Type `--precision bf16` or `--precision fp32`.",
-        )
+    require_precision(device, precision)
     if threads is not None and threads < 1:
         raise SettingsError(f"threads is {threads}.", "Expected at least one thread.", "Leave it out for all of them.")
     threads = threads or max(1, _available_cpus() // num_local_processes())
     torch.set_num_threads(threads)
     chosen = _default_precision(kind) if precision == "auto" else precision
     return Numerics(device=device, precision=chosen, channels_last=channels_last, threads=threads)  # type: ignore[arg-type]
+
+
+def require_precision(device: str, precision: str) -> None:
+    """Raise SettingsError where this device does not compute in this precision."""
+    if precision == "fp16" and torch.device(device).type != "cuda":
+        raise SettingsError(
+            f"Precision fp16 was asked for on {device!r}.",
+            "fp16 is for CUDA devices only; a CPU computes it slowly.",
+            "Type `--precision bf16` or `--precision fp32`.",
+        )
 
 
 def _device(device: str) -> str:

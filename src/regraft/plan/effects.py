@@ -37,7 +37,9 @@ def without_effect(stage: Stage, asked: str) -> Iterator[str]:
     if stage.augment is not None and stage.augment.is_identity:
         yield "augment has no effect: nothing in it is above zero"
     stopping, length = stage.early_stopping, stage.epochs
-    if stopping is not None and length is not None and stopping.start_from_epoch + stopping.patience >= length:
+    if stopping is None or stopping.restore_best or length is None:
+        return
+    if stopping.start_from_epoch + stopping.patience >= length:
         yield f"early_stopping has no effect: its patience is not over before epoch {length} ends the stage"
 
 

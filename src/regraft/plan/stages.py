@@ -82,7 +82,7 @@ class Stage:
     batch_size: int | None = None
     accumulate: int = 1
     image_size: int | tuple[int, int] | None = None
-    precision: str | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
     augment: Augment | None = None
     mixup: float = 0.0
     cutmix: float = 0.0

@@ -7,7 +7,7 @@ from itertools import islice
 
 from torch import nn
 
-from regraft.data.random import permutation
+from regraft.train.balance import epoch_order
 from regraft.train.stage_run import StageRun
 from regraft.train.step import seed_step, training_step
 
@@ -35,7 +35,7 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     epoch = progress.stage * _EPOCHS_PER_STAGE + progress.epoch
     num_steps = run.num_steps
     accumulate, images_per_step = run.stage.accumulate, run.batch_size * run.stage.accumulate
-    order = permutation(seed, epoch, run.num_images)[: num_steps * images_per_step]
+    order = epoch_order(run.stage.sampling, seed, epoch, run.session.labels["train"])[: num_steps * images_per_step]
     batches = run.source.training(
         order,
         epoch=epoch,
@@ -59,6 +59,8 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
             optimizer=run.optimizer,
             where=run.where,
         )
+        if run.average is not None:
+            run.average.update(run.step)
         num_images = min(images_per_step, len(order) - progress.batch * images_per_step)
         progress.step += 1
         progress.batch += 1

@@ -117,29 +117,37 @@ class Engine:
             )
         return batch_size // self.num_processes
 
-    def shard(self, order: Indices, batch_size: int, accumulate: int = 1) -> tuple[Indices, list[float]]:
+    def shard(
+        self,
+        order: Indices,
+        batch_size: int,
+        accumulate: int = 1,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> tuple[Indices, list[float]]:
         """This process's rows of every batch of an epoch, one batch after the other.
 
         Args:
             order: The rows of the epoch, in the order of all processes.
             batch_size: Images in a batch of all processes.
             accumulate: Batches in an optimizer step.
+            weights: The weight of each of these rows in a mean loss; None for equal ones.
 
         Returns:
             The rows, `share(batch_size)` for each batch but the last, and for each batch the factor on the mean loss
             over its rows with which the gradients' mean over the processes, added up over the step's batches, is that
-            of one batch of all their rows. A process that
-            the last batch has no row for takes its first row, with the factor 0.
+            of one batch of all their rows. A process that the last batch has no row for takes its first row, with the
+            factor 0.
         """
+        weights = np.ones(len(order)) if weights is None else weights
         rows, factors = [], []
         for number, start in enumerate(range(0, len(order), batch_size)):
-            batch = order[start : start + batch_size]
+            batch = np.arange(start, min(start + batch_size, len(order)))
             first = (number - number % accumulate) * batch_size
-            num_rows = min(batch_size * accumulate, len(order) - first)
+            total = weights[first : first + batch_size * accumulate].sum()
             own = np.array_split(batch, self.num_processes)[self.rank]
             rows.append(own if len(own) else batch[:1])
-            factors.append(len(own) * self.num_processes / num_rows)
-        return np.concatenate(rows) if rows else order, factors
+            factors.append(float(weights[own].sum() * self.num_processes / total) if total else 0.0)
+        return order[np.concatenate(rows)] if rows else order, factors
 
     def parallel(self, program: SplitProgram) -> SplitProgram:
         """The program with gradients that are means over all processes; weights are the main process's."""

@@ -23,7 +23,8 @@ from regraft.data.augment import Augment
 from regraft.data.budget import memory_budget
 from regraft.data.cache import PixelCache
 from regraft.data.labels import Labels
-from regraft.data.loader import batches
+from regraft.data.loader import Batch, batches
+from regraft.data.mix import Mix, mix
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics
 from regraft.models.program import InferenceProgram, SplitProgram
@@ -61,7 +62,9 @@ class FeatureSource:
         labels: Their labels, by split.
         normaliser: Pixels -> network input.
         numerics: What to compute with.
-        augment: How training images vary; None or the identity lets their features be stored.
+        augment: How training images vary; None or the identity lets their features be stored, unless they are mixed.
+        row_weights: The weight of each training row in the mean loss; None for equal ones.
+        mix: How training images are mixed with one another; None for not at all. Their targets become shares.
         seed: The run's seed.
         check: Called after each batch of a long pass; may raise to stop.
         engine: Which processes share the work.
@@ -80,12 +83,16 @@ class FeatureSource:
         numerics: Numerics,
         *,
         augment: Augment | None,
+        mix: Mix | None = None,
+        row_weights: npt.NDArray[np.float64] | None = None,
         seed: int,
         check: Callable[[float], None] = lambda units: None,
         engine: Engine,
     ) -> None:
         self.normaliser = normaliser
         self.augment = None if augment is None or augment.is_identity else augment
+        self.mix = mix
+        self.row_weights = row_weights
         self.seed = seed
         self.shown: Tensor | None = None
         self.waited = 0.0
@@ -118,7 +125,7 @@ class FeatureSource:
         With them comes the factor on their mean loss (see `Engine.shard`).
 
         Args:
-            order: Row numbers.
+            order: Numbers of samples: rows, or row + n * number of rows for the n-th view of a row.
             epoch: What the augmentation of each sample is a function of, beside seed and sample.
             batch_size: Images in a batch of all processes; the last one has what is left.
             accumulate: Batches in an optimizer step.
@@ -126,22 +133,32 @@ class FeatureSource:
         """
         rows = self._rows["train"]
         stored = self._features("train")
-        order, factors = self._engine.shard(order, batch_size, accumulate)
+        weights = None if self.row_weights is None else self.row_weights[order % len(rows.cache)]
+        order, factors = self._engine.shard(order, batch_size, accumulate, weights)
         batch_size = self._engine.share(batch_size)
         if stored is not None:
             for number in range(start_batch, len(factors)):
-                index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size])
+                index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size] % len(rows.cache))
                 yield tuple(part[index] for part in stored), self._labels("train")[index], factors[number]
             return
-        given = self._timed(batches(rows.cache, rows.labels.numpy(), order, batch_size, start_batch=start_batch))
-        for batch, factor in zip(given, factors[start_batch:], strict=True):
+        indices = order % len(rows.cache)
+        given = self._timed(batches(rows.cache, rows.labels.numpy(), indices, batch_size, start_batch=start_batch))
+        for number, batch in enumerate(given, start_batch):
             began = time.perf_counter()
-            images = self.normaliser.pixels(batch.images)
-            if self.augment is not None:
-                images = augmentation.apply(images, self.augment, seed=self.seed, epoch=epoch, sample_ids=batch.indices)
+            samples = order[number * batch_size : (number + 1) * batch_size]
+            images, targets = self._varied(batch, samples, epoch)
             self.waited += time.perf_counter() - began
-            features = self._through_prefix(images, training=True)
-            yield features, torch.from_numpy(batch.labels).to(self.normaliser.device), factor
+            yield self._through_prefix(images, training=True), targets, factors[number]
+
+    def _varied(self, batch: Batch, samples: Indices, epoch: int) -> tuple[Tensor, Tensor]:
+        """The batch's images, augmented and mixed, and their targets, on the device."""
+        images, targets = self.normaliser.pixels(batch.images), torch.from_numpy(batch.labels)
+        targets = targets.to(self.normaliser.device)
+        if self.augment is not None:
+            images = augmentation.apply(images, self.augment, seed=self.seed, epoch=epoch, sample_ids=samples)
+        if self.mix is not None:
+            images, targets = mix(images, targets, self.mix, seed=self.seed, epoch=epoch, sample_ids=samples)
+        return images, targets
 
     def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor] | None]:
         """Features and labels of a split, in row order, not augmented; of several processes each gets every n-th batch.
@@ -188,7 +205,7 @@ class FeatureSource:
 
     def _features(self, split: str) -> tuple[Tensor, ...] | None:
         """The stored features of a split; computed at the first call; None when they vary or do not fit."""
-        if self._prefix is None or (split == "train" and self.augment is not None):
+        if self._prefix is None or (split == "train" and (self.augment or self.mix) is not None):
             return None
         if split not in self._stored:
             self._stored[split] = self._compute(split)

@@ -25,6 +25,7 @@ from regraft import commit
 from regraft.data.budget import memory_budget
 from regraft.errors import DivergedError, StorageError
 from regraft.run.folder import RunFolder
+from regraft.run.records import finite
 from regraft.train.state import MODEL, OPTIMIZER, STATE, Progress, model_tensors, optimizer_tensors, optimizer_values
 
 __all__ = ["Saver", "latest_checkpoint", "settle"]
@@ -59,6 +60,7 @@ class Saver:
         progress: Progress,
         *,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
         extra: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Begin a checkpoint of this moment; waits for the one before.
@@ -68,6 +70,7 @@ class Saver:
             optimizer: Its state, by parameter name; None has none.
             progress: Where the run stands.
             groups: `group_values` of the optimizer before its first step.
+            weights: What stands in the place of some of the model's parameters and buffers: averages of them.
             extra: Further tensors to keep.
 
         Raises:
@@ -79,7 +82,7 @@ class Saver:
         progress = replace(progress, optimizer=values)
         record = commit.as_json(progress.to_dict(), indent=2)
         files = {
-            MODEL: model_tensors(model),
+            MODEL: {**model_tensors(model), **(weights or {})},
             OPTIMIZER: {
                 **_prefixed("optimizer", optimizer_tensors(optimizer)),
                 **_prefixed("extra", extra or {}),
@@ -170,7 +173,7 @@ def settle(run: RunFolder, progress: Progress) -> None:
     _point(run, run.last, {"step": progress.step, "checkpoint": run.checkpoint(progress.step).name})
     if progress.best is not None:
         best = run.checkpoint(progress.best.step).name
-        _point(run, run.best, {**asdict(progress.best), "checkpoint": best})
+        _point(run, run.best, finite({**asdict(progress.best), "checkpoint": best}))
     keep = {progress.step} if progress.stage_ended else {progress.step, progress.start_step}
     keep |= {best.step for best in (progress.best, progress.stage_best) if best is not None}
     for step in run.checkpoint_steps():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from regraft.data.cache import PixelCache
 from regraft.data.labels import Labels
 from regraft.errors import StoppedError
 from regraft.models.inputs import Normaliser
+from regraft.models.numerics import Precision
 from regraft.plan.make import Plan
 from regraft.run.folder import RunFolder
 from regraft.train.callbacks import Callbacks
@@ -43,6 +44,7 @@ class Session:
         batch_size: Of stages that do not say.
         monitor: The metric of an epoch that selects the best.
         mode: `min` or `max`.
+        precision: Of stages that do not say.
         save_steps: Save at every so many steps as well; None saves at epoch ends and every ten minutes.
         progress: Where the run stands.
         callbacks: Who else is told what happens.
@@ -63,9 +65,15 @@ class Session:
     batch_size: int
     monitor: str
     mode: str
+    precision: Precision = "fp32"
     save_steps: int | None = None
     progress: Progress = field(default_factory=Progress)
     callbacks: Callbacks = field(default_factory=Callbacks)
+
+    def engine_of(self, precision: Precision | None) -> Engine:
+        """The engine of a stage: the run's, or one with another precision. One process has one at a time."""
+        wanted = replace(self.engine.numerics, precision=precision or self.precision)
+        return self.engine if wanted == self.engine.numerics else Engine(wanted)
 
     def stop_requested(self) -> bool:
         """Whether a signal has come, to any process; all of them ask at the same place."""

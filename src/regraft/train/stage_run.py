@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
 from regraft import commit
+from regraft.data.labels import are_multilabel
+from regraft.data.mix import Mix
 from regraft.evaluate.measure import Measure, measure_for
 from regraft.models.outputs import output_of
 from regraft.models.program import split_program
@@ -16,6 +20,8 @@ from regraft.plan.freeze import Freeze, freeze
 from regraft.plan.length import length_of
 from regraft.plan.stages import Stage
 from regraft.run.records import finite
+from regraft.train.average import Average
+from regraft.train.balance import class_weights
 from regraft.train.features import FeatureSource
 from regraft.train.losses import build_loss
 from regraft.train.optim import build_optimizer, set_rates
@@ -24,7 +30,7 @@ from regraft.train.session import Session
 from regraft.train.state import Best, group_values, load_weights, restore, start_tensors
 from regraft.train.step import evaluate
 
-__all__ = ["StageRun"]
+__all__ = ["StageRun", "better_epoch"]
 
 _SAVE_SECONDS = 600.0
 
@@ -49,13 +55,16 @@ class StageRun:
 
     def __init__(self, session: Session, stage: Stage) -> None:
         self.session, self.stage, self.progress = session, stage, session.progress
+        session.engine = session.engine_of(stage.precision)
         self.model, self.engine, self.sinks = session.model, session.engine, session.sinks
         self.batch_size = stage.batch_size or session.batch_size
         self.num_images = len(session.labels["train"])
         self.engine.share(self.batch_size)
         self.length = length_of(stage, self.num_images, self.batch_size)
         self.output = output_of(self.model)
-        self.loss = build_loss(self.output, label_smoothing=stage.label_smoothing)
+        self.weights = class_weights(stage.class_weights, session.class_names, session.labels["train"])
+        self.loss = build_loss(self.output, label_smoothing=stage.label_smoothing, class_weights=self.weights)
+        self.average: Average | None = None
         self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()
 
@@ -78,7 +87,7 @@ class StageRun:
         self.frozen = self._freeze()
         self.optimizer = self.engine.optimizer(build_optimizer(self.model, self.stage))
         self.groups = group_values(self.optimizer)
-        self.snapshot = self._snapshot(resumed)
+        self.snapshot = self._resume() if resumed else self._start()
         self.engine.require_still_norms(self.model.train(), self.stage.name)
         self.program = split_program(self.model)
         if not self.is_solved:
@@ -93,12 +102,16 @@ class StageRun:
         """A stage starts from the best, or the last, state of the stage before."""
         best = self.progress.stage_best
         self.progress.start_step = self.progress.step
-        if self.stage.start == "best" and best is not None:
+        if best is not None and (self.stage.start == "best" or self._before_restores_best()):
             self.progress.start_step = best.step
             self.session.wait_for_disk()
             load_weights(self.session.run_folder.checkpoint(best.step), self.model)
         self.progress.stage_best = None
         self.progress.early_stopping = self.progress.plateau = None
+
+    def _before_restores_best(self) -> bool:
+        rule = self.session.plan.stages[self.progress.stage - 1].early_stopping
+        return rule is not None and rule.restore_best
 
     def _freeze(self) -> Freeze:
         frozen = freeze(self.model, self.stage.selectors, bn=self.stage.bn, trained=self.progress.trained_layers)
@@ -106,27 +119,38 @@ class StageRun:
         self.engine.place(self.model)
         return frozen
 
-    def _snapshot(self, resumed: bool) -> Snapshot:
-        if not resumed:
-            snapshot = Snapshot.take(self.model, self.frozen)
-            self.progress.digests = snapshot.digests
-            self.progress.stage_started = True
-            return snapshot
+    def _start(self) -> Snapshot:
+        snapshot = Snapshot.take(self.model, self.frozen)
+        self.progress.digests = snapshot.digests
+        self.progress.stage_started = True
+        if self.stage.ema is not None:
+            self.average = Average(self.model, self.frozen, self.stage.ema)
+        return snapshot
+
+    def _resume(self) -> Snapshot:
         folder, progress = self.session.run_folder, self.progress
         starts = start_tensors(folder.checkpoint(progress.start_step), self.model, self.frozen.trainable)
-        restore(folder.checkpoint(progress.step), self.model, self.optimizer)
+        extra, _ = restore(folder.checkpoint(progress.step), self.model, self.optimizer)
         self.engine.restore_scaler(progress.scaler)
+        if self.stage.ema is not None:
+            self.average = Average(self.model, self.frozen, self.stage.ema)
+            self.average.restore_weights(extra)
         return Snapshot(self.frozen, progress.digests, starts)
 
     def _source(self) -> FeatureSource:
+        stage, session = self.stage, self.session
+        labels = session.labels["train"]
+        alone = self.weights is not None and not stage.mixes and not are_multilabel(labels)
         return FeatureSource(
             self.program,
-            self.session.pixels,
-            self.session.labels,
-            self.session.normaliser,
+            {name: cache.sized(stage.size or cache.program.size) for name, cache in session.pixels.items()},
+            session.labels,
+            session.normaliser,
             self.engine.numerics,
-            augment=self.stage.augment,
-            seed=self.session.seed,
+            augment=stage.augment,
+            mix=Mix(stage.mixup, stage.cutmix, len(session.class_names)) if stage.mixes else None,
+            row_weights=self.weights.double().numpy()[labels] if alone and self.weights is not None else None,
+            seed=session.seed,
             check=self._on_feature_batch,
             engine=self.engine,
         )
@@ -139,17 +163,23 @@ class StageRun:
 
     # Epochs
 
+    @property
+    def step(self) -> int:
+        """The number of the stage's next step, from 0."""
+        return self.progress.epoch * self.length.steps_per_epoch + self.progress.batch
+
     def set_rates(self) -> dict[str, float]:
         """Set the learning rates of the next step, and return them by group."""
-        step = self.progress.epoch * self.length.steps_per_epoch + self.progress.batch
         scale = self.progress.plateau["scale"] if self.progress.plateau else 1.0
-        return set_rates(self.optimizer, self.stage, step, self.length, scale=scale)
+        return set_rates(self.optimizer, self.stage, self.step, self.length, scale=scale)
 
     def validate(self) -> dict[str, float]:
         """The measures of the validation split, with the prefix `val_`."""
         self.model.eval()
         measure = self.measure = measure_for(self.output, self.session.class_names)
-        values = evaluate(self.engine, self.program, self.source.evaluation("val"), measure, self._stop_in_validation)
+        with self.average.applied() if self.average is not None else nullcontext():
+            batches = self.source.evaluation("val")
+            values = evaluate(self.engine, self.program, batches, measure, self._stop_in_validation)
         return {f"val_{name}": value for name, value in values.items()}
 
     def record(self, values: Mapping[str, float], **facts: Any) -> None:
@@ -162,11 +192,12 @@ class StageRun:
         progress = self.progress
         value = values[self.session.monitor]
         epoch = Best(progress.step, self.stage.name, progress.epoch, value)
-        if progress.stage_best is None or is_better(value, progress.stage_best.value, self.session.mode):
-            progress.stage_best = epoch if value == value else progress.stage_best
-        if progress.best is None or is_better(value, progress.best.value, self.session.mode):
+        rule = self.stage.early_stopping
+        if rule is None or not rule.restore_best or self.is_solved:
+            progress.stage_best = better_epoch(progress.stage_best, epoch, self.session.mode)
+        if better_epoch(progress.best, epoch, self.session.mode) is epoch:
             thresholds = self.measure.thresholds() if self.measure is not None else {}
-            progress.best = replace(epoch, thresholds=thresholds) if value == value else progress.best
+            progress.best = replace(epoch, thresholds=thresholds)
         record = {
             "stage": self.stage.name,
             "stage_index": progress.stage,
@@ -194,6 +225,8 @@ class StageRun:
             state = EarlyStoppingState(**(progress.early_stopping or {}))
             progress.stage_done = state.should_stop(rule, values[rule.monitor])
             progress.early_stopping = asdict(state)
+            if rule.restore_best and state.improved:
+                progress.stage_best = Best(progress.step, stage.name, progress.epoch, values[rule.monitor])
             if progress.stage_done and progress.epoch < self.length.epochs:
                 self.sinks.line(f"{stage.name}: {rule.monitor} has not improved for {rule.patience} epochs, stage ends")
         if self.stop_requested():
@@ -222,6 +255,9 @@ class StageRun:
             AuditError: Something frozen moved, or the optimizer held something else than what trains.
         """
         progress = self.progress
+        if self.average is not None:
+            self.average.settle()
+            self.average = None
         audit = self.snapshot.audit(self.model, self.optimizer, progress.gradient_norms, stage=self.stage.name)
         folder = self.session.run_folder
         stages = (folder.read(folder.audit) or {"stages": []})["stages"]
@@ -264,8 +300,9 @@ class StageRun:
         """
         self.progress.scaler = self.engine.scaler_state()
         self.progress.callbacks = self.session.callbacks.state()
-        saver = self.session.saver
-        self.engine.from_main(lambda: saver.save(self.model, self.optimizer, self.progress, groups=self.groups))
+        saver, average = self.session.saver, self.average
+        kept = {} if average is None else {"weights": average.averages, "extra": average.weights}
+        self.engine.from_main(lambda: saver.save(self.model, self.optimizer, self.progress, groups=self.groups, **kept))
         self.saved_at = time.monotonic()
         self.session.raise_failure()
 
@@ -293,3 +330,13 @@ class StageRun:
             f"stage {self.stage.name}: {', '.join(self.stage.selectors)} trains ({len(self.frozen.trainable)} tensors, "
             f"{num:,} parameters), {how}"
         )
+
+
+def better_epoch(best: Best | None, epoch: Best, mode: str) -> Best | None:
+    """The better of the best epoch so far and a new one, as Keras's ModelCheckpoint(save_best_only=True) decides.
+
+    Ties keep the earlier one. Unlike there, an epoch whose value is NaN is never the best, not even the first.
+    """
+    if math.isnan(epoch.value):
+        return best
+    return epoch if is_better(epoch.value, best.value if best is not None else None, mode) else best

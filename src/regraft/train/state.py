@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -113,8 +114,9 @@ class Progress:
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as it stands in state.json."""
-        return {"version": VERSION, **asdict(self)}
+        """Plain data, as it stands in state.json; numbers that JSON does not have stand as words."""
+        values: dict[str, Any] = _worded(asdict(self))
+        return {"version": VERSION, **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:
@@ -123,7 +125,10 @@ class Progress:
         values = {key: value for key, value in values.items() if key in known}
         for key in ("stage_best", "best"):
             if values.get(key) is not None:
-                values[key] = Best(**values[key])
+                values[key] = Best(**{**values[key], "value": float(values[key]["value"])})
+        for key in ("early_stopping", "plateau"):
+            if values.get(key) and isinstance(values[key].get("best"), str):
+                values[key] = {**values[key], "best": float(values[key]["best"])}
         return cls(**values)
 
     def enter_next_stage(self) -> None:
@@ -132,6 +137,12 @@ class Progress:
         self.stage, self.epoch, self.batch = self.stage + 1, 0, 0
         self.stage_started = self.stage_done = self.stage_ended = self.stop_requested = False
         self.digests, self.gradient_norms, self.stage_layers = {}, {}, []
+
+
+def _worded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _worded(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_progress(path: Path) -> Progress:

@@ -24,7 +24,7 @@ from regraft.evaluate.probes import NUM_PROBES, make_probes
 from regraft.models.folder import write_model
 from regraft.models.info import info_of, settings_of
 from regraft.models.inputs import Normaliser
-from regraft.models.numerics import Numerics, choose_numerics
+from regraft.models.numerics import Numerics, choose_numerics, require_precision
 from regraft.plan.make import Plan
 from regraft.plan.stages import Stage
 from regraft.run.folder import RunFolder, create_run
@@ -40,6 +40,7 @@ from regraft.train.schedule import mode_of
 from regraft.train.session import Session, stopped
 from regraft.train.sinks import Sinks
 from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights, read_progress
+from regraft.train.sizes import keep_room, take_size
 from regraft.train.stop import StopFlag
 
 __all__ = ["train"]
@@ -102,6 +103,9 @@ def train(
     numerics = numerics or choose_numerics()
     if resume and out is None:
         raise SettingsError("Nothing to resume was named.", "Expected `out`, the run's folder.", "Pass `out`.")
+    for stage in plan:
+        require_precision(numerics.device, stage.precision or numerics.precision)
+    keep_room(model, plan)
     engine = Engine(numerics)
     told = told if engine.is_main else Callbacks()
     model = engine.synchronise_norms(model)
@@ -159,6 +163,7 @@ def train(
             batch_size=batch_size,
             monitor=monitor,
             mode=mode or mode_of(monitor),
+            precision=numerics.precision,
             save_steps=save_steps,
             progress=progress,
             callbacks=told,
@@ -169,7 +174,8 @@ def train(
         session.raise_failure()
         best = run_stages(session)
         if engine.is_main:
-            _write_model(run, model, pixels["val"], best, data, recipe)
+            take_size(model, next(stage.size for stage in plan if stage.name == best.stage))
+            _write_model(run, model, pixels["val"].sized(_preprocessing(model).pixels.size), best, data, recipe)
         told.tell("on_run_end", session)
         session.raise_failure()
         sinks.status("finished", step=progress.step, best={**_best(best), "monitor": monitor, "mode": session.mode})

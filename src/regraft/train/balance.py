@@ -1,0 +1,82 @@
+"""Classes of different sizes: their weights in the loss, or how often their images are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from regraft.data.labels import Labels, are_multilabel, class_counts
+from regraft.data.random import bits, permutation
+from regraft.errors import SettingsError
+
+__all__ = ["class_weights", "epoch_order"]
+
+Indices = npt.NDArray[np.int64]
+_STREAM = 0x62616C616E6365  # keeps these numbers apart from others drawn with the same seed and epoch
+
+
+def class_weights(
+    wanted: str | Sequence[float] | Mapping[str, float] | None, class_names: Sequence[str], labels: Labels
+) -> Tensor | None:
+    """The weight of each class, fp32 (C,), or None.
+
+    `balanced` is the number of images over the number of classes and the class's own images, as in scikit-learn
+    (a class without an image has 0); a mapping gives 1 to the classes that it does not name.
+    """
+    if wanted is None:
+        return None
+    if isinstance(wanted, Mapping):
+        return torch.tensor([float(wanted.get(name, 1.0)) for name in class_names])
+    if not isinstance(wanted, str):
+        return torch.tensor([float(weight) for weight in wanted])
+    counts = class_counts(labels, len(class_names))
+    balanced = len(labels) / (len(class_names) * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, balanced, 0.0)).float()
+
+
+def epoch_order(sampling: str, seed: int, epoch: int, labels: Labels) -> Indices:
+    """The samples of an epoch in order, as many as there are images: a function of seed and epoch.
+
+    Args:
+        sampling: `shuffled`: each image once. `balanced`: each class equally often (give or take one); images of small
+            classes come several times, each time as another view, images of large ones not all.
+        seed: The run's seed.
+        epoch: The epoch.
+        labels: The class of each image.
+
+    Returns:
+        Numbers of samples: row + n * number of rows for the n-th view of a row.
+
+    Raises:
+        SettingsError: `balanced` for images that may have several labels.
+    """
+    num_rows = len(labels)
+    shuffled = permutation(seed, epoch, num_rows)
+    if sampling == "shuffled":
+        return shuffled
+    if are_multilabel(labels):
+        raise SettingsError(
+            "`sampling: balanced` was asked for, and images may have several labels.",
+            "It shows each class equally often, which needs one class for each image.",
+            "Set `class_weights: balanced` instead.",
+        )
+    classes = np.unique(labels)
+    quotas = np.full(len(classes), num_rows // len(classes))
+    quotas[permutation(seed, epoch, len(classes))[: num_rows % len(classes)]] += 1
+    taken = [
+        _views(np.flatnonzero(labels == number), int(quota), num_rows, seed, epoch)
+        for number, quota in zip(classes, quotas, strict=True)
+    ]
+    return np.concatenate(taken)[shuffled]
+
+
+def _views(rows: Indices, quota: int, num_rows: int, seed: int, epoch: int) -> Indices:
+    """So many samples of one class: its rows in random order, again and again, each time as the next view."""
+    num_views = -(-quota // len(rows))
+    keys = bits(seed, _STREAM, epoch, np.arange(num_views), int(rows[0]), num=len(rows))
+    views = [rows[np.argsort(key, kind="stable")] + view * num_rows for view, key in enumerate(keys)]
+    return np.concatenate([rows[:0], *views])[:quota]
