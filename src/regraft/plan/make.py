@@ -11,6 +11,7 @@ from torch import nn
 
 from regraft.errors import SettingsError, nearest
 from regraft.models.info import info_of
+from regraft.models.outputs import output_of
 from regraft.models.program import split_program
 from regraft.models.trace import trace
 from regraft.plan.effects import without_effect
@@ -102,6 +103,8 @@ def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) ->
         yield from _size_misfits(frozen_model, stage)
     yield from monitor_mistakes(stage, frozen_model)
     yield from _class_misfits(stage, info_of(frozen_model).class_names or ())
+    if stage.sampling == "balanced" and output_of(frozen_model) == "multilabel":
+        yield "sampling: balanced needs one class for each image; set `class_weights: balanced` for several labels"
 
 
 def _size_misfits(model: nn.Module, stage: Stage) -> Iterator[str]:

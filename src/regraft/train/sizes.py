@@ -1,4 +1,4 @@
-"""Image sizes of stages: all are made from the largest one, which is decoded once; the last word is the best stage's."""
+"""Image sizes of stages: all are made from the largest, which is decoded once; the best stage has the last word."""
 
 from __future__ import annotations
 

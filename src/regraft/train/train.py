@@ -39,8 +39,8 @@ from regraft.train.saver import Saver, latest_checkpoint, settle
 from regraft.train.schedule import mode_of
 from regraft.train.session import Session, stopped
 from regraft.train.sinks import Sinks
-from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights, read_progress
 from regraft.train.sizes import keep_room, take_size
+from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights, read_progress
 from regraft.train.stop import StopFlag
 
 __all__ = ["train"]
