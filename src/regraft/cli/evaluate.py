@@ -43,15 +43,36 @@ def evaluate(
 
 
 def show_measures(measures: dict[str, Any]) -> None:
-    """The measures for people, on stdout; every accuracy carries the name of the split that it comes from."""
-    label = measures["label"]
-    typer.echo(f"accuracy ({label}): {measures['top1']:.2%} of {measures['num_images']} images")
-    typer.echo(f"balanced accuracy ({label}): {measures['balanced_accuracy']:.2%}")
+    """The measures for people, on stdout; every figure carries the name of the split that it comes from."""
+    from regraft.evaluate.tasks import task_of, told
+
+    label, at_default = measures["label"], measures.get("at_default", {})
+    images = f" of {measures['num_images']} images"
+    for key, name in task_of(measures).names.items():
+        if measures.get(key) is None:
+            continue
+        half = f" (with a threshold of 0.5: {told(key, at_default[key])})" if _differs(measures, key) else ""
+        typer.echo(f"{name} ({label}): {told(key, measures[key])}{images}{half}")
+        images = ""
+    if "threshold" in measures:
+        typer.echo(f"threshold: {measures['positive']!r} from a probability of {measures['threshold']:.4g}")
+    for note in measures.get("notes", ()):
+        typer.echo(f"note: {note}")
     if measures["num_errors"]:
-        typer.echo(f"unreadable images ({label}): {measures['num_errors']}, left out of the accuracy")
+        typer.echo(f"unreadable images ({label}): {measures['num_errors']}, left out of these figures")
     width = max(len(row["name"]) for row in measures["per_class"])
     for row in measures["per_class"] if len(measures["per_class"]) <= 20 else ():
-        typer.echo(
-            f"  {row['name']:<{width}}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  "
-            f"f1 {row['f1']:.3f}  images {row['support']}"
-        )
+        typer.echo(f"  {row['name']:<{width}}  " + "  ".join(_columns(row)))
+
+
+def _differs(measures: dict[str, Any], key: str) -> bool:
+    half = measures.get("at_default", {}).get(key)
+    return half is not None and half != measures[key]
+
+
+def _columns(row: dict[str, Any]) -> list[str]:
+    """What is said of one class; a dash for what is not defined."""
+    names = {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
+    columns = [(key, name) for key, name in (*names.items(), ("f1", "f1")) if key in row]
+    shown = [f"{name} " + ("–" if row[key] is None else f"{row[key]:.3f}") for key, name in columns]
+    return [*shown, f"images {row['support']}"]

@@ -122,6 +122,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
+    from regraft.evaluate.tasks import task_of, told
     from regraft.run.records import read_metrics
 
     status = run.read(run.status) or {}
@@ -134,7 +135,7 @@ def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
         "classes": ", ".join(run.read(run.classes) or []),
         "stages": [f"{stage['name']}: trains {', '.join(stage['train'])}" for stage in recipe["stages"]],
         "epochs": [
-            f"{row['stage']} {row['epoch']}: val_loss {row['val_loss']:.4f}, val_top1 {row['val_top1']:.2%}"
+            f"{row['stage']} {row['epoch']}: val_loss {row['val_loss']:.4f}" + _main_measure(row)
             for row in read_metrics(run.metrics)
             if row.get("kind") == "epoch" and row.get("val_loss") is not None
         ],
@@ -143,18 +144,33 @@ def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
         facts["best"] = f"stage {best['stage']}, epoch {best['epoch']}, {recipe['monitor']} {best['value']:.4f}"
     for measured in sorted(run.predictions.glob("*.json")) if run.predictions.is_dir() else ():
         values = run.read(measured)
-        facts[f"accuracy ({values['label']})"] = f"{values['top1']:.2%} of {values['num_images']} images"
+        main = task_of(values).main
+        told_as = told(main, values[main]) if values[main] is not None else "not defined"
+        facts[f"{task_of(values).names[main]} ({values['label']})"] = f"{told_as} of {values['num_images']} images"
     return facts
 
 
+def _main_measure(row: dict[str, Any]) -> str:
+    from regraft.evaluate.tasks import main_of, told
+
+    main = main_of(row)
+    return "" if main is None else f", {main} {told(main, row[main])}"
+
+
 def _model_folder(path: Path) -> dict[str, Any]:
+    from regraft.models.card import class_names_of
     from regraft.models.folder import read_config
 
     config = read_config(path)
+    section = config["regraft"]
+    meaning = {"output": section.get("output", "softmax")}
+    if "thresholds" in section:
+        meaning["thresholds"] = ", ".join(f"{name} {value:.4g}" for name, value in section["thresholds"].items())
     return {
         "model": str(path),
         "architecture": config["architecture"],
-        "classes": ", ".join(config["label_names"]),
+        "classes": ", ".join(class_names_of(config)),
+        **meaning,
         "input": "x".join(map(str, config["pretrained_cfg"]["input_size"]))
         + f", {config['pretrained_cfg']['crop_mode']}",
         "mean": str(config["pretrained_cfg"]["mean"]),

@@ -28,11 +28,15 @@ def predict(
     inputs: Annotated[str, typer.Argument(help="An image, a folder, or - for paths on stdin.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a column for each class.")] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=0, max=1, help="Binary and multi-label: instead of those in the model."),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Predict the class of images, by name; an image that cannot be read is a row with an error."""
+    """Predict the class, or all labels, of images, by name; an image that cannot be read is a row with an error."""
     from regraft.errors import SettingsError
     from regraft.evaluate.predict import Predictor, list_inputs
     from regraft.models.folder import find_model_folder, load_model
@@ -49,7 +53,7 @@ def predict(
         for reason, count in ignored.items():
             print(f"left out: {count} x {reason}", file=sys.stderr)
     keep_freed_memory()
-    predictor = Predictor(load_model(run), choose_numerics(device, precision, threads))
+    predictor = Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     write = _write_json if as_json else _write_csv if as_csv else _write_text
@@ -99,6 +103,12 @@ def _write_text(predictions: Iterator[Prediction], class_names: Sequence[str]) -
             num_errors += 1
             sys.stdout.write(f"{_one_line(prediction.path)}\terror: {_one_line(prediction.error)}\n")
         else:
-            name = _one_line(prediction.prediction or "")
-            sys.stdout.write(f"{_one_line(prediction.path)}\t{name}\t{prediction.probability:.4f}\n")
+            sys.stdout.write(f"{_one_line(prediction.path)}\t{_named(prediction)}\n")
     return num_errors
+
+
+def _named(prediction: Prediction) -> str:
+    """The names and their probabilities, in two columns."""
+    names = [prediction.prediction or ""] if prediction.labels is None else list(prediction.labels)
+    shares = [f"{prediction.probabilities[name]:.4f}" for name in names]
+    return f"{'|'.join(map(_one_line, names))}\t{'|'.join(shares)}" if names else "(no label)\t"

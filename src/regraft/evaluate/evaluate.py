@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from regraft import commit
 from regraft.data.labels import Labels, label_names
 from regraft.errors import DataError, SettingsError
+from regraft.evaluate.binary import binary_metrics
 from regraft.evaluate.metrics import classification_metrics
+from regraft.evaluate.multilabel import multilabel_metrics
 from regraft.evaluate.predict import Prediction, Predictor
 from regraft.evaluate.rows import other_rows, own_rows
 from regraft.models.folder import load_model
 from regraft.models.numerics import Numerics, choose_numerics
-from regraft.models.outputs import output_of
 from regraft.run.folder import RunFolder, open_run
 
 __all__ = ["SELECTION_LABEL", "evaluate"]
@@ -51,7 +53,8 @@ def evaluate(
         progress: Called with (images done, images in all).
 
     Returns:
-        The measures of `classification_metrics`, with `split`, `label`, `used_for_selection` and `num_errors`.
+        The measures of `classification_metrics`, `binary_metrics` or `multilabel_metrics`, with `split`, `label`,
+        `used_for_selection`, `output` and `num_errors`.
 
     Raises:
         SettingsError: There is no run, or it has no model yet.
@@ -60,7 +63,7 @@ def evaluate(
     run = run if isinstance(run, RunFolder) else open_run(run)
     loaded = load_model(run.path, model=model)
     predictor = Predictor(loaded, numerics or stored_numerics(run))
-    multilabel = output_of(loaded) == "multilabel"
+    multilabel = predictor.output == "multilabel"
     if data is None:
         name, paths, truths, selection = own_rows(run, predictor.class_names, multilabel=multilabel, split=split)
     else:
@@ -70,9 +73,15 @@ def evaluate(
     for prediction in predictor.predict(paths):
         predictions.append(prediction)
         progress(len(predictions), len(paths))
-    measures = _measure(predictions, truths, predictor.class_names, name)
+    measures = _measure(predictions, truths, predictor, name)
     label = SELECTION_LABEL if selection else name
-    measures = {"split": name, "label": label, "used_for_selection": selection, **measures}
+    measures = {
+        "split": name,
+        "label": label,
+        "used_for_selection": selection,
+        "output": predictor.output,
+        **measures,
+    }
     rows = [
         {**prediction.to_dict(), "label": truth}
         for prediction, truth in zip(predictions, label_names(truths, predictor.class_names), strict=True)
@@ -93,9 +102,23 @@ def stored_numerics(run: RunFolder) -> Numerics:
         return choose_numerics()
 
 
-def _measure(
-    predictions: Sequence[Prediction], labels: Labels, class_names: Sequence[str], name: str
+def _softmax_metrics(
+    probabilities: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    class_names: Sequence[str],
+    thresholds: Mapping[str, float],
 ) -> dict[str, Any]:
+    return classification_metrics(probabilities, labels, class_names)
+
+
+_METRICS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "softmax": _softmax_metrics,
+    "binary": binary_metrics,
+    "multilabel": multilabel_metrics,
+}
+
+
+def _measure(predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str) -> dict[str, Any]:
     good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
     if not good:
         raise DataError(
@@ -104,5 +127,5 @@ def _measure(
             "Check the files; predictions/ was not written.",
         )
     probabilities = np.array([list(predictions[row].probabilities.values()) for row in good])
-    measures = classification_metrics(probabilities, labels[good], list(class_names))
+    measures = _METRICS[predictor.output](probabilities, labels[good], predictor.class_names, predictor.thresholds)
     return {**measures, "num_errors": len(predictions) - len(good)}

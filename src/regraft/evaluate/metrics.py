@@ -20,13 +20,16 @@ _TOP_K = 5
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
-def classification_metrics(probabilities: Floats, labels: Ints, class_names: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(
+    probabilities: Floats, labels: Ints, class_names: Sequence[str], *, named: Ints | None = None
+) -> dict[str, Any]:
     """The measures of a single-label classifier, as plain numbers ready for JSON.
 
     Args:
         probabilities: Shape (N, C), rows summing to 1.
         labels: Shape (N,), the true classes as positions in `class_names`.
         class_names: The C names.
+        named: Shape (N,), the classes that are named; None names the most probable ones.
 
     Returns:
         `num_images`; `loss` (mean negative log-likelihood in nats); `top1`; `top5` (None where C <= 5, as every guess
@@ -39,15 +42,15 @@ def classification_metrics(probabilities: Floats, labels: Ints, class_names: Seq
     """
     _check(probabilities, labels, class_names)
     num_images, num_classes = probabilities.shape
-    ranks = _ranks(probabilities, labels)
-    counts = confusion_matrix(labels, probabilities.argmax(1), num_classes)
+    named = probabilities.argmax(1) if named is None else named
+    counts = confusion_matrix(labels, named, num_classes)
     recalls = _divide(counts.diagonal(), counts.sum(1))
     likelihoods = np.maximum(probabilities[np.arange(num_images), labels].astype(np.float64), _SMALLEST)
     return {
         "num_images": num_images,
         "loss": float(-np.log(likelihoods).mean()),
-        "top1": float((ranks == 0).mean()),
-        "top5": float((ranks < _TOP_K).mean()) if num_classes > _TOP_K else None,
+        "top1": float((named == labels).mean()),
+        "top5": float((_ranks(probabilities, labels) < _TOP_K).mean()) if num_classes > _TOP_K else None,
         "balanced_accuracy": float(recalls[counts.sum(1) > 0].mean()),
         "per_class": _per_class(counts, recalls, class_names),
         "confusion": counts.tolist(),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,7 @@ class _Output:
         fewest: Classes that it needs at least.
         most: Classes that it can have at most; None for any number.
         num_logits: Number of classes -> number of logits.
-        probabilities: Logits -> probabilities (N, classes).
+        probabilities: Logits in fp32 -> probabilities (N, classes).
         thresholded: Class names -> those whose probability is compared with a threshold of their own.
         measures: What an epoch is described by, without the prefix `val_`.
     """
@@ -55,9 +57,14 @@ class _Output:
     measures: tuple[str, ...]
 
 
+def _sigmoid(logits: Tensor) -> Tensor:
+    """In fp64: in fp32 everything from a logit of 17 on would be 1, and no ranking left."""
+    return logits.cpu().double().sigmoid()
+
+
 def _both_sides(logits: Tensor) -> Tensor:
-    """(N, 1) -> (N, 2); 1 - p is computed as the sigmoid of -logit, so that neither side is rounded to 0 early."""
-    return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+    """(N, 1) -> (N, 2)."""
+    return torch.cat([_sigmoid(-logits), _sigmoid(logits)], dim=1)
 
 
 OUTPUTS: Mapping[str, _Output] = {
@@ -84,7 +91,7 @@ OUTPUTS: Mapping[str, _Output] = {
         fewest=1,
         most=None,
         num_logits=lambda num_classes: num_classes,
-        probabilities=lambda logits: logits.sigmoid(),
+        probabilities=_sigmoid,
         thresholded=tuple,
         measures=("loss", "map", "f1_micro", "f1_macro"),
     ),
@@ -117,7 +124,7 @@ def threshold_names(output: str, class_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def decide(
-    output: str, values: Sequence[float], class_names: Sequence[str], thresholds: Mapping[str, float]
+    output: str, values: npt.NDArray[np.floating], class_names: Sequence[str], thresholds: Mapping[str, float]
 ) -> tuple[int, ...]:
     """Which classes one row of probabilities stands for, as positions in the class names.
 
@@ -126,7 +133,7 @@ def decide(
     """
     names = threshold_names(output, class_names)
     if not names:
-        return (max(range(len(values)), key=values.__getitem__),)
+        return (int(values.argmax()),)
     offset = len(class_names) - len(names)
     reached = tuple(
         offset + place
