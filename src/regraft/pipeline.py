@@ -26,6 +26,7 @@ from regraft.models.surgery import adapt, default_preprocessing
 from regraft.plan.make import make_plan
 from regraft.plan.stages import Stage
 from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
+from regraft.run.changes import Place, differences, is_of_network, require_allowed
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
 from regraft.train.train import train
@@ -112,6 +113,8 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
 def resume(
     run: RunFolder | str | Path,
     *,
+    recipe: Recipe | Mapping[str, Any] | None = None,
+    allow_change: Sequence[str] = (),
     model: nn.Module | None = None,
     callbacks: Sequence[Callback] = (),
     show: bool = True,
@@ -120,21 +123,27 @@ def resume(
 
     Args:
         run: The run's folder.
+        recipe: The settings to go on with, where they are to differ from the run's; whole, as `run.settings()` is.
+            A finished run goes on with more epochs in its last stage, or with further stages.
+        allow_change: The keys in which they may differ, such as `stages.1.epochs`.
         model: The module itself, for a run that trained a module of the user's own.
         callbacks: Who is told what happens; they are no part of what the run's folder holds.
         show: Whether to write progress to stderr.
 
     Raises:
-        SettingsError: There is no run there.
+        SettingsError: There is no run there; or settings differ that were not allowed to, or cannot.
         StorageError: Its records or checkpoints are damaged.
         DataError: The images have changed since.
     """
     run = run if isinstance(run, RunFolder) else open_run(run)
-    status = run.read(run.status) or {}
-    if status.get("state") == "finished" and (run.model / "config.json").is_file():
+    if recipe is None and run.is_finished:
+        with run.locked():
+            run.sweep()
         _log.info("%s is finished; nothing to resume", run.path)
         return run
-    recipe = validate_recipe(run.settings())
+    stored = validate_recipe(run.settings())
+    recipe = stored if recipe is None else recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    _require_same_network(run, stored, recipe)
     data = _stored_data(run, recipe)
     if model is None and recipe.model.args.get("own_module"):
         raise SettingsError(
@@ -163,7 +172,15 @@ def resume(
         callbacks=callbacks,
         show=show,
         resume=True,
+        allow_change=allow_change,
     )
+
+
+def _require_same_network(run: RunFolder, stored: Recipe, recipe: Recipe) -> None:
+    """Refuse another network, head or image size, before a model is built that has it, or ignores it."""
+    asked = differences(stored.model_dump(), recipe.model_dump())
+    network = {key: pair for key, pair in asked.items() if is_of_network(key) and pair[1] is not None}
+    require_allowed(run, network, (), Place(0, begun=False, ended=False), ())
 
 
 def _open(recipe: Recipe) -> DataSet:
@@ -267,4 +284,6 @@ def _own_module(model: nn.Module, recipe: Recipe, data: DataSet) -> nn.Module:
 def _stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
     """The very rows that the run began with; a run that was killed before they were listed looks again."""
     stored = run.read(run.splits)
-    return DataSet.from_dict(stored) if stored is not None else _open(recipe)
+    if stored is None:
+        return _open(recipe)
+    return DataSet.from_dict(stored).moved_to(recipe.data.source)

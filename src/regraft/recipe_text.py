@@ -47,6 +47,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 def apply_set(values: dict[str, Any], assignment: str) -> None:
     """Carry out `--set key.path=value` on plain data, in place; the value is read as YAML.
 
+    The number after the last one of a list adds an item, as in `stages.2={name: all, train: all}`.
+
     Raises:
         SettingsError: No `=`, or a path that leads nowhere.
     """
@@ -67,7 +69,9 @@ def apply_set(values: dict[str, Any], assignment: str) -> None:
     place: Any = values
     for part in parts[:-1]:
         place = _step(place, part, assignment)
-    if isinstance(place, list):
+    if isinstance(place, list) and parts[-1] == str(len(place)):
+        place.append(value)
+    elif isinstance(place, list):
         place[_position(place, parts[-1], assignment)] = value
     else:
         place[parts[-1]] = value

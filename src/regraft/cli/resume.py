@@ -1,16 +1,37 @@
-"""`regraft resume`: go on with a run that was stopped."""
+"""`regraft resume`: go on with a run that was stopped, or with one that is to be changed."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regraft.cli.options import RunArgument
 
+if TYPE_CHECKING:
+    from regraft.run.folder import RunFolder
+
 __all__ = ["resume"]
 
 
-def resume(run: RunArgument) -> None:
-    """Go on with a run that was stopped, to the same result; a finished run is left as it is."""
+def resume(
+    run: RunArgument,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Settings to go on with; without it the run's own.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, as in `--set stages.1.epochs=20`.", show_default=False)
+    ] = None,
+    allow_change: Annotated[
+        list[str] | None, typer.Option("--allow-change", help="A key that may differ from the run's.")
+    ] = None,
+) -> None:
+    """Go on with a run that was stopped, to the same result; a finished run is left as it is.
+
+    With changed settings it goes on only where `--allow-change KEY` says so: more epochs in the last stage of a
+    finished run, a further stage, another learning rate.
+    """
     from regraft import pipeline
     from regraft.cli.train import finish
     from regraft.folds import is_folds, resume_folds
@@ -23,9 +44,27 @@ def resume(run: RunArgument) -> None:
         typer.echo(resume_folds(run).render())
         return
     folder = open_run(run)
-    if (folder.read(folder.status) or {}).get("state") == "finished" and folder.report.exists():
+    is_changed = recipe is not None or bool(assignments) or bool(allow_change)
+    if not is_changed and folder.is_finished and folder.report.exists():
         if is_main_process():
+            folder.sweep()
             typer.echo(f"{run} is finished; nothing to do. Its report: {folder.report}")
         return
+    settings = _settings(folder, recipe, assignments or ()) if is_changed else None
     keep_freed_memory()
-    finish(pipeline.resume(folder).path)
+    finish(pipeline.resume(folder, recipe=settings, allow_change=allow_change or ()).path)
+
+
+def _settings(run: RunFolder, recipe: Path | None, assignments: Any) -> dict[str, Any]:
+    """The run's settings, or a recipe's, with those on the command line; what a recipe leaves open is as in the run."""
+    from regraft.recipe import apply_set, read_recipe
+
+    stored = run.settings()
+    values = stored if recipe is None else read_recipe(recipe)
+    if recipe is not None:
+        values.setdefault("numerics", stored.get("numerics"))
+        if isinstance(values.setdefault("data", {}), dict):
+            values["data"].setdefault("source", stored.get("data", {}).get("source"))
+    for assignment in assignments:
+        apply_set(values, assignment)
+    return values

@@ -193,6 +193,20 @@ class DataSet:
         """The data set's part of a recipe, as plain data."""
         return {"source": self.source or self.root, **self.options}
 
+    def moved_to(self, source: str | None) -> DataSet:
+        """The same rows in another place: `source` is what was opened, where it lies now; None is where it was."""
+        before = self.source or self.root
+        if source is None or source == before:
+            return self
+        place = os.path.relpath(self.root, before)  # of the files, as seen from the source
+        root = os.path.normpath(os.path.join(source, place))
+        splits = {
+            name: Split([_absolute(_relative(path, self.root), root) for path in split.paths], split.labels)
+            for name, split in self.splits.items()
+        }
+        left_out = [replace(item, path=_absolute(_relative(item.path, self.root), root)) for item in self.quarantined]
+        return replace(self, root=root, source=source, splits=splits, quarantined=tuple(left_out))
+
     def fingerprint(self) -> str:
         """A hash of the class names and of every row's split, relative path, label and file size, as 64 hex digits."""
         digest = hashlib.sha256(repr(self.class_names).encode())

@@ -41,6 +41,10 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def changes(self) -> Path:
+        return self.path / "changes.json"
+
+    @property
     def status(self) -> Path:
         return self.path / "status.json"
 
@@ -113,6 +117,12 @@ class RunFolder:
             return []
         matches = [re.fullmatch(r"step-(\d+)", entry.name) for entry in self.checkpoints.iterdir()]
         return sorted(int(match[1]) for match in matches if match)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has come to its end and the model folder is there; recipe.yaml is as it was then."""
+        status = self.read(self.status) or {}
+        return status.get("state") == "finished" and (self.model / "config.json").is_file()
 
     def sweep(self) -> None:
         """Remove what killed processes left anywhere in the folder. Raises StorageError."""

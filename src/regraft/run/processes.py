@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["is_main_process", "local_rank", "num_local_processes"]
+__all__ = ["is_main_process", "local_rank", "num_local_processes", "num_processes"]
 
 
 def is_main_process() -> bool:
@@ -15,6 +15,11 @@ def is_main_process() -> bool:
 def local_rank() -> int:
     """The number of this process on its machine, from 0; it takes the device of that number."""
     return _number("LOCAL_RANK", 0)
+
+
+def num_processes() -> int:
+    """Processes of this run on all machines."""
+    return max(1, _number("WORLD_SIZE", 1))
 
 
 def num_local_processes() -> int:

@@ -8,7 +8,7 @@ from regraft.plan.stages import Stage
 from regraft.train.descend import descend
 from regraft.train.session import Session
 from regraft.train.solve import solve
-from regraft.train.stage_run import StageRun
+from regraft.train.stage_run import StageRun, is_over
 from regraft.train.state import Best, load_weights
 
 __all__ = ["run_stages", "stage_work"]
@@ -42,11 +42,23 @@ def run_stages(session: Session) -> Best:
 def _next_stage(session: Session) -> Stage | None:
     """The stage to go on with or to begin; None when the last one has ended."""
     progress, stages = session.progress, session.plan.stages
+    if progress.stage_ended and _has_become_longer(stages[progress.stage], session):
+        progress.stage_ended = False
+        progress.start_step = progress.step  # what its audit counts from: the checkpoint that it began with is gone
     if progress.stage_ended:
         if progress.stage + 1 >= len(stages):
             return None
         progress.enter_next_stage()
     return stages[progress.stage]
+
+
+def _has_become_longer(stage: Stage, session: Session) -> bool:
+    """Whether a stage that has ended has epochs left, because its length or its early stopping was changed since."""
+    progress = session.progress
+    if stage.optimizer == "lbfgs" or progress.stop_requested:
+        return False
+    length = length_of(stage, len(session.labels["train"]), stage.batch_size or session.batch_size)
+    return progress.epoch < length.epochs and not is_over(stage, progress)
 
 
 def stage_work(stage: Stage, num_train: int, num_val: int, batch_size: int) -> float:

@@ -18,30 +18,43 @@ from torch import nn
 from regraft import commit
 from regraft.models.info import info_of
 from regraft.run.folder import RunFolder
+from regraft.run.processes import num_processes
 
-__all__ = ["write_records"]
+__all__ = ["environment", "plain", "recipe_text", "write_records"]
 
 
 def write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) -> None:
     """Write what is known before the first step; recipe.yaml comes last: a folder with it is a run."""
     info = info_of(model)
     commit.write_text(run.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
-    commit.write_json(run.environment, _environment())
+    commit.write_json(run.environment, environment())
     commit.write_json(run.classes, list(info.class_names or ()))
     if "match" in info.origin:
         commit.write_json(run.match, info.origin["match"])
     else:
         commit.remove_file(run.match)  # of an earlier try at this run
-    plain = json.loads(json.dumps(recipe))  # tuples as lists
-    commit.write_text(run.recipe, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    commit.write_text(run.recipe, recipe_text(recipe))
 
 
-def _environment() -> dict[str, Any]:
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """Resolved settings as recipe.yaml holds them."""
+    return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True)
+
+
+def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a file: tuples are lists."""
+    values: dict[str, Any] = json.loads(json.dumps(recipe))
+    return values
+
+
+def environment() -> dict[str, Any]:
+    """The machine, and the packages that a run's numbers depend on."""
     packages = ("regraft", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "pillow")
-    facts = {
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
+        "processes": num_processes(),
         **{package: importlib.metadata.version(package) for package in packages},
     }
     if torch.cuda.is_available():

@@ -159,7 +159,7 @@ class Saver:
             with commit.folder(self.run.checkpoint(progress.step)) as folder:
                 for file, tensors in files.items():
                     save_file(_unshared(tensors), folder / file)
-                commit.write_text(folder / STATE, record + "\n")
+                (folder / STATE).write_text(record + "\n", encoding="utf-8")
             settle(self.run, progress)
         except BaseException as error:
             self._error = error

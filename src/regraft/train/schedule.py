@@ -116,8 +116,12 @@ class EarlyStoppingState:
             self.best, self.improved = value, True
             if rule.baseline is None or is_better(value, rule.baseline, mode, rule.min_delta):
                 self.wait = 0
-            return False
-        return self.wait >= rule.patience and epoch > 0
+        return self.is_over(rule)
+
+    def is_over(self, rule: EarlyStopping) -> bool:
+        """Whether the stage is to end where it stands; the rule may be another one than before."""
+        is_watching = self.epoch > max(rule.start_from_epoch, 1)
+        return is_watching and not self.improved and self.wait >= rule.patience
 
 
 @dataclass

@@ -27,10 +27,10 @@ from regraft.train.losses import build_loss
 from regraft.train.optim import build_optimizer, set_rates
 from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better
 from regraft.train.session import Session
-from regraft.train.state import Best, group_values, load_weights, restore, start_tensors
+from regraft.train.state import Best, Progress, group_values, load_weights, restore, start_tensors
 from regraft.train.step import evaluate
 
-__all__ = ["StageRun", "better_epoch"]
+__all__ = ["StageRun", "better_epoch", "is_over"]
 
 _SAVE_SECONDS = 600.0
 
@@ -84,6 +84,8 @@ class StageRun:
         resumed = self.progress.stage_started
         if not resumed:
             self._take_over_weights()
+        if not self.progress.stop_requested:
+            self.progress.stage_done = is_over(self.stage, self.progress)  # its rule may have been changed
         self.frozen = self._freeze()
         self.optimizer = self.engine.optimizer(build_optimizer(self.model, self.stage))
         self.groups = group_values(self.optimizer)
@@ -93,6 +95,7 @@ class StageRun:
         if not self.is_solved:
             self.program = self.engine.parallel(self.program)
         self.source = self._source()
+        self.progress.images_per_step = self.batch_size * self.stage.accumulate
         self.sinks.line(self._announcement())
         self.sinks.status("running", stage=self.stage.name, step=self.progress.step)
         self.session.callbacks.tell("on_stage_start", self)
@@ -340,3 +343,9 @@ def better_epoch(best: Best | None, epoch: Best, mode: str) -> Best | None:
     if math.isnan(epoch.value):
         return best
     return epoch if is_better(epoch.value, best.value if best is not None else None, mode) else best
+
+
+def is_over(stage: Stage, progress: Progress) -> bool:
+    """Whether early stopping, as the stage has it now, ends it where it stands."""
+    rule, state = stage.early_stopping, progress.early_stopping
+    return rule is not None and state is not None and EarlyStoppingState(**state).is_over(rule)

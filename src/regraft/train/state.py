@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from regraft import commit
-from regraft.errors import StorageError
+from regraft.errors import SettingsError, StorageError
 
 __all__ = [
     "Best",
@@ -83,8 +83,10 @@ class Progress:
         gradient_norms: Of each parameter at the last step of the last complete epoch, for the audit.
         optimizer: What the optimizer keeps beside tensors, by group and by parameter.
         scaler: State of the loss scaling (fp16).
+        images_per_step: Images whose gradients made a step, in the unfinished epoch.
         fingerprint: Of the pixels and labels of all splits.
         callbacks: What callbacks want to know when the run is resumed, by name.
+        recipe: The resolved settings in force.
     """
 
     stage: int = 0
@@ -110,8 +112,10 @@ class Progress:
     gradient_norms: dict[str, float] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
+    images_per_step: int = 0
     fingerprint: str = ""
     callbacks: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as it stands in state.json; numbers that JSON does not have stand as words."""
@@ -172,8 +176,21 @@ def restore(
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Load a checkpoint's parameters and buffers into `model`, in place."""
-    model.load_state_dict(_read(path / MODEL))
+    """Load a checkpoint's parameters and buffers into `model`, in place.
+
+    Raises:
+        SettingsError: They are not this model's.
+    """
+    stored = _read(path / MODEL)
+    try:
+        model.load_state_dict(stored)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"The checkpoint {str(path)!r} has other layers than this model.",
+            "Expected the model that the run trained.",
+            "Pass the same module, built by the same code.",
+            details=[" ".join(line.split()) for line in str(error).splitlines()[1:4]],
+        ) from error
 
 
 def start_tensors(path: Path, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:

@@ -28,19 +28,19 @@ from regraft.models.numerics import Numerics, choose_numerics, require_precision
 from regraft.plan.make import Plan
 from regraft.plan.stages import Stage
 from regraft.run.folder import RunFolder, create_run
-from regraft.run.records import cut_metrics
 from regraft.train.callbacks import Callback, Callbacks
 from regraft.train.engine import Engine
 from regraft.train.fit import check_fit, undefined_notes
 from regraft.train.loggers import DEFAULT_LOGGERS, build_loggers, require_loggers
 from regraft.train.loop import run_stages, stage_work
-from regraft.train.records import write_records
-from regraft.train.saver import Saver, latest_checkpoint, settle
+from regraft.train.records import plain, write_records
+from regraft.train.resumption import require_same_images, take_up
+from regraft.train.saver import Saver
 from regraft.train.schedule import mode_of
 from regraft.train.session import Session, stopped
 from regraft.train.sinks import Sinks
 from regraft.train.sizes import keep_room, take_size
-from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights, read_progress
+from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights
 from regraft.train.stop import StopFlag
 
 __all__ = ["train"]
@@ -65,6 +65,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     show: bool = True,
     resume: bool = False,
+    allow_change: Sequence[str] = (),
 ) -> RunFolder:
     """Train a model by a plan; every epoch is saved, and a run that is stopped goes on to the same bits.
 
@@ -86,9 +87,10 @@ def train(
         callbacks: Who is told what happens (`rg.Callback`).
         show: Whether to write progress to stderr.
         resume: Go on with the run that `out` holds.
+        allow_change: Keys of settings that may differ from those of the run that is resumed, such as `stages.1.lr`.
 
     Raises:
-        SettingsError: Settings that do not fit together, or an `out` that exists.
+        SettingsError: Settings that do not fit together, an `out` that exists, a resumed run with other settings.
         DataError: Too few readable images, other classes than the model's.
         DivergedError: A loss or a gradient is not finite; the last good state is saved.
         StorageError: The disk is full or read-only.
@@ -110,23 +112,25 @@ def train(
     told = told if engine.is_main else Callbacks()
     model = engine.synchronise_norms(model)
     run = RunFolder(Path(str(out))) if resume else engine.from_main(lambda: create_run(out, data.name))
-    engine.from_main(lambda: commit.require_space(run.path, checkpoint_bytes(model, plan.trainable)))
-    recipe = {
-        **settings_of(model),
-        "data": {
-            **data.settings(),
-            "batch_size": batch_size,
-            "preprocess": info_of(model).preprocessing,
-            "cache": cache,
-        },
-        "seed": seed,
-        "monitor": monitor,
-        "mode": mode or mode_of(monitor),
-        **plan.settings(),
-        "numerics": numerics.to_dict(),
-        "save_steps": save_steps,
-        "log": list(log),
-    }
+    engine.from_main(lambda: _require_space(run, checkpoint_bytes(model, plan.trainable)))
+    recipe = plain(
+        {
+            **settings_of(model),
+            "data": {
+                **data.settings(),
+                "batch_size": batch_size,
+                "preprocess": info_of(model).preprocessing,
+                "cache": cache,
+            },
+            "seed": seed,
+            "monitor": monitor,
+            "mode": mode or mode_of(monitor),
+            **plan.settings(),
+            "numerics": numerics.to_dict(),
+            "save_steps": save_steps,
+            "log": list(log),
+        }
+    )
     with (
         run.locked() if engine.is_main else nullcontext(),
         Sinks(run, show=show, write=engine.is_main) as sinks,
@@ -135,7 +139,20 @@ def train(
         told,
         Saver(run) as saver,
     ):
-        engine.from_main(lambda: _begin(run, model, saver, None if resume else recipe))
+        progress = engine.from_main(
+            lambda: (
+                _begin(run, model, saver, recipe)
+                if not resume
+                else take_up(
+                    run,
+                    recipe,
+                    allow_change=allow_change,
+                    num_images=len(data.train),
+                    batch_size=batch_size,
+                    say=sinks.line,
+                )
+            )
+        )
         if engine.is_main:
             told.add_loggers(build_loggers(run, log), sinks.warn)
         for warning in () if resume else plan.warnings:
@@ -144,7 +161,7 @@ def train(
         data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
         normaliser = Normaliser(_preprocessing(model), engine.device)
-        progress = engine.from_main(lambda: _progress(run, pixels))
+        engine.from_main(lambda: require_same_images(run, progress, pixels))
         load_weights(run.checkpoint(progress.step), model)
         sinks.skip(_stages_work(plan.stages[: progress.stage], data, batch_size))
         session = Session(
@@ -230,6 +247,8 @@ def _decode(
             "Put the files back, or train again into a new folder.",
         )
     complete = replace(decoded, splits={**data.splits, **decoded.splits})
+    if listed and engine.is_main and run.read(run.splits)["source"] != complete.to_dict()["source"]:
+        commit.write_json(run.splits, complete.to_dict())  # the photos were moved
     if not listed and engine.is_main:
         complete = with_leaks(complete, {name: (part.paths, part.digests) for name, part in pixels.items()})
         commit.write_json(run.splits, complete.to_dict())
@@ -249,28 +268,19 @@ def _stages_work(stages: Iterable[Stage], data: DataSet, batch_size: int) -> flo
     return sum(stage_work(stage, len(data.train), len(data.val), batch_size) for stage in stages)
 
 
-def _begin(run: RunFolder, model: nn.Module, saver: Saver, recipe: Mapping[str, Any] | None) -> None:
-    """Clear away what a kill left; write what a new run begins with."""
+def _require_space(run: RunFolder, num_bytes: int) -> None:
+    """Room for what the run has yet to write; what a resumed one holds already will be replaced."""
+    held = sum(file.stat().st_size for file in run.checkpoints.rglob("*") if file.is_file())
+    commit.require_space(run.path, max(num_bytes - held, 0))
+
+
+def _begin(run: RunFolder, model: nn.Module, saver: Saver, recipe: Mapping[str, Any]) -> Progress:
+    """Write what a new run begins with."""
     run.sweep()
-    if recipe is not None:
-        saver.save(model, None, Progress())  # where the run began, whatever the weights came from
-        saver.wait()
-        write_records(run, recipe, model)
-
-
-def _progress(run: RunFolder, pixels: Mapping[str, PixelCache]) -> Progress:
-    """Where the run stands: at its newest whole checkpoint."""
-    fingerprint = "-".join(pixels[name].fingerprint()[:16] for name in ("train", "val"))
-    progress = read_progress(latest_checkpoint(run))
-    progress.fingerprint = progress.fingerprint or fingerprint
-    if progress.fingerprint != fingerprint:
-        raise DataError(
-            "The training or validation images have changed since this run began.",
-            "A resumed run needs the same images, so that it ends in the same result.",
-            "Put the files back, or train again into a new folder.",
-        )
-    cut_metrics(run.metrics, progress.metrics_bytes)
-    settle(run, progress)
+    progress = Progress(recipe=dict(recipe))
+    saver.save(model, None, progress)  # where the run began, whatever the weights came from
+    saver.wait()
+    write_records(run, recipe, model)
     return progress
 
 
