@@ -177,8 +177,8 @@ def test_set_refuses_what_leads_nowhere(assignment: str) -> None:
 
 
 def test_other_peoples_words_for_a_setting_are_understood() -> None:
-    (line,) = mistakes({"stages": [{"name": "a", "learning_rate": 1}]})
-    assert line == "stages.0.learning_rate: no such setting; did you mean 'lr'?"
+    (line,) = mistakes({"stages": [{"name": "a", "unfreeze": "head"}]})
+    assert line == "stages.0.unfreeze: no such setting; did you mean 'train'?"
 
 
 def test_a_folder_named_by_a_year_or_a_date_is_a_name(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def run_recipe(
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
     if out is not None:
         require_new(out)
+    _tell(recipe)
     numerics = _numerics(recipe)
     data = data or _open(recipe)
     model = _adapted(recipe, data, weights=recipe.model.weights)
@@ -94,6 +95,7 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
         RegraftError: Whatever `run_recipe` would raise before it reads weights.
     """
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    _tell(recipe)
     data = data or _open(recipe)
     model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
     surgery = _surgery(recipe, model, data)
@@ -263,6 +265,11 @@ def _stages(recipe: Recipe) -> list[Stage]:
             details=mistakes,
         )
     return stages
+
+
+def _tell(recipe: Recipe) -> None:
+    for note in recipe.notes:
+        _log.info("note: %s", note)
 
 
 def _length(stage: Stage) -> str:

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from regraft.errors import SettingsError
+from regraft.recipe_aliases import rewrite_aliases
 from regraft.recipe_data import DataSettings, PreprocessSettings
 from regraft.recipe_mistakes import mistakes_of, unknown_key
+from regraft.recipe_schema import recipe_schema
 from regraft.recipe_stages import DEFAULT_STAGES, EXCLUSIVE, Monitor, StageSettings, Strict
 from regraft.recipe_text import apply_set, read_recipe
 
@@ -24,6 +26,7 @@ __all__ = [
     "apply_set",
     "default_recipe",
     "read_recipe",
+    "schema",
     "validate_recipe",
 ]
 
@@ -33,7 +36,7 @@ DEFAULT_MODEL = "tf_efficientnet_lite0"
 class ModelSettings(Strict):
     """Which network, with which weights, at which image size."""
 
-    name: str = DEFAULT_MODEL
+    name: str = Field(DEFAULT_MODEL, description="a timm name, `alexnet`, `keras_NAME` ...")
     weights: str = Field("pretrained", description="a weights file, `pretrained` or `none`")
     skip: list[str] = Field(default_factory=list, description="patterns of tensors of the file to leave out")
     image_size: int | tuple[int, int] | None = Field(None, description="side, or [height, width], in pixels")
@@ -52,10 +55,14 @@ class ModelSettings(Strict):
 class HeadSettings(Strict):
     """The form of the new head."""
 
-    pool: Literal["flatten", "avg", "max", "avgmax"] | None = None
-    hidden: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    pool: Literal["flatten", "avg", "max", "avgmax"] | None = Field(
+        None, description="what becomes of the last feature map; null: the network's own pooling"
+    )
+    hidden: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list, description="widths of hidden layers before the classifier"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="share dropped before the classifier and after hidden layers")
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="after each hidden layer")
     output: Literal["softmax", "binary", "multilabel"] | None = Field(
         None, description="null: multilabel where an image of the data may have several labels, else softmax"
     )
@@ -64,26 +71,35 @@ class HeadSettings(Strict):
 class NumericsSettings(Strict):
     """What to compute with; `auto` is resolved for the machine and written back."""
 
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    channels_last: bool = True
-    threads: int | None = Field(None, ge=1)
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of activations; trained parameters are always fp32"
+    )
+    channels_last: bool = Field(True, description="whether images are laid out NHWC in memory")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null: all that there are")
 
 
 class Recipe(Strict):
     """A whole run."""
 
-    model: ModelSettings = ModelSettings()
-    head: HeadSettings = HeadSettings()
-    data: DataSettings = DataSettings()
-    seed: int = Field(0, ge=0, lt=1 << 63)
-    monitor: Monitor = "val_loss"
-    mode: Literal["min", "max"] | None = None
-    defaults: dict[str, Any] = Field(default_factory=dict)
-    stages: list[StageSettings] = Field(min_length=1)
-    numerics: NumericsSettings = NumericsSettings()
-    save_steps: int | None = Field(None, ge=1)
+    model: ModelSettings = Field(ModelSettings(), description="which network, with which weights")
+    head: HeadSettings = Field(HeadSettings(), description="the form of the new head")
+    data: DataSettings = Field(DataSettings(), description="which photos, and how they become pixels")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="of splits, order, augmentation, dropout and new layers")
+    monitor: Monitor = Field("val_loss", description="the measure of an epoch that selects the best")
+    mode: Literal["min", "max"] | None = Field(None, description="`min` or `max`; known from the measure's name")
+    defaults: dict[str, Any] = Field(default_factory=dict, description="settings of stages that do not say otherwise")
+    stages: list[StageSettings] = Field(min_length=1, description="what trains, one after the other")
+    numerics: NumericsSettings = Field(NumericsSettings(), description="what to compute with")
+    save_steps: int | None = Field(None, ge=1, description="save at every so many optimizer steps too")
     log: list[str] = Field(["tensorboard"], description="who is told: tensorboard, wandb, mlflow ...")
+
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader should know: settings that were rewritten when read, and settings without effect."""
+        return self._notes
 
     def with_stages(self, names: Sequence[str]) -> Recipe:
         """The recipe with only the stages of these names, in the recipe's order.
@@ -107,13 +123,20 @@ def default_recipe() -> dict[str, Any]:
     return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(DEFAULT_STAGES)}
 
 
+def schema() -> dict[str, Any]:
+    """The JSON schema of recipes, for editors."""
+    return recipe_schema(Recipe)
+
+
 def validate_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Plain data as a checked recipe; `defaults` are filled into the stages.
+    """Plain data as a checked recipe; Keras's spellings are rewritten, `defaults` are filled into the stages.
 
     Raises:
         SettingsError: All mistakes at once, each with its key and, for a misspelt key, the nearest name.
     """
-    filled, mistakes = _with_defaults(copy.deepcopy(dict(values)))
+    rewritten = rewrite_aliases(copy.deepcopy(dict(values)))
+    filled, mistakes = _with_defaults(rewritten.values)
+    mistakes = [*rewritten.mistakes, *mistakes]
     recipe = None
     try:
         recipe = Recipe.model_validate(filled)
@@ -126,7 +149,19 @@ def validate_recipe(values: Mapping[str, Any]) -> Recipe:
             "Correct what is listed below; `regraft recipe` prints a whole recipe to compare with.",
             details=mistakes,
         )
+    recipe._notes = (*rewritten.notes, *_without_effect(recipe))
     return recipe
+
+
+def _without_effect(recipe: Recipe) -> Iterator[str]:
+    """Settings that nothing reads; those of stages are told by the plan, which knows what they resolve to."""
+    head, model = recipe.head, recipe.model
+    if head.activation != "relu" and not head.hidden:
+        yield "head.activation has no effect without head.hidden"
+    if model.skip and model.weights == "none":
+        yield "model.skip has no effect: no weights are read"
+    if "resize" in recipe.data.model_fields_set and getattr(recipe.data.preprocess, "pixels", None) is not None:
+        yield "data.resize has no effect: data.preprocess.pixels is the whole program"
 
 
 def _with_defaults(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -21,11 +21,13 @@ def _off(value: Any) -> Any:
 class PreprocessSettings(Strict):
     """Numbers of one's own: subtract `mean`, divide by `std`, in the order of `channels`."""
 
-    mean: float | list[float] = 0.0
-    std: float | list[float] = 1.0
+    mean: float | list[float] = Field(0.0, description="subtracted; one number, or one for each channel")
+    std: float | list[float] = Field(1.0, description="divided by; one number, or one for each channel")
     channels: str | list[str] | None = Field(None, description="RGB, BGR, L, or names; null: the weights' own order")
     scale: Literal[1, 255] = Field(1, description="what full brightness is to mean and std")
-    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = Field(
+        None, description="the filter of resizing; null: the weights' own"
+    )
     background: tuple[int, int, int] | None = Field(None, description="red, green, blue under what is transparent")
     pixels: dict[str, Any] | None = Field(None, description="the whole pixel program, as runs write it")
 
@@ -45,14 +47,20 @@ class DataSettings(Strict):
     names: str | None = Field(None, description="the names of labels that are numbers, one a line")
     fractions: tuple[float, float, float] = Field((0.70, 0.15, 0.15), description="shares of train, val, test")
     fold: tuple[int, int] | None = Field(None, description="[k, K]: fold k, from 0, of K is for validation")
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="images at a time, of stages that do not say")
     preprocess: Annotated[
         Annotated[Literal["model", "caffe", "tf", "torch", "raw"], Tag("literal[word]")]
         | Annotated[PreprocessSettings, Tag("dict[numbers]")],
         Discriminator(lambda value: "literal[word]" if isinstance(value, str) else "dict[numbers]"),
-    ] = "model"
-    resize: Literal["squash", "crop", "pad"] = "squash"
-    cache: Annotated[Literal["auto", "off", "ram", "disk"], BeforeValidator(_off)] = "auto"
+    ] = Field(
+        "model", description="colours: model (what the weights were trained with), a family of weights, or numbers"
+    )
+    resize: Literal["squash", "crop", "pad"] = Field(
+        "squash", description="fit both sides, or cut the middle out, or fit inside and fill up"
+    )
+    cache: Annotated[Literal["auto", "off", "ram", "disk"], BeforeValidator(_off)] = Field(
+        "auto", description="where decoded pixels are kept; the result is the same"
+    )
 
     @field_validator("fractions")
     @classmethod

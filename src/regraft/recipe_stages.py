@@ -46,6 +46,7 @@ OPTIMIZERS = (
 
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Mode = Literal["min", "max"]
 
 
@@ -69,7 +70,9 @@ class AugmentSettings(Strict):
     """How training images vary: degrees, fractions of the side, factors."""
 
     rotation: float = Field(0.0, ge=0, le=360, description="largest angle in degrees, either way")
-    shift: float = Field(0.0, ge=0, le=1, description="largest shift along both sides, as a fraction of the side")
+    shift: Share | tuple[Share, Share] = Field(
+        0.0, description="largest shift along both sides, as a fraction of the side; or [vertical, horizontal]"
+    )
     shear: float = Field(0.0, ge=0, le=89, description="largest shear angle in degrees")
     zoom: float = Field(0.0, ge=0, le=0.99, description="z: an independent factor in [1 - z, 1 + z] for each side")
     flip: Literal["horizontal", "vertical", "both"] | None = Field(None, description="mirrors every second image")

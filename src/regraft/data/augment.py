@@ -47,7 +47,7 @@ class Augment:
 
     Attributes:
         rotation: Largest angle in degrees, either way.
-        shift: Largest shift in both directions, as a fraction of the side.
+        shift: Largest shift in both directions, as a fraction of the side; or (vertical, horizontal).
         shear: Largest shear angle in degrees (Keras's shear: it also shortens the rows' distance by the cosine).
         zoom: Independent factors in [1 - zoom, 1 + zoom] for each axis; below 1 enlarges, as in Keras.
         flip: Mirror with probability one half, along one or both axes.
@@ -64,7 +64,7 @@ class Augment:
     """
 
     rotation: float = 0.0
-    shift: float = 0.0
+    shift: float | tuple[float, float] = 0.0
     shear: float = 0.0
     zoom: float = 0.0
     flip: Flip | None = None
@@ -77,8 +77,9 @@ class Augment:
     fill: Fill = "nearest"
 
     def __post_init__(self) -> None:
-        if isinstance(self.crop, list):  # as YAML gives it
-            object.__setattr__(self, "crop", tuple(self.crop))
+        for name in ("crop", "shift"):
+            if isinstance(getattr(self, name), list):  # as YAML gives it
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if mistakes := _mistakes(self):
             raise SettingsError(
                 "The augmentation has values that cannot be used.",
@@ -90,12 +91,18 @@ class Augment:
     @property
     def is_identity(self) -> bool:
         """True when every image stays as it is, so that its features may be computed once."""
-        return all(getattr(self, f.name) in (0, None) for f in fields(self) if f.name != "fill")
+        others = (f.name for f in fields(self) if f.name not in ("fill", "shift"))
+        return not any(self.shifts) and all(getattr(self, name) in (0, None) for name in others)
+
+    @property
+    def shifts(self) -> tuple[float, float]:
+        """The largest vertical and horizontal shift, as fractions of the sides."""
+        return self.shift if isinstance(self.shift, tuple) else (self.shift, self.shift)
 
     @property
     def warps(self) -> bool:
         """True when pixels are interpolated (a flip alone only moves them)."""
-        return any((self.rotation, self.shift, self.shear, self.zoom, self.crop))
+        return any((self.rotation, *self.shifts, self.shear, self.zoom, self.crop))
 
 
 def apply(
@@ -146,13 +153,15 @@ def apply(
 
 
 def _mistakes(augment: Augment) -> list[str]:
-    limits = {"rotation": 360.0, "shift": 1.0, "shear": 89.0, "zoom": 0.99, "hue": 0.5, "erase": 1.0}
+    limits = {"rotation": 360.0, "shear": 89.0, "zoom": 0.99, "hue": 0.5, "erase": 1.0}
     limits |= dict.fromkeys(("brightness", "contrast", "saturation"), 10.0)
     found = []
     for name, most in limits.items():
         value = getattr(augment, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             found.append(f"{name} is {value!r}, it must be a number from 0 to {most:g}")
+    if not _are_shifts(augment.shift):
+        found.append(f"shift is {augment.shift!r}, it must be a number from 0 to 1, or two of them")
     if augment.flip is not None and augment.flip not in get_args(Flip):
         found.append(f"flip is {augment.flip!r}, it must be horizontal, vertical, both or nothing")
     if augment.fill not in get_args(Fill):
@@ -160,6 +169,11 @@ def _mistakes(augment: Augment) -> list[str]:
     if augment.crop is not None and not _is_share_range(augment.crop):
         found.append(f"crop is {augment.crop!r}, it must be two shares of the area such as [0.35, 1.0]")
     return found
+
+
+def _are_shifts(shift: object) -> bool:
+    values = shift if isinstance(shift, tuple) and len(shift) == 2 else (shift,)
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in values)
 
 
 def _is_share_range(crop: object) -> bool:
@@ -198,8 +212,8 @@ def _drawn_matrices(augment: Augment, drawn: dict[str, Array], size: tuple[int, 
     matrices = affine_matrices(
         size,
         rotation=_spread(drawn["rotation"], augment.rotation),
-        shift_x=_spread(drawn["shift_x"], augment.shift * size[1]),
-        shift_y=_spread(drawn["shift_y"], augment.shift * size[0]),
+        shift_x=_spread(drawn["shift_x"], augment.shifts[1] * size[1]),
+        shift_y=_spread(drawn["shift_y"], augment.shifts[0] * size[0]),
         shear=_spread(drawn["shear"], augment.shear),
         zoom_x=1 + _spread(drawn["zoom_x"], augment.zoom),
         zoom_y=1 + _spread(drawn["zoom_y"], augment.zoom),
