@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TASKS", "Task", "main_of", "task_of", "told"]
+__all__ = ["SHARES", "TASKS", "Task", "main_of", "task_of", "told"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ TASKS: Mapping[str, Task] = {
         {"map": "mean average precision", "f1_micro": "micro F1", "f1_macro": "macro F1", "exact": "all labels right"},
     ),
 }
-_SHARES = ("top1", "top5", "balanced_accuracy", "exact")  # shares of images are told as percentages
+SHARES = ("top1", "top5", "balanced_accuracy", "exact")  # shares of images are told as percentages
 
 
 def task_of(measures: Mapping[str, Any]) -> Task:
@@ -55,7 +55,7 @@ def main_of(record: Mapping[str, Any]) -> str | None:
     return next((key for key in mains if record.get(key) is not None), None)
 
 
-def told(key: str, value: float, digits: int = 2) -> str:
+def told(key: str, value: Any, digits: int = 2) -> str:
     """A measure as people read it: shares of images as percentages, areas and losses as numbers."""
     name = key.removeprefix("val_").removeprefix("train_")
-    return f"{value:.{digits}%}" if name in _SHARES else f"{value:.4f}"
+    return f"{value:.{digits}%}" if name in SHARES else f"{value:.4f}"

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from regraft.report.wording import number
+from regraft.evaluate.tasks import Task, task_of
+from regraft.report.wording import is_number, number
 from regraft.run.folder import RunFolder
 
-__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "gather", "part", "parts"]
+__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "gather", "part", "parts", "slips"]
 
 MOST_PICTURES = 24
 
@@ -58,6 +59,12 @@ class Evidence:
     evaluated: list[Evaluated]
     absent: list[str]
     problems: list[str]
+
+    @property
+    def task(self) -> Task:
+        """What its network is measured by; runs of older versions do not say it and are softmax."""
+        given = [part(self.model, "regraft").get("output"), part(self.recipe, "head").get("output")]
+        return task_of({"output": next((output for output in given if output), "softmax")})
 
 
 def gather(path: Path) -> Evidence:
@@ -165,7 +172,7 @@ class _Reader:
 
     def _evaluated(self, path: Path) -> Evaluated:
         result = Evaluated(path.stem, self.record(path))
-        result.worst = heapq.nlargest(MOST_PICTURES, self._wrong(path.with_suffix(".jsonl"), result), key=_probability)
+        result.worst = heapq.nlargest(MOST_PICTURES, self._wrong(path.with_suffix(".jsonl"), result), key=_sureness)
         return result
 
     def _wrong(self, path: Path, result: Evaluated) -> Iterator[Record]:
@@ -173,7 +180,7 @@ class _Reader:
             result.num_rows += 1
             if row.get("error"):
                 result.unreadable.append(row)
-            elif row.get("label") is not None and row.get("label") != row.get("prediction"):
+            elif _is_wrong(row):
                 result.num_wrong += 1
                 yield row
 
@@ -188,6 +195,24 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}" if path.parent.name in ("predictions", "model") else path.name
 
 
-def _probability(row: Record) -> float:
-    value = row.get("probability")
-    return float(value) if isinstance(value, int | float) else 0.0
+def slips(row: Record) -> tuple[list[str], list[str]]:
+    """Of a row with any number of labels: those that are named and not there, and those that are missed."""
+    named, there = ([str(name) for name in row[key]] for key in ("labels", "label"))
+    return [name for name in named if name not in there], [name for name in there if name not in named]
+
+
+def _is_wrong(row: Record) -> bool:
+    if isinstance(row.get("label"), list) and isinstance(row.get("labels"), list):
+        return any(slips(row))
+    return row.get("label") is not None and row.get("label") != row.get("prediction")
+
+
+def _sureness(row: Record) -> float:
+    """How sure the network was of what is wrong."""
+    if not isinstance(row.get("labels"), list):
+        value = row.get("probability")
+        return float(value) if isinstance(value, int | float) else 0.0
+    shares = {name: share for name, share in part(row, "probabilities").items() if is_number(share)}
+    extra, missed = slips(row)
+    wrong = [shares[name] for name in extra if name in shares] + [1 - shares[name] for name in missed if name in shares]
+    return float(max(wrong, default=0.0))

@@ -12,11 +12,13 @@ from PIL import Image
 
 from regraft.data.decode import PixelProgram, decode
 from regraft.errors import RegraftError
+from regraft.evaluate.tasks import task_of, told
 from regraft.report.charts import MOST_CLASSES, bar, confusion_chart
-from regraft.report.evidence import Evaluated, Evidence, Record, parts
+from regraft.report.curves import threshold_curves
+from regraft.report.evidence import Evaluated, Evidence, Record, part, parts, slips
 from regraft.report.markup import Html, html, join
 from regraft.report.tables import folded, table
-from regraft.report.wording import count, number, percent
+from regraft.report.wording import count, is_number, number, percent
 
 __all__ = ["results"]
 
@@ -35,27 +37,54 @@ def results(evidence: Evidence) -> Html:
     first, *others = evidence.evaluated
     blocks = [html("<h3>Results: {}</h3>{}", first.label, _split(first, evidence))]
     for result in others:
-        title = f"Results: {result.label} ({percent(result.metrics.get('top1'), 2)})"
+        title = f"Results: {result.label} ({_main_figure(result.metrics)})"
         blocks.append(folded(title, _split(result, evidence)))
     return join(blocks)
+
+
+def _main_figure(metrics: Record) -> str:
+    main = task_of(metrics).main
+    return percent(metrics.get(main), 2) if main == "top1" else number(metrics.get(main))
+
+
+def _figures(metrics: Record) -> list[tuple[str, str | None]]:
+    """The measures of the task; with a threshold in use also what 0.5 would give."""
+    if task_of(metrics).main == "top1":
+        return [
+            ("Accuracy (top-1)", percent(metrics.get("top1"), 2)),
+            ("Top-5", percent(metrics.get("top5"), 2) if metrics.get("top5") is not None else None),
+            ("Balanced accuracy", percent(metrics.get("balanced_accuracy"), 2)),
+        ]
+    return [
+        (name[:1].upper() + name[1:], _with_half(metrics, key))
+        for key, name in task_of(metrics).names.items()
+        if key in metrics
+    ]
+
+
+def _with_half(metrics: Record, key: str) -> str:
+    value, half = metrics.get(key), part(metrics, "at_default").get(key)
+    if not is_number(value):
+        return "–"
+    return told(key, value) + (f" ({told(key, half)} at 0.5)" if is_number(half) and half != value else "")
 
 
 def _split(result: Evaluated, evidence: Evidence) -> Html:
     metrics = result.metrics
     facts = [
-        ("Accuracy (top-1)", percent(metrics.get("top1"), 2)),
-        ("Top-5", percent(metrics.get("top5"), 2) if metrics.get("top5") is not None else None),
-        ("Balanced accuracy", percent(metrics.get("balanced_accuracy"), 2)),
+        *_figures(metrics),
         ("Cross-entropy", f"{number(metrics.get('loss'))} nats"),
         ("Images", count(metrics.get("num_images"), "image")),
         ("Wrong", f"{result.num_wrong:,}" if result.num_rows else None),
         ("Unreadable", f"{len(result.unreadable):,}" if result.unreadable else None),
     ]
     return html(
-        '<dl class="facts">{}</dl><div class="side"><div>{}</div><div>{}</div></div>{}{}',
+        '<dl class="facts">{}</dl>{}<div class="side"><div>{}</div><div>{}</div></div>{}{}{}',
         join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text is not None),
+        join(html('<p class="note">{}</p>', note) for note in metrics.get("notes") or ()),
         _confusion(metrics),
         _classes(metrics),
+        threshold_curves(metrics),
         _pictures(result, evidence),
         _unreadable(result.unreadable),
     )
@@ -98,7 +127,9 @@ def _classes(metrics: Record) -> Html:
     rows = parts(metrics, "per_class")
     if not rows:
         return Html("")
-    header = ("class", "#images", "#precision", "#recall", "", "#F1")
+    many = "threshold" in rows[0]
+    more = ("#average precision", "#named from") if many else ()
+    header = ("label" if many else "class", "#images", "#precision", "#recall", "", "#F1", *more)
     if len(rows) <= _MOST_ROWS:
         return html("<h4>Per class</h4>{}", table(header, map(_class_row, rows)))
     weakest = sorted(rows, key=lambda row: row.get("f1") or 0.0)
@@ -119,6 +150,7 @@ def _class_row(row: Record) -> tuple[Any, ...]:
         percent(recall),
         bar(recall if isinstance(recall, float | int) else 0.0),
         percent(row.get("f1")),
+        *((number(row.get("ap")), number(row["threshold"])) if "threshold" in row else ()),
     )
 
 
@@ -142,15 +174,27 @@ def _pictures(result: Evaluated, evidence: Evidence) -> Html:
 
 def _picture(row: Record, root: str) -> Html:
     path = str(row.get("path", ""))
+    truth, taken = _told_labels(row) if isinstance(row.get("labels"), list) else _told_class(row)
     return html(
-        '<figure>{}<figcaption><span class="truth">{}</span><span class="taken">taken for {} ({})</span>'
+        '<figure>{}<figcaption><span class="truth">{}</span><span class="taken">{}</span>'
         '<span class="path">{}</span></figcaption></figure>',
         _thumbnail(Path(root, path), path),
-        row.get("label"),
-        row.get("prediction"),
-        percent(row.get("probability")),
+        truth,
+        taken,
         _below(path, root),
     )
+
+
+def _told_class(row: Record) -> tuple[Any, str]:
+    return row.get("label"), f"taken for {row.get('prediction')} ({percent(row.get('probability'))})"
+
+
+def _told_labels(row: Record) -> tuple[str, str]:
+    """What is there, and what is wrong about what was named."""
+    shares, (extra, missed) = part(row, "probabilities"), slips(row)
+    wrong = [(word, name) for word, names in (("named", extra), ("missed", missed)) for name in names]
+    told_as = "; ".join(f"{word} {name} ({percent(shares.get(name))})" for word, name in wrong)
+    return ", ".join(map(str, row["label"])) or "no label", told_as
 
 
 def _below(path: str, root: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from regraft.evaluate.tasks import task_of, told
 from regraft.report.charts import bar, shorten
 from regraft.report.evidence import Evaluated, Evidence, Record, best_epoch, part, parts
 from regraft.report.markup import Html, block, compact, html, join
@@ -99,8 +100,11 @@ def environment(evidence: Evidence) -> Html:
 
 
 def _headline(evidence: Evidence) -> Html:
-    if evidence.evaluated and is_number(evidence.evaluated[0].metrics.get("top1")):
-        return _measured(evidence.evaluated[0])
+    if evidence.evaluated:
+        metrics = evidence.evaluated[0].metrics
+        main = task_of(metrics).main
+        if is_number(metrics.get(main)):
+            return _measured(evidence.evaluated[0]) if main == "top1" else _ranked(evidence.evaluated[0])
     best = part(evidence.status, "best")
     if not is_number(best.get("value")):
         return html('<p class="headline"><span class="label">This run has no result yet.</span></p>')
@@ -122,6 +126,22 @@ def _measured(result: Evaluated) -> Html:
         '<p class="headline"><span class="figure">{}</span> <span class="label">accuracy ({})</span>'
         '<span class="note">{}</span></p>',
         percent(top1, 1 if top1 < 0.9995 or top1 == 1 else 2), result.label, note,
+    )  # fmt: skip
+
+
+def _ranked(result: Evaluated) -> Html:
+    """The headline of a task whose figure is no share of images."""
+    task, num = task_of(result.metrics), result.metrics.get("num_images")
+    others = [
+        f"{name} {told(key, result.metrics[key])}"
+        for key, name in list(task.names.items())[1:]
+        if is_number(result.metrics.get(key))
+    ]
+    return html(
+        '<p class="headline"><span class="figure">{}</span> <span class="label">{} ({})</span>'
+        '<span class="note">{}; {}</span></p>',
+        number(result.metrics[task.main]), task.names[task.main], result.label,
+        count(num, "image"), ", ".join(others),
     )  # fmt: skip
 
 

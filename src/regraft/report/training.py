@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from regraft.evaluate.tasks import SHARES, told
 from regraft.report.charts import Series, Span, line_chart
 from regraft.report.evidence import Evidence, Record, best_epoch, part, parts
 from regraft.report.markup import Html, block, compact, html, join
@@ -53,14 +54,26 @@ def curves(evidence: Evidence) -> Html:
     spans, best = _spans(evidence.epochs), _best_mark(evidence)
     loss = [Series("training", "train", _points(evidence.epochs, "train_loss"))]
     loss.append(Series("validation", "val", _points(evidence.epochs, "val_loss")))
-    accuracy = [Series("training", "train", _points(evidence.epochs, "train_top1", 100))]
-    accuracy.append(Series(_SELECTION, "val", _points(evidence.epochs, "val_top1", 100)))
     return html(
         '<div class="charts">{}{}</div>{}',
         line_chart("Loss", loss, x_label="epoch", y_label="loss (nats)", spans=spans, best=best),
-        line_chart("Accuracy", accuracy, x_label="epoch", y_label="top-1 (%)", spans=spans, best=best, most=100),
-        folded("The numbers", _epoch_table(evidence.epochs)),
+        _quality(evidence, spans, best),
+        folded("The numbers", _epoch_table(evidence)),
     )
+
+
+def _quality(evidence: Evidence, spans: Sequence[Span], best: tuple[float, str] | None) -> Html:
+    """The task's measure over the epochs: accuracy, or areas and F1 of the validation images."""
+    names = evidence.task.names
+    if evidence.task.main == "top1":
+        accuracy = [Series("training", "train", _points(evidence.epochs, "train_top1", 100))]
+        accuracy.append(Series(_SELECTION, "val", _points(evidence.epochs, "val_top1", 100)))
+        return line_chart("Accuracy", accuracy, x_label="epoch", y_label="top-1 (%)", spans=spans, best=best, most=100)
+    first, second = list(names)[:2]
+    series = [Series(names[second], "train", _points(evidence.epochs, f"val_{second}"))]
+    series.append(Series(names[first], "val", _points(evidence.epochs, f"val_{first}")))
+    title = f"Validation: {names[first]} and {names[second]}"
+    return line_chart(title, series, x_label="epoch", y_label="share", spans=spans, best=best, most=1)
 
 
 def freezing(evidence: Evidence) -> Html:
@@ -84,19 +97,20 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
         f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}",
         compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
         ", ".join(sorted({number(rate) for rate in rates.values()})) or compact(settings.get("lr") or "–"),
-        _best_of(epochs),
+        _best_of(epochs, evidence.task.main),
         duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
         _badge(audit),
     )
 
 
-def _best_of(epochs: Sequence[Record]) -> str:
+def _best_of(epochs: Sequence[Record], main: str) -> str:
     losses = [e for e in epochs if is_number(e.get("val_loss"))]
     if not losses:
         return "–"
     best = min(losses, key=lambda e: e["val_loss"])
-    top1 = f", {percent(best['val_top1'])}" if is_number(best.get("val_top1")) else ""
-    return f"val loss {number(best['val_loss'])}{top1} (epoch {best.get('epoch')})"
+    value = best.get(f"val_{main}")
+    quality = f", {told(main, value, 1)}" if is_number(value) else ""
+    return f"val loss {number(best['val_loss'])}{quality} (epoch {best.get('epoch')})"
 
 
 def _badge(audit: Record) -> Html:
@@ -138,15 +152,20 @@ def _best_mark(evidence: Evidence) -> tuple[float, str] | None:
     return None
 
 
-def _epoch_table(epochs: Sequence[Record]) -> Html:
-    header = ("stage", "#epoch", "#train loss", "#val loss", "#val top-1", "learning rate", "#images/s", "#time")
+def _epoch_table(evidence: Evidence) -> Html:
+    epochs, task = evidence.epochs, evidence.task
+    names = ["val top-1"] if task.main == "top1" else [f"val {name}" for name in task.names.values()]
+    measures = ["top1"] if task.main == "top1" else list(task.names)
+    kept = [place for place, key in enumerate(measures) if any(f"val_{key}" in e for e in epochs)]
+    columns = [f"#{names[place]}" for place in kept]
+    header = ("stage", "#epoch", "#train loss", "#val loss", *columns, "learning rate", "#images/s", "#time")
     rows = [
         (
             e.get("stage"),
             e.get("epoch"),
             number(e.get("train_loss")),
             number(e.get("val_loss")),
-            percent(e.get("val_top1"), 2),
+            *(_measure(measures[place], e.get(f"val_{measures[place]}")) for place in kept),
             compact(e.get("lr")),
             number(e.get("images_per_second")),
             duration(e.get("seconds")),
@@ -154,6 +173,10 @@ def _epoch_table(epochs: Sequence[Record]) -> Html:
         for e in epochs
     ]
     return table(header, rows)
+
+
+def _measure(name: str, value: Any) -> str:
+    return percent(value, 2) if name in SHARES else number(value)
 
 
 def _audit(audit: Record) -> Html:
