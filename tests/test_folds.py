@@ -101,6 +101,16 @@ def test_bad_requests_say_what_to_type(tiny_photos: Path, tmp_path: Path) -> Non
         rg.cross_validate(one, folds=3, out=tmp_path / "one")
 
 
+def test_the_folder_predicts_the_mean_of_its_models(finished: Folds, tiny_photos: Path) -> None:
+    files = sorted(map(str, tiny_photos.rglob("*.*")))[:5]
+    together = rg.predict(finished.path, files)
+    alone = [rg.predict(run.path, files) for run in finished.runs]
+    for row, prediction in enumerate(together):
+        for name, probability in prediction.probabilities.items():
+            mean = statistics.mean(rows[row].probabilities[name] for rows in alone)
+            assert probability == pytest.approx(mean, abs=1e-5)
+
+
 @pytest.mark.slow
 def test_the_command_line(cli: Cli, tiny_photos: Path, tmp_path: Path) -> None:
     settings = ["--set", "model.weights=none", "--stages", "head", "--model", "test_efficientnet", "--image-size", "32"]

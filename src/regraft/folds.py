@@ -16,11 +16,10 @@ from regraft.evaluate.evaluate import evaluate
 from regraft.pipeline import resume, run_recipe
 from regraft.recipe import Recipe, validate_recipe
 from regraft.report.build import write_report
-from regraft.run.folder import RunFolder, create_run, open_run
+from regraft.run.folder import FOLDS, RunFolder, create_run, open_run
 
 __all__ = ["Folds", "cross_validate", "is_folds", "resume_folds"]
 
-_RECORD = "folds.json"
 _log = logging.getLogger("regraft")
 
 
@@ -77,13 +76,13 @@ def cross_validate(
         )
     name = Path(recipe.data.source or "photos").name
     path = create_run(out, name).path
-    commit.write_json(path / _RECORD, {"num_folds": folds, "recipe": recipe.model_dump(mode="json")})
+    commit.write_json(path / FOLDS, {"num_folds": folds, "recipe": recipe.model_dump(mode="json")})
     return _carry_on(path, recipe, folds, show=show)
 
 
 def is_folds(path: str | Path) -> bool:
     """Whether a folder is that of a cross-validation."""
-    return (Path(path) / _RECORD).is_file()
+    return (Path(path) / FOLDS).is_file()
 
 
 def resume_folds(path: str | Path, *, show: bool = True) -> Folds:
@@ -96,16 +95,16 @@ def resume_folds(path: str | Path, *, show: bool = True) -> Folds:
     path = Path(path)
     if not is_folds(path):
         raise SettingsError(
-            f"{str(path)!r} is no cross-validation (it has no {_RECORD}).",
+            f"{str(path)!r} is no cross-validation (it has no {FOLDS}).",
             "Expected the folder that `regraft train --folds K` wrote.",
             "Type `ls runs` to see what is there.",
         )
     try:
-        record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+        record = json.loads((path / FOLDS).read_text(encoding="utf-8"))
         recipe, num_folds = validate_recipe(record["recipe"]), int(record["num_folds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"{str(path / _RECORD)!r} cannot be read: {error}.",
+            f"{str(path / FOLDS)!r} cannot be read: {error}.",
             "Expected the record that regraft wrote.",
             "Restore it from a copy, or begin again in a new folder.",
         ) from error
@@ -130,7 +129,7 @@ def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, show: bool) -> Fold
     lines = "".join(commit.as_json(row) + "\n" for row in rows)
     commit.write_text(path / "predictions" / "out-of-fold.jsonl", lines)
     record = {"num_folds": num_folds, "recipe": recipe.model_dump(mode="json"), "measures": measures}
-    commit.write_json(path / _RECORD, record)
+    commit.write_json(path / FOLDS, record)
     return Folds(path, tuple(runs), measures)
 
 

@@ -41,10 +41,12 @@ def predict(
     from regraft.evaluate.predict import Predictor, list_inputs
     from regraft.models.folder import find_model_folder, load_model
     from regraft.models.numerics import choose_numerics, keep_freed_memory
+    from regraft.run.folder import fold_runs
 
     if as_json and as_csv:
         raise SettingsError("--json and --csv were both given.", "Expected one of them.", "Leave one out.")
-    find_model_folder(run)
+    if not fold_runs(run):
+        find_model_folder(run)
     paths: Iterable[str]
     if inputs == "-":
         paths = _lines()

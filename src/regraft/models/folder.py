@@ -23,10 +23,12 @@ from regraft.data.preprocess import Preprocessing
 from regraft.errors import RegraftError, SettingsError, StorageError
 from regraft.models.build import build_model, is_buildable
 from regraft.models.card import class_names_of, model_card
+from regraft.models.ensemble import Ensemble
 from regraft.models.head import Head
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.outputs import DEFAULT_THRESHOLD, OUTPUTS, row_names, threshold_names
 from regraft.models.surgery import adapt
+from regraft.run.folder import fold_runs
 
 __all__ = [
     "CONFIG",
@@ -74,13 +76,13 @@ def write_model(
 
 
 def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module:
-    """Load a model folder, or a run's, as a plain `nn.Module` in evaluation mode.
+    """Load a model folder, or a run's, as a plain `nn.Module` in evaluation mode; the folds of one as an `Ensemble`.
 
     `regraft.models.info.info_of(model)` has its `class_names` and `preprocessing`; so have the attributes
     `model.regraft_info.class_names` and `.preprocessing`.
 
     Args:
-        path: A model folder, or a run folder.
+        path: A model folder, a run folder, or that of a cross-validation.
         model: The module itself, for a run that trained a module of the user's own. One that the weights fit is
             filled in place; of one as it was before `adapt`, an adapted copy is filled.
 
@@ -88,6 +90,9 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
         SettingsError: There is no model at `path`, or it needs `model`.
         StorageError: Its files are damaged.
     """
+    folds = fold_runs(path)
+    if folds:
+        return Ensemble([load_model(fold) for fold in folds]).eval()
     folder = find_model_folder(path)
     config = read_config(folder)
     reason = commit.damage(folder, only=[WEIGHTS]) if (folder / commit.MANIFEST).exists() else None

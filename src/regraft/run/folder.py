@@ -16,10 +16,13 @@ import yaml
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
 
-__all__ = ["RunFolder", "create_run", "open_run", "require_new"]
+__all__ = ["FOLDS", "RunFolder", "create_run", "fold_runs", "open_run", "require_new"]
 
 _LOCK = ".lock"
 _BEFORE_THE_RECIPE = ("checkpoints", "last", "command", "environment", "classes", "match", "status", "log")
+
+
+FOLDS = "folds.json"  # the record of a cross-validation, beside fold-1/, fold-2/ ...
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,26 @@ def _other_out(path: Path) -> str:
     if (path / "recipe.yaml").is_file():
         return f"Type `regraft resume {path}` to go on with the run in it, or give another --out."
     return "Give another --out, or leave it out for the next free runs/<data>-<n>."
+
+
+def fold_runs(path: str | Path) -> list[Path]:
+    """The run folders of a cross-validation, in order; none where `path` is something else.
+
+    Raises:
+        StorageError: Its record is damaged.
+    """
+    record = Path(path) / FOLDS
+    if not record.is_file():
+        return []
+    try:
+        num_folds = int(json.loads(record.read_text(encoding="utf-8"))["num_folds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{str(record)!r} cannot be read: {error}.",
+            "Expected the record that regraft wrote.",
+            "Restore it from a copy, or begin again in a new folder.",
+        ) from error
+    return [Path(path) / f"fold-{number}" for number in range(1, num_folds + 1)]
 
 
 def open_run(path: str | Path) -> RunFolder:
