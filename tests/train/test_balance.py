@@ -19,10 +19,17 @@ def test_balanced_weights_equal_scikit_learns() -> None:
     ours = class_weights("balanced", NAMES, LABELS)
     assert ours is not None
     assert ours.numpy() == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=LABELS))
-    several = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [1, 1, 0]], dtype=np.uint8)
-    counted = class_weights("balanced", NAMES, several)
+
+
+def test_balanced_weights_of_labels_make_positives_count_as_much_as_negatives() -> None:
+    several = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [1, 0, 0]], dtype=np.uint8)
+    counted = class_weights("balanced", ("always", "b", "c"), several)
     assert counted is not None
-    assert counted.tolist() == pytest.approx([4 / 12, 4 / 6, 4 / 3])
+    assert counted.tolist() == pytest.approx([1, 3, 3])
+    assert (several.sum(0) * counted.numpy())[1:] == pytest.approx((1 - several.astype(int)).sum(0)[1:])
+    never = class_weights("balanced", ("a", "never"), several[:, [1, 1]] * np.array([1, 0], np.uint8))
+    assert never is not None
+    assert never.tolist() == [3, 1]
 
 
 def test_weights_by_order_and_by_name() -> None:

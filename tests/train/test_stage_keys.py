@@ -255,6 +255,8 @@ def test_settings_without_effect_are_told(photos: Path, tmp_path: Path) -> None:
     plan = rg.make_plan(small_model(("bright", "dark")), stages)
     told = "\n".join(plan.warnings)
     assert plan.stages[0].optimizer == "lbfgs"
+    weighted = rg.make_plan(small_model(("bright", "dark")), [rg.Stage("solved", class_weights="balanced")])
+    assert (weighted.stages[0].optimizer, weighted.warnings) == ("lbfgs", ())
     for text in (
         "stage 'solved': lr has no effect",
         "stage 'solved': warmup_epochs has no effect",
@@ -272,7 +274,7 @@ def test_settings_without_effect_are_told(photos: Path, tmp_path: Path) -> None:
     "settings",
     [
         {"augment": rg.Augment(rotation=5)}, {"mixup": 0.2}, {"cutmix": 1.0}, {"ema": 0.9}, {"steps": 9},
-        {"sampling": "balanced"}, {"class_weights": "balanced"},
+        {"sampling": "balanced"},
     ],
 )  # fmt: skip
 def test_what_a_solver_cannot_do_is_descended(settings: dict[str, Any]) -> None:

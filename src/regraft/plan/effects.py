@@ -11,7 +11,10 @@ from regraft.plan.stages import Stage
 
 __all__ = ["without_effect"]
 
-_READ_BY_LBFGS = {"name", "train", "optimizer", "image_size", "precision", "augment", "label_smoothing", "bn", "start"}
+_READ_BY_LBFGS = {
+    *("name", "train", "bn", "start", "optimizer", "image_size", "precision", "augment"),
+    *("label_smoothing", "class_weights"),
+}
 
 
 def without_effect(stage: Stage, asked: str) -> Iterator[str]:

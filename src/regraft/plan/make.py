@@ -97,7 +97,7 @@ def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) ->
     if stage.optimizer == "lbfgs" and not _is_solvable(stage, frozen_model):
         yield (
             "the optimizer lbfgs solves one linear layer on images that do not vary; this stage trains more, varies "
-            "its images, weighs or samples classes, or averages weights; set `optimizer: adamw`"
+            "its images, samples classes, or averages weights; set `optimizer: adamw`"
         )
     if stage.image_size is not None:
         yield from _size_misfits(frozen_model, stage)
@@ -130,8 +130,7 @@ def _class_misfits(stage: Stage, class_names: Sequence[str]) -> Iterator[str]:
 
 def _is_solvable(stage: Stage, frozen_model: nn.Module) -> bool:
     varies = stage.augment is not None and not stage.augment.is_identity
-    asks_more = stage.class_weights is not None or stage.sampling != "shuffled" or stage.ema is not None
-    if varies or stage.mixes or asks_more:
+    if varies or stage.mixes or stage.sampling != "shuffled" or stage.ema is not None:
         return False
     return split_program(frozen_model).is_linear is not None
 

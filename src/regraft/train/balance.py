@@ -25,7 +25,8 @@ def class_weights(
     """The weight of each class, fp32 (C,), or None.
 
     `balanced` is the number of images over the number of classes and the class's own images, as in scikit-learn
-    (a class without an image has 0); a mapping gives 1 to the classes that it does not name.
+    (a class without an image has 0); where images may have several labels, a label's weight is that of its positives,
+    and makes them count as much as its negatives. A mapping gives 1 to the classes that it does not name.
     """
     if wanted is None:
         return None
@@ -34,6 +35,9 @@ def class_weights(
     if not isinstance(wanted, str):
         return torch.tensor([float(weight) for weight in wanted])
     counts = class_counts(labels, len(class_names))
+    if are_multilabel(labels):
+        negatives = len(labels) - counts
+        return torch.from_numpy(np.where(counts * negatives > 0, negatives / np.maximum(counts, 1), 1.0)).float()
     balanced = len(labels) / (len(class_names) * np.maximum(counts, 1))
     return torch.from_numpy(np.where(counts > 0, balanced, 0.0)).float()
 
