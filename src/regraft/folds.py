@@ -17,6 +17,7 @@ from regraft.pipeline import resume, run_recipe
 from regraft.recipe import Recipe, validate_recipe
 from regraft.report.build import write_report
 from regraft.run.folder import FOLDS, RunFolder, create_run, open_run
+from regraft.train.callbacks import Callback
 
 __all__ = ["Folds", "cross_validate", "is_folds", "resume_folds"]
 
@@ -51,7 +52,12 @@ class Folds:
 
 
 def cross_validate(
-    recipe: Recipe | Mapping[str, Any], *, folds: int, out: str | Path | None = None, show: bool = True
+    recipe: Recipe | Mapping[str, Any],
+    *,
+    folds: int,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    show: bool = True,
 ) -> Folds:
     """Train and validate a recipe `folds` times, each time validating on another part of the images.
 
@@ -62,6 +68,7 @@ def cross_validate(
         recipe: Checked settings, or plain data that is checked first.
         folds: How many, at least 2.
         out: The folder of all runs; None makes `runs/<data>-<n>`.
+        callbacks: Who is told what happens in each of the runs (`rg.Callback`).
         show: Whether to write progress to stderr.
 
     Raises:
@@ -77,7 +84,7 @@ def cross_validate(
     name = Path(recipe.data.source or "photos").name
     path = create_run(out, name).path
     commit.write_json(path / FOLDS, {"num_folds": folds, "recipe": recipe.model_dump(mode="json")})
-    return _carry_on(path, recipe, folds, show=show)
+    return _carry_on(path, recipe, folds, callbacks=callbacks, show=show)
 
 
 def is_folds(path: str | Path) -> bool:
@@ -85,7 +92,7 @@ def is_folds(path: str | Path) -> bool:
     return (Path(path) / FOLDS).is_file()
 
 
-def resume_folds(path: str | Path, *, show: bool = True) -> Folds:
+def resume_folds(path: str | Path, *, callbacks: Sequence[Callback] = (), show: bool = True) -> Folds:
     """Go on with a cross-validation that was stopped; finished folds are left as they are.
 
     Raises:
@@ -108,16 +115,16 @@ def resume_folds(path: str | Path, *, show: bool = True) -> Folds:
             "Expected the record that regraft wrote.",
             "Restore it from a copy, or begin again in a new folder.",
         ) from error
-    return _carry_on(path, recipe, num_folds, show=show)
+    return _carry_on(path, recipe, num_folds, callbacks=callbacks, show=show)
 
 
-def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, show: bool) -> Folds:
+def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, callbacks: Sequence[Callback], show: bool) -> Folds:
     runs, measured = [], []
     for number in range(num_folds):
         folder = path / f"fold-{number + 1}"
         if show:
             _log.info("fold %d of %d: %s", number + 1, num_folds, folder)
-        run = _run_fold(recipe, number, num_folds, folder, show=show)
+        run = _run_fold(recipe, number, num_folds, folder, callbacks=callbacks, show=show)
         measured.append(evaluate(run, split="val"))
         write_report(run)
         runs.append(run)
@@ -133,14 +140,16 @@ def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, show: bool) -> Fold
     return Folds(path, tuple(runs), measures)
 
 
-def _run_fold(recipe: Recipe, number: int, num_folds: int, folder: Path, *, show: bool) -> RunFolder:
+def _run_fold(
+    recipe: Recipe, number: int, num_folds: int, folder: Path, *, callbacks: Sequence[Callback], show: bool
+) -> RunFolder:
     """The run of one fold: begun, gone on with, or left as it is."""
     if (folder / "recipe.yaml").is_file():
-        return resume(open_run(folder), show=show)
+        return resume(open_run(folder), callbacks=callbacks, show=show)
     data = recipe.data.model_copy(update={"fold": (number, num_folds)})
     if folder.exists():
         commit.remove(folder)  # killed before it was a run
-    return run_recipe(recipe.model_copy(update={"data": data}), out=folder, show=show)
+    return run_recipe(recipe.model_copy(update={"data": data}), out=folder, callbacks=callbacks, show=show)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

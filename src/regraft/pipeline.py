@@ -29,6 +29,7 @@ from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
 from regraft.run.changes import Place, differences, is_of_network, require_allowed
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
+from regraft.train.loggers import require_loggers
 from regraft.train.train import train
 
 __all__ = ["rehearse", "resume", "run_recipe"]
@@ -60,6 +61,7 @@ def run_recipe(
     if out is not None:
         require_new(out)
     _tell(recipe)
+    require_loggers(recipe.log)
     numerics = _numerics(recipe)
     data = data or _open(recipe)
     model = _adapted(recipe, data, weights=recipe.model.weights)
@@ -96,6 +98,7 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     """
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
     _tell(recipe)
+    require_loggers(recipe.log)
     data = data or _open(recipe)
     model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
     surgery = _surgery(recipe, model, data)

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from regraft.cli.news import News
 from regraft.cli.options import OutOption
 
 __all__ = ["demo", "demo_recipe", "write_digits"]
@@ -27,7 +28,7 @@ def demo(out: OutOption = None) -> None:
     typer.echo(f"data: {digits} (scikit-learn's handwritten digits, as PNG files)", err=True)
     keep_freed_memory()
     run = run_recipe(validate_recipe(demo_recipe(digits)), out=out)
-    finish(run.path)
+    finish(run.path, News(as_json=False))
     examples = sorted(digits.glob("*/*.png"))[::600]
     for prediction in predict(run.path, examples):
         typer.echo(f"predict {prediction.path}: {prediction.prediction} ({prediction.probability:.1%})")

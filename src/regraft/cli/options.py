@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "DeviceOption",
+    "JsonOption",
     "LabelsOption",
     "LogOption",
     "NamesOption",
@@ -30,6 +31,9 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder;
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all of them by default.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="On stdout one JSON object a line: start, each epoch, end (docs/watch-a-run.md).")
+]
 LogOption = Annotated[
     list[str] | None,
     typer.Option("--log-with", help="tensorboard (the default), wandb, mlflow ..., or none.", show_default=False),

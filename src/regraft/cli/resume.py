@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regraft.cli.options import RunArgument
+from regraft.cli.news import News
+from regraft.cli.options import JsonOption, RunArgument
 
 if TYPE_CHECKING:
     from regraft.run.folder import RunFolder
@@ -26,6 +27,7 @@ def resume(
     allow_change: Annotated[
         list[str] | None, typer.Option("--allow-change", help="A key that may differ from the run's.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that was stopped, to the same result; a finished run is left as it is.
 
@@ -33,26 +35,30 @@ def resume(
     finished run, a further stage, another learning rate.
     """
     from regraft import pipeline
-    from regraft.cli.train import finish
+    from regraft.cli.train import finish, show_folds
     from regraft.folds import is_folds, resume_folds
     from regraft.models.numerics import keep_freed_memory
     from regraft.run.folder import open_run
     from regraft.run.processes import is_main_process
 
-    if is_folds(run):
+    news = News(as_json=as_json)
+    with news.ended():
+        if is_folds(run):
+            keep_freed_memory()
+            show_folds(resume_folds(run, callbacks=news.callbacks, show=news.shows_progress), news)
+            return
+        folder = open_run(run)
+        is_changed = recipe is not None or bool(assignments) or bool(allow_change)
+        if not is_changed and folder.is_finished and folder.report.exists():
+            if is_main_process():
+                folder.sweep()
+                news.say(f"{run} is finished; nothing to do. Its report: {folder.report}")
+                news.end(run=str(run), model=str(folder.model), report=str(folder.report))
+            return
+        settings = _settings(folder, recipe, assignments or ()) if is_changed else None
         keep_freed_memory()
-        typer.echo(resume_folds(run).render())
-        return
-    folder = open_run(run)
-    is_changed = recipe is not None or bool(assignments) or bool(allow_change)
-    if not is_changed and folder.is_finished and folder.report.exists():
-        if is_main_process():
-            folder.sweep()
-            typer.echo(f"{run} is finished; nothing to do. Its report: {folder.report}")
-        return
-    settings = _settings(folder, recipe, assignments or ()) if is_changed else None
-    keep_freed_memory()
-    finish(pipeline.resume(folder, recipe=settings, allow_change=allow_change or ()).path)
+        how: dict[str, Any] = {"recipe": settings, "allow_change": allow_change or ()}
+        finish(pipeline.resume(folder, **how, callbacks=news.callbacks, show=news.shows_progress).path, news)
 
 
 def _settings(run: RunFolder, recipe: Path | None, assignments: Any) -> dict[str, Any]:

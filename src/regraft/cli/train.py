@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regraft.cli.news import News
 from regraft.cli.options import (
     DeviceOption,
+    JsonOption,
     LabelsOption,
     LogOption,
     NamesOption,
@@ -16,8 +18,13 @@ from regraft.cli.options import (
     ThreadsOption,
     log_names,
 )
+from regraft.cli.settings import checked_recipe, opened_data
 
-__all__ = ["finish", "train"]
+if TYPE_CHECKING:
+    from regraft.folds import Folds
+    from regraft.recipe import Recipe
+
+__all__ = ["finish", "show_folds", "train"]
 
 
 def train(
@@ -49,6 +56,7 @@ def train(
         int | None, typer.Option("--folds", min=2, help="Cross-validate: one run for each fold.", show_default=False)
     ] = None,
     log_with: LogOption = None,
+    as_json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
 ) -> None:
     """Train on photos, evaluate, and write a report.
@@ -56,11 +64,6 @@ def train(
     Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
     epoch is kept.
     """
-    from regraft.data.open import open_data
-    from regraft.recipe import apply_set, default_recipe, read_recipe, validate_recipe
-    from regraft.run.folder import require_new
-
-    values = read_recipe(recipe) if recipe is not None else {"model": default_recipe()["model"]}
     options: dict[str, Any] = {
         "data.source": photos,
         "data.labels": labels and str(labels),
@@ -74,39 +77,45 @@ def train(
         "log": log_names(log_with),
         "data.cache": cache,
     }
-    if photos is not None and isinstance(values.get("data"), dict) and values["data"].get("source"):
-        values["data"].pop("labels", None)  # they belong to the source that is replaced
-    for key, value in options.items():
-        if value is not None:
-            _put(values, key, value)
-    for assignment in assignments or ():
-        apply_set(values, assignment)
-    checked = validate_recipe(values)
-    if stages is not None:
-        checked = checked.with_stages([name.strip() for name in stages.split(",")])
+    news = News(as_json=as_json)
+    with news.ended():
+        checked = checked_recipe(recipe, options, assignments)
+        if stages is not None:
+            checked = checked.with_stages([name.strip() for name in stages.split(",")])
+        _carry_out(checked, out, folds, news, dry_run=dry_run)
+
+
+def _carry_out(recipe: Recipe, out: Path | None, folds: int | None, news: News, *, dry_run: bool) -> None:
+    from regraft.run.folder import require_new
+
     if out is not None:
         require_new(out)
-    # Mistakes in the data are told before torch and timm, which take seconds, are imported.
-    source = checked.data.source
-    data = open_data(source, seed=checked.seed, **checked.data.choices()) if source is not None else None
+    data = opened_data(recipe)
 
     from regraft.models.numerics import keep_freed_memory
     from regraft.pipeline import rehearse, run_recipe
 
     if dry_run:
-        typer.echo(rehearse(checked, data=data))
+        typer.echo(rehearse(recipe, data=data))
         return
     keep_freed_memory()
     if folds is not None:
         from regraft.folds import cross_validate
 
-        typer.echo(cross_validate(checked, folds=folds, out=out).render())
+        done = cross_validate(recipe, folds=folds, out=out, callbacks=news.callbacks, show=news.shows_progress)
+        show_folds(done, news)
         return
-    run = run_recipe(checked, out=out, data=data)
-    finish(run.path)
+    run = run_recipe(recipe, out=out, data=data, callbacks=news.callbacks, show=news.shows_progress)
+    finish(run.path, news)
 
 
-def finish(run: Path) -> None:
+def show_folds(folds: Folds, news: News) -> None:
+    """After a cross-validation: its measures."""
+    news.say(folds.render())
+    news.end(run=str(folds.path), measures=folds.measures)
+
+
+def finish(run: Path, news: News) -> None:
     """After training: evaluate (with what the run computed with), write the report, say where everything is."""
     from regraft.run.processes import is_main_process
     from regraft.train.stop import stop_as_error
@@ -120,16 +129,8 @@ def finish(run: Path) -> None:
 
         measures = evaluate(run)
         report = write_report(run)
-    show_measures(measures)
-    typer.echo(f"model: {run / 'model'}")
-    typer.echo(f"report: {report}")
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    section, _, name = key.partition(".")
-    if not name:
-        values[section] = value
-        return
-    if not isinstance(values.get(section), dict):
-        values[section] = {}
-    values[section][name] = value
+    if not news.as_json:
+        show_measures(measures)
+    news.say(f"model: {run / 'model'}")
+    news.say(f"report: {report}")
+    news.end(run=str(run), model=str(run / "model"), report=str(report), measures=measures)

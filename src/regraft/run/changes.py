@@ -42,6 +42,7 @@ _FIXED = {
 }
 _USERS_OWN = re.compile(r"model\.args|stages\.\d+\.(lr|optimizer_args|class_weights)")  # places with keys of users' own
 _FIXED_IN_STAGE = ("name", "train", "optimizer", "optimizer_args", "bn", "ema", "image_size", "precision", "start")
+_FREE = ("log",)  # who is told what happens makes no difference to it
 _NO_MATTER = ("python", "platform")  # the bits of a run do not hang on them
 _LENGTH = ("epochs", "steps", "early_stopping")
 
@@ -113,7 +114,7 @@ def require_allowed(
             "Take them back, add a further stage, or train a new run from this one's model.",
             details=impossible,
         )
-    missing = [key for key in changes if not any(_covers(plain, key) for plain in numbered)]
+    missing = [key for key in changes if not any(_covers(plain, key) for plain in (*numbered, *_FREE))]
     if missing:
         flags = " ".join(f"--allow-change {key}" for key in missing)
         raise SettingsError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from types import TracebackType
@@ -20,6 +21,9 @@ from regraft.run.records import append_metrics, finite
 __all__ = ["Sinks"]
 
 _LINE_SECONDS = 10.0
+_BAR_SECONDS = 0.1  # drawing the bar at every step would cost more than some steps
+_MUCH_WAITING = 0.2  # of an epoch's time; beyond, loading is called the bottleneck
+_LOST_SECONDS = 1.0  # of an epoch; less is not worth a word
 
 
 class Sinks:
@@ -41,9 +45,12 @@ class Sinks:
         self._last_line = self._start
         self._bar: Any = None
         self._task: Any = None
+        self._drawn_at = 0.0
+        self._hinted: set[str] = set()
+        self._spent: dict[str, tuple[float, float]] = {}
 
     def __enter__(self) -> Sinks:
-        if self.show and sys.stderr.isatty():
+        if self.show and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._open_bar()
         return self
 
@@ -51,6 +58,7 @@ class Sinks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
+            self._bar.update(self._task, total=self.total, completed=self.done, refresh=True)
             self._bar.stop()
             self._bar = None
 
@@ -63,11 +71,12 @@ class Sinks:
         """Set the work of the whole run."""
         self.total = max(total, 1.0)
 
-    def advance(self, units: float, doing: str) -> None:
-        """Take in finished work and what it is part of."""
+    def advance(self, units: float, doing: str, loss: float | None = None) -> None:
+        """Take in finished work, what it is part of, and the loss of a step."""
         self.done += units
         if self._bar is not None:
-            self._bar.update(self._task, total=self.total, completed=self.done, description=doing)
+            if time.monotonic() - self._drawn_at > _BAR_SECONDS:
+                self._draw(doing, loss)
         elif self.show and time.monotonic() - self._last_line > _LINE_SECONDS:
             self.line(f"{doing}, {min(self.done / self.total, 1):.0%} of the run, {self._left()}", log=False)
 
@@ -106,8 +115,33 @@ class Sinks:
             parts.append(f"{main} {told(main, record[main])}")
         if record.get("images_per_second"):
             parts.append(f"{record['images_per_second']:.0f} images/s")
+        if record.get("data_wait") is not None:
+            parts.append(f"data wait {record['data_wait']:.0%}")
         self.line("  ".join(parts) + f"  {self._left()}")
+        self._watch_loading(record)
         return size
+
+    def _watch_loading(self, record: dict[str, Any]) -> None:
+        """Add up what a stage waits for; once in a stage, say that waiting for images costs much."""
+        share, stage = record.get("data_wait"), record["stage"]
+        if share is None:
+            return
+        seconds, waited = self._spent.get(stage, (0.0, 0.0))
+        self._spent[stage] = (seconds + record["seconds"], waited + share * record["seconds"])
+        if share > _MUCH_WAITING and share * record["seconds"] > _LOST_SECONDS and stage not in self._hinted:
+            self._hinted.add(stage)
+            self.line(
+                f"{stage}: {share:.0%} of the time goes to waiting for images; "
+                "`--cache ram` or `--cache disk` decodes them once, a smaller image_size and less augmentation help"
+            )
+
+    def tell_bottleneck(self, stage: str) -> None:
+        """A line that says where the time of a stage's epochs went; none where it was not measured."""
+        seconds, waited = self._spent.get(stage, (0.0, 0.0))
+        if seconds > 0:
+            share = waited / seconds
+            what = "loading images" if share > 0.5 else "computing"
+            self.line(f"{stage}: {what} is the bottleneck ({share:.0%} of the time waited for images)")
 
     def status(self, state: str, **facts: Any) -> None:
         """Replace status.json."""
@@ -121,18 +155,24 @@ class Sinks:
         left = self.seconds / self.done * max(self.total - self.done, 0)
         return f"about {int(left) // 60}:{int(left) % 60:02d} left"
 
+    def _draw(self, doing: str, loss: float | None) -> None:
+        self._drawn_at = time.monotonic()
+        news = {} if loss is None else {"news": f"loss {loss:.4f}"}
+        self._bar.update(self._task, total=self.total, completed=self.done, description=doing, **news)
+
     def _open_bar(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
+            TextColumn("{task.fields[news]}"),
             TimeRemainingColumn(),
             TextColumn("left of the run"),
             console=Console(stderr=True),
             speed_estimate_period=60,
         )
-        self._task = self._bar.add_task("starting", total=self.total)
+        self._task = self._bar.add_task("starting", total=self.total, news="")
         self._bar.start()

@@ -274,6 +274,7 @@ class StageRun:
             f"{self.stage.name}: audit ok, {len(audit.frozen)} frozen tensors byte-identical, "
             f"{len(audit.trainable)} trained"
         )
+        self.sinks.tell_bottleneck(self.stage.name)
         self.session.callbacks.tell("on_stage_end", self)
         progress.stage_ended = True
         self.snapshot.starts.clear()

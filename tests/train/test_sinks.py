@@ -1,0 +1,88 @@
+"""Progress: what is the bottleneck is said where it matters, once in a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regraft.run.folder import RunFolder
+from regraft.train.sinks import Sinks
+
+
+def record(stage: str, **facts: Any) -> dict[str, Any]:
+    return {"stage": stage, "epoch": 1, "epochs": 9, "train_loss": 0.5, "val_loss": 0.4, "seconds": 10.0, **facts}
+
+
+def test_much_waiting_is_said_once_in_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Sinks(RunFolder(tmp_path)) as sinks:
+        for stage in ("head", "head", "top"):
+            sinks.epoch(record(stage, data_wait=0.45))
+    lines = capsys.readouterr().err.splitlines()
+    hints = [line for line in lines if "goes to waiting for images" in line]
+    assert [line.partition(":")[0] for line in hints] == ["head", "top"]
+    assert "head: 45% of the time goes to waiting for images; `--cache ram`" in hints[0]
+    assert all("data wait 45%" in line for line in lines if "epoch" in line)
+
+
+@pytest.mark.parametrize("facts", [{"data_wait": 0.19}, {"data_wait": 0.9, "seconds": 1.0}, {"data_wait": None}, {}])
+def test_little_waiting_is_not_said(facts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Sinks(RunFolder(tmp_path)) as sinks:
+        sinks.epoch(record("head", **facts))
+    assert "waiting for images" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ((0.9, 0.3), ["head: loading images is the bottleneck (60% of the time waited for images)"]),
+        ((0.1, 0.02), ["head: computing is the bottleneck (6% of the time waited for images)"]),
+        ((None, None), []),
+    ],
+)
+def test_a_stage_ends_with_its_bottleneck(
+    shares: tuple[float, float], said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Sinks(RunFolder(tmp_path)) as sinks:
+        for share in shares:
+            sinks.epoch(record("head", data_wait=share))
+        capsys.readouterr()
+        sinks.tell_bottleneck("head")
+        sinks.tell_bottleneck("top")
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def test_waiting_for_images_is_measured(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a clock of the test's own, on which only loading takes time, all of an epoch is waiting."""
+    import regraft.data.loader
+    from regraft.run.records import read_metrics
+    from regraft.train import features
+    from tests.train.test_train import run_small
+
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    real = regraft.data.loader._finish
+
+    def finish(*arguments: Any) -> Any:
+        clock.now += 0.5
+        return real(*arguments)
+
+    monkeypatch.setattr(regraft.data.loader, "_finish", finish)
+    monkeypatch.setattr(features, "time", clock)
+    from regraft.train import descend
+
+    monkeypatch.setattr(descend, "time", clock)
+    run = run_small(photos, tmp_path / "run")
+    head, _, top, _ = read_metrics(run.metrics)
+    assert head["data_wait"] == 0, "its features are stored"
+    assert top["data_wait"] == 1
+    assert top["images_per_second"] == pytest.approx(20 / 1.5)
