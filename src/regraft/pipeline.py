@@ -29,6 +29,8 @@ from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
 from regraft.run.changes import Place, differences, is_of_network, require_allowed
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
+from regraft.train.forecast import forecast
+from regraft.train.forecast_text import render_plan
 from regraft.train.loggers import require_loggers
 from regraft.train.train import train
 
@@ -87,7 +89,7 @@ def run_recipe(
 def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None) -> str:
     """What `run_recipe` would do to the network, and what would train in each stage, as plain text.
 
-    Reads no weights, writes nothing, trains nothing.
+    Reads no weights, writes nothing, trains nothing but a copy on a few batches of noise, to see how long that takes.
 
     Args:
         recipe: Checked settings, or plain data that is checked first.
@@ -105,14 +107,19 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     Normaliser(surgery["preprocessing"])  # refuses channels that photos do not have
     adapted = adapt(model, **surgery)
     plan = make_plan(adapted, _stages(recipe))
-    sizes = {name: parameter.numel() for name, parameter in adapted.named_parameters()}
-    lines = [
-        f"  {stage.name}: trains {', '.join(stage.selectors)} ({len(names)} tensors, "
-        f"{sum(sizes[name] for name in names):,} parameters), {_length(stage)}{stage.optimizer}"
-        + ("" if stage.optimizer == "lbfgs" else f", lr {stage.learning_rate:g}")
-        for stage, names in zip(plan, plan.trainable, strict=True)
-    ]
-    return "\n".join([surgery_plan(model, **surgery).render(), "stages", *lines])
+    num_train, num_val = len(data.train), len(data.val)
+    expected = forecast(
+        adapted,
+        plan,
+        num_train=num_train,
+        num_val=num_val,
+        batch_size=recipe.data.batch_size,
+        numerics=_numerics(recipe),
+        paths=data.train.paths,
+    )
+    images = f"images: {num_train} to train on, {num_val} to validate, {len(data.class_names)} classes"
+    warnings = [f"warning: {text}" for text in plan.warnings]
+    return "\n".join([surgery_plan(model, **surgery).render(), images, *warnings, render_plan(adapted, plan, expected)])
 
 
 def resume(
@@ -273,11 +280,6 @@ def _stages(recipe: Recipe) -> list[Stage]:
 def _tell(recipe: Recipe) -> None:
     for note in recipe.notes:
         _log.info("note: %s", note)
-
-
-def _length(stage: Stage) -> str:
-    counts = {"epoch": stage.epochs, "step": stage.steps}
-    return "".join(f"{count} {word}{'s' if count > 1 else ''}, " for word, count in counts.items() if count)
 
 
 def _numerics(recipe: Recipe) -> Numerics:

@@ -102,7 +102,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(cli: Any, tiny_photos: Any
     result = cli("train", tiny_photos, *options, "--dry-run")
     assert result.code == 0
     assert "flatten  384 inputs" in result.out
-    assert "head: trains head (2 tensors, 1,155 parameters), 10 epochs, lbfgs" in result.out
+    assert "head: trains head (2 tensors, 1,155 parameters) on 64x64 images\n    solved by lbfgs" in result.out
+    assert "3 epochs of 1 steps (3 steps), batches of 32, adamw, lr 0.0001, cosine" in result.out
+    assert "whole run: about" in result.out
+    assert "timed and counted just now on this machine (cpu, " in result.out
     assert not out.exists()
     refused = cli("train", tiny_photos, *options, "--set", "stages.0.train=heed", "--dry-run")
     assert refused.code == 2
