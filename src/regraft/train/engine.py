@@ -82,6 +82,10 @@ class Engine:
         """The optimizer, wrapped so that it works with loss scaling (fp16)."""
         return self._accelerator.prepare_optimizer(optimizer) if self.numerics.precision == "fp16" else optimizer
 
+    def skipped(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether loss scaling (fp16) let the optimizer's last step out, because a gradient was not finite."""
+        return bool(getattr(optimizer, "step_was_skipped", False))
+
     def scaler_state(self) -> dict[str, Any]:
         """What loss scaling (fp16) has to know to go on; empty without it."""
         scaler = self._accelerator.scaler

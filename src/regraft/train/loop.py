@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from regraft.errors import SettingsError
+import copy
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from regraft import commit
+from regraft.errors import DivergedError, OutOfMemoryError, RegraftError, SettingsError
 from regraft.plan.length import length_of
 from regraft.plan.stages import Stage
+from regraft.run.changes import record_change
 from regraft.train.descend import descend
+from regraft.train.memory import BatchTooLargeError, give_back, in_smaller_batches
+from regraft.train.records import recipe_text
 from regraft.train.session import Session
 from regraft.train.solve import solve
 from regraft.train.stage_run import StageRun, is_over
@@ -19,15 +29,16 @@ def run_stages(session: Session) -> Best:
 
     Raises:
         StoppedError: A signal came; the state is saved.
-        DivergedError: A loss or a gradient is not finite.
+        DivergedError: A loss or a gradient is not finite; it names the last good state.
+        OutOfMemoryError: A step of the smallest batch does not fit, or one of a stage that had begun before.
         StorageError: A checkpoint could not be written.
     """
-    while (stage := _next_stage(session)) is not None:
-        run = StageRun(session, stage)
-        run.begin()
-        (solve if run.is_solved else descend)(run)
-        run.finish()
-    session.wait_for_disk()
+    try:
+        while (stage := _next_stage(session)) is not None:
+            _run_stage(session, stage)
+        session.wait_for_disk()
+    except DivergedError as error:
+        raise _with_last_good_state(session, error) from error
     best = session.progress.best
     if best is None:
         raise SettingsError(
@@ -37,6 +48,88 @@ def run_stages(session: Session) -> Best:
         )
     load_weights(session.run_folder.checkpoint(best.step), session.model)
     return best
+
+
+def _run_stage(session: Session, stage: Stage) -> None:
+    """A whole stage; one whose first steps do not fit into memory is begun again with smaller batches."""
+    before = copy.deepcopy(session.progress)
+    run = StageRun(session, stage)
+    run.begin()
+    try:
+        (solve if run.is_solved else descend)(run)
+    except BatchTooLargeError as error:
+        smaller = in_smaller_batches(stage, run.batch_size)
+        may_begin_again = not before.stage_started and not run.has_saved and session.engine.num_processes == 1
+        if smaller is None or not may_begin_again:
+            raise _out_of_memory(session, stage, run.batch_size) from error.__cause__
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step
+    else:
+        run.finish()
+        return
+    del run
+    give_back()
+    session.progress = before
+    _change_stage(session, smaller)
+
+
+def _change_stage(session: Session, smaller: Stage) -> None:
+    """Put a stage of smaller batches in the place of the next one, in the plan, the recipe and the run's records."""
+    progress, run = session.progress, session.run_folder
+    index = progress.stage
+    session.wait_for_disk()
+    load_weights(run.checkpoint(progress.step), session.model)
+    old = progress.recipe["stages"][index]
+    new = {**old, "batch_size": smaller.batch_size, "accumulate": smaller.accumulate}
+    stages = list(session.plan.stages)
+    stages[index] = smaller
+    session.plan = replace(session.plan, stages=tuple(stages))
+    progress.recipe = {**progress.recipe, "stages": [*progress.recipe["stages"]]}
+    progress.recipe["stages"][index] = new
+    keys = ("batch_size", "accumulate")
+    changes = {f"stages.{index}.{key}": (old.get(key), new[key]) for key in keys}
+    text = recipe_text(progress.recipe)
+    record_change(run, "out of memory", progress.step, changes, recipe=text)
+    commit.write_text(run.recipe, text)
+    session.sinks.warn(
+        f"{smaller.name}: a step does not fit into memory; from here on {smaller.batch_size} images at a time, "
+        f"{smaller.accumulate} times before each step, so that a step has as many images as before"
+    )
+
+
+def _out_of_memory(session: Session, stage: Stage, batch_size: int) -> OutOfMemoryError:
+    path = session.run_folder.path
+    smaller = in_smaller_batches(stage, batch_size)
+    advice = "Type a smaller `--image-size` or a smaller `--model` for a new run."
+    if smaller is not None:
+        keys = {f"stages.{stage.name}.{key}": getattr(smaller, key) for key in ("batch_size", "accumulate")}
+        sets = " ".join(f"--set {key}={value} --allow-change {key}" for key, value in keys.items())
+        advice = f"Type `regraft resume {path} {sets}` to go on with smaller batches, of as many images a step."
+    return OutOfMemoryError(
+        f"There is not enough memory for {batch_size} images at a time in the stage {stage.name!r} of {str(path)!r}.",
+        "Expected room for the activations of one batch.",
+        advice,
+    )
+
+
+def _with_last_good_state(session: Session, error: DivergedError) -> DivergedError:
+    """The same error, with where the last state before it is and how to go on from there."""
+    run, progress = session.run_folder, session.progress
+    with suppress(RegraftError):
+        session.wait_for_disk()
+    last = (run.read(run.last) or {}).get("checkpoint", "none")
+    stage = session.plan.stages[progress.stage]
+    key = f"stages.{stage.name}.lr"
+    change = f"--set {key}={stage.learning_rate / 10:g} --allow-change {key}"
+    if isinstance(stage.lr, Mapping):
+        key = f"stages.{stage.name}.clip_norm"
+        change = f"--set {key}=1.0 --allow-change {key}"
+    best = "" if progress.best is None else f", the best epoch's in {run.checkpoint(progress.best.step).name}"
+    return DivergedError(
+        error.what,
+        f"{error.expected} The last good state is in {str(run.checkpoints / last)!r}{best}.",
+        f"{error.next_step} To go on from the last good state, type `regraft resume {run.path} {change}`.",
+        details=error.details,
+    )
 
 
 def _next_stage(session: Session) -> Stage | None:

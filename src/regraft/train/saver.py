@@ -218,7 +218,7 @@ def _require_finite(tensors: Mapping[str, Tensor], trained: list[str], progress:
         raise DivergedError(
             f"After step {progress.step} the weights of {wrong[0]!r} are not finite; this state is not saved.",
             "Expected finite numbers.",
-            "Lower the learning rate, or set `clip_norm: 1.0`; the state before is in checkpoints/.",
+            "Lower the learning rate, or set `clip_norm: 1.0`.",
         )
 
 

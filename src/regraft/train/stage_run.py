@@ -12,6 +12,7 @@ from typing import Any
 from regraft import commit
 from regraft.data.labels import are_multilabel
 from regraft.data.mix import Mix
+from regraft.errors import DivergedError
 from regraft.evaluate.measure import Measure, measure_for
 from regraft.models.outputs import output_of
 from regraft.models.program import split_program
@@ -33,6 +34,7 @@ from regraft.train.step import evaluate
 __all__ = ["StageRun", "better_epoch", "is_over"]
 
 _SAVE_SECONDS = 600.0
+_MAX_SKIPPED = 20
 
 
 class StageRun:
@@ -67,6 +69,8 @@ class StageRun:
         self.average: Average | None = None
         self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()
+        self.has_saved = False
+        self.num_skipped = 0
 
     @property
     def is_solved(self) -> bool:
@@ -249,6 +253,20 @@ class StageRun:
         self.progress.stop_requested = self.engine.any(self.progress.stop_requested)
         return self.progress.stop_requested
 
+    def require_steps_taken(self) -> None:
+        """Look at whether loss scaling (fp16) let the optimizer step.
+
+        Raises:
+            DivergedError: It has not for many steps in a row.
+        """
+        self.num_skipped = self.num_skipped + 1 if self.engine.skipped(self.optimizer) else 0
+        if self.num_skipped >= _MAX_SKIPPED:
+            raise DivergedError(
+                f"The gradient was not finite in {self.num_skipped} steps in a row, up to {self.where()}.",
+                "In fp16 a step is skipped now and then, until the loss scale is low enough.",
+                "Lower the learning rate, set `clip_norm: 1.0`, or compute in bf16 or fp32.",
+            )
+
     # The end, and the disk
 
     def finish(self) -> None:
@@ -307,7 +325,7 @@ class StageRun:
         saver, average = self.session.saver, self.average
         kept = {} if average is None else {"weights": average.averages, "extra": average.weights}
         self.engine.from_main(lambda: saver.save(self.model, self.optimizer, self.progress, groups=self.groups, **kept))
-        self.saved_at = time.monotonic()
+        self.saved_at, self.has_saved = time.monotonic(), True
         self.session.raise_failure()
 
     def _stop_in_validation(self) -> None:

@@ -94,6 +94,5 @@ def _require_finite(value: float, what: str, where: Callable[[], str]) -> None:
     raise DivergedError(
         f"The {what} became {value} at {where()}; the optimizer has not taken this step.",
         "Expected finite numbers.",
-        "Lower the learning rate (`--set stages.0.lr=1e-4`), set `clip_norm: 1.0`, or type `--precision fp32`; "
-        "the state before is in checkpoints/.",
+        "Lower the learning rate, set `clip_norm: 1.0`, or compute in fp32.",
     )

@@ -33,6 +33,7 @@ from regraft.train.engine import Engine
 from regraft.train.fit import check_fit, undefined_notes
 from regraft.train.loggers import DEFAULT_LOGGERS, build_loggers, require_loggers
 from regraft.train.loop import run_stages, stage_work
+from regraft.train.memory import is_out_of_memory
 from regraft.train.records import plain, write_records
 from regraft.train.resumption import require_same_images, take_up
 from regraft.train.saver import Saver
@@ -311,15 +312,12 @@ def _told_in_status(run: RunFolder, sinks: Sinks, engine: Engine) -> Iterator[No
     except StoppedError as error:
         sinks.status("stopped", message=error.what)
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        _try_status(sinks, "out of memory")
-        raise _out_of_memory(run) from error
-    except RuntimeError as error:
-        lost = engine.lost(error)
+    except (RuntimeError, MemoryError) as error:
+        lost = engine.lost(error) if isinstance(error, RuntimeError) else None
         if lost is not None:
             _try_status(sinks, lost.what)
             raise lost from error
-        if "DefaultCPUAllocator" not in str(error):
+        if not is_out_of_memory(error):
             _try_status(sinks, f"{type(error).__name__}: {error}")
             raise
         _try_status(sinks, "out of memory")
