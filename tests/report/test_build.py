@@ -235,3 +235,16 @@ def test_images_with_several_classes_count_for_each_and_once_in_all(make_run: Ma
     stored["splits"] = {"train": [["a.jpg", names], ["b.jpg", [names[0]]], ["c.jpg", []]]}
     (run / "splits.json").write_text(json.dumps({**stored, "multilabel": True}))
     assert f"class train {names[0]} 2 {names[1]} 1 all 3" in report(run).text
+
+
+def test_rates_and_waiting_are_shown(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "data_wait": 0.25}) + "\n" for line in lines))
+    page = write_report(run).read_text()
+    assert 'aria-label="Learning rate"' in page
+    assert "head: -3 at epoch 1" in page
+    assert "block5: -5 at epoch 9" in page
+    assert "25.0 %" in page
+    (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "lr": {}}) + "\n" for line in lines))
+    assert "Learning rate" not in write_report(run).read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -55,9 +56,10 @@ def curves(evidence: Evidence) -> Html:
     loss = [Series("training", "train", _points(evidence.epochs, "train_loss"))]
     loss.append(Series("validation", "val", _points(evidence.epochs, "val_loss")))
     return html(
-        '<div class="charts">{}{}</div>{}',
+        '<div class="charts">{}{}{}</div>{}',
         line_chart("Loss", loss, x_label="epoch", y_label="loss (nats)", spans=spans, best=best),
         _quality(evidence, spans, best),
+        _rates(evidence.epochs, spans),
         folded("The numbers", _epoch_table(evidence)),
     )
 
@@ -74,6 +76,19 @@ def _quality(evidence: Evidence, spans: Sequence[Span], best: tuple[float, str] 
     series.append(Series(names[first], "val", _points(evidence.epochs, f"val_{first}")))
     title = f"Validation: {names[first]} and {names[second]}"
     return line_chart(title, series, x_label="epoch", y_label="share", spans=spans, best=best, most=1)
+
+
+def _rates(epochs: Sequence[Record], spans: Sequence[Span]) -> Html:
+    """The learning rate of each group at the end of each epoch; none where everything was solved."""
+    groups = dict.fromkeys(name for epoch in epochs for name in part(epoch, "lr"))
+    series = []
+    for name in groups:
+        rates: list[tuple[float, Any]] = [(float(i), part(epoch, "lr").get(name)) for i, epoch in enumerate(epochs, 1)]
+        points = tuple((i, math.log10(rate)) for i, rate in rates if is_number(rate) and rate > 0)
+        series.append(Series(str(name), "val" if str(name).startswith("head") else "train", points))
+    if not series:
+        return Html("")
+    return line_chart("Learning rate", series, x_label="epoch", y_label="log10 of the rate", spans=spans)
 
 
 def freezing(evidence: Evidence) -> Html:
@@ -158,7 +173,8 @@ def _epoch_table(evidence: Evidence) -> Html:
     measures = ["top1"] if task.main == "top1" else list(task.names)
     kept = [place for place, key in enumerate(measures) if any(f"val_{key}" in e for e in epochs)]
     columns = [f"#{names[place]}" for place in kept]
-    header = ("stage", "#epoch", "#train loss", "#val loss", *columns, "learning rate", "#images/s", "#time")
+    speed = ("#images/s", "#data wait", "#time")
+    header = ("stage", "#epoch", "#train loss", "#val loss", *columns, "learning rate", *speed)
     rows = [
         (
             e.get("stage"),
@@ -168,6 +184,7 @@ def _epoch_table(evidence: Evidence) -> Html:
             *(_measure(measures[place], e.get(f"val_{measures[place]}")) for place in kept),
             compact(e.get("lr")),
             number(e.get("images_per_second")),
+            percent(e.get("data_wait")),
             duration(e.get("seconds")),
         )
         for e in epochs

@@ -80,10 +80,6 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
-    def find_lr(self) -> Path:
-        return self.path / "find_lr.json"
-
-    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 

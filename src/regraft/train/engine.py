@@ -102,7 +102,10 @@ class Engine:
 
     def gradient_norm(self, parameters: Iterable[nn.Parameter], clip_norm: float | None) -> Tensor:
         """The norm of the whole gradient, which is clipped to `clip_norm` where given."""
-        norm: Tensor = self._accelerator.clip_grad_norm_(list(parameters), clip_norm or float("inf"))
+        if clip_norm is None:  # clipping to infinity would read and write every gradient once more
+            self._accelerator.unscale_gradients()
+            return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm: Tensor = self._accelerator.clip_grad_norm_(list(parameters), clip_norm)
         return norm
 
     # Several processes; with one, each of these gives back what it was given.
