@@ -1,0 +1,153 @@
+"""Every recipe under recipes/ runs, shrunk, on tiny data; the page about recipes knows every key."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import regraft as rg
+from regraft.plan.stages import Stage
+from regraft.recipe import read_recipe, schema, validate_recipe
+from regraft.run.records import read_metrics
+from tests.conftest import Cli
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+CLASSIC = {"vgg16-two-stages", "alexnet-txt-list", "resnet50-plateau-folds", "gradual-unfreezing", "lp-ft"}
+# What makes each small enough for a test; the layer names stay.
+SMALL = {
+    "vgg16-two-stages": ["model.image_size=32", "head.hidden=[8]"],
+    "alexnet-txt-list": [],
+    "resnet50-plateau-folds": ["model.name=test_resnet", "model.image_size=32"],
+    "gradual-unfreezing": ["model.name=test_resnet", "model.image_size=32"],
+    "lp-ft": ["model.name=test_resnet", "model.image_size=32"],
+}
+
+
+def lists(root: Path, num: int = 4) -> Path:
+    """A folder with pictures, train.txt and val.txt."""
+    for split in ("train", "val"):
+        lines = []
+        for number in range(num):
+            noise = np.random.default_rng([number, len(split)]).integers(0, 255, (24, 24, 3))
+            path = root / "pictures" / f"{split}{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise.astype(np.uint8)).save(path)
+            lines.append(f"pictures/{path.name} {number % 2}")
+        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def shrunk(path: Path) -> list[str]:
+    """The options that make a recipe small: no weights, one epoch a stage, small batches."""
+    stages = read_recipe(path)["stages"]
+    sets = ["model.weights=none", "model.skip=[]", "data.batch_size=4", *SMALL[path.stem]]
+    sets += [f"stages.{n}.epochs=1" for n, stage in enumerate(stages) if stage.get("optimizer") != "lbfgs"]
+    return [word for setting in sets for word in ("--set", setting)]
+
+
+def test_the_classic_recipes_are_there() -> None:
+    assert {path.stem for path in RECIPES} == CLASSIC
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_what_editors_and_regraft_accept(path: Path) -> None:
+    values = read_recipe(path)
+    assert not list(jsonschema.Draft202012Validator(schema()).iter_errors(values))
+    recipe = validate_recipe(values)
+    assert not recipe.notes
+    assert [Stage.from_dict(stage.model_dump()).name for stage in recipe.stages]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs(path: Path, cli: Cli, tiny_photos: Path, tmp_path: Path) -> None:
+    source = lists(tmp_path / "lists") if path.stem == "alexnet-txt-list" else tiny_photos
+    folds = ["--folds", "2"] if path.stem == "resnet50-plateau-folds" else []
+    out = tmp_path / "run"
+    result = cli("train", source, "--recipe", path, "--out", out, *shrunk(path), *folds, "--precision", "fp32")
+    assert result.code == 0, result.err
+    runs = [run.parent for run in out.rglob("status.json")]
+    assert len(runs) == (2 if folds else 1)
+    names = [stage["name"] for stage in read_recipe(path)["stages"]]
+    for run in runs:
+        assert json.loads((run / "status.json").read_text())["state"] == "finished"
+        audits = json.loads((run / "audit.json").read_text())["stages"]
+        assert [(audit["stage"], audit["verdict"]) for audit in audits] == [(name, "ok") for name in names]
+        assert list(dict.fromkeys(row["stage"] for row in read_metrics(run / "metrics.jsonl"))) == names
+
+
+def test_the_vgg16_recipe_says_what_the_original_says() -> None:
+    recipe = validate_recipe(read_recipe(ROOT / "recipes" / "vgg16-two-stages.yaml"))
+    head, block5 = recipe.stages
+    assert (head.epochs, block5.epochs, block5.lr, block5.train) == (30, 100, 1e-5, ["block5", "head"])
+    for stage in (head, block5):
+        assert stage.augment is not None
+        assert stage.augment.model_dump(exclude_defaults=True) == {
+            "rotation": 40, "shift": 0.2, "shear": 11.5, "zoom": 0.2, "flip": "horizontal",
+        }  # fmt: skip
+        assert stage.augment.fill == "nearest"
+
+
+def test_alexnet_trains_the_two_layers_with_the_caffe_rate() -> None:
+    (stage,) = validate_recipe(read_recipe(ROOT / "recipes" / "alexnet-txt-list.yaml")).stages
+    assert (stage.train, stage.optimizer, stage.lr) == (["fc7", "fc8"], "sgd", 0.001)
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Section -> key -> what the page says about it."""
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    sections = re.split(r"^### `(.+?)`.*$", page, flags=re.MULTILINE)
+    rows = re.compile(r"^\| `(.+?)` \| (.+) \|$", flags=re.MULTILINE)
+    return {name: dict(rows.findall(text)) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+
+
+def keys() -> dict[str, dict[str, Any]]:
+    """The same from the schema, without Keras's spellings."""
+    whole = schema()
+    named = {
+        "recipe": whole,
+        "model": whole["$defs"]["ModelSettings"],
+        "head": whole["$defs"]["HeadSettings"],
+        "data": whole["$defs"]["DataSettings"],
+        "stages": whole["$defs"]["StageSettings"],
+        "stages.schedule": whole["$defs"]["ScheduleSettings"],
+        "stages.augment": whole["$defs"]["AugmentSettings"],
+        "stages.early_stopping": whole["$defs"]["EarlyStoppingSettings"],
+        "stages.plateau": whole["$defs"]["PlateauSettings"],
+        "numerics": whole["$defs"]["NumericsSettings"],
+    }
+    return {
+        name: {key: entry for key, entry in group["properties"].items() if not entry.get("deprecated")}
+        for name, group in named.items()
+    }
+
+
+def test_the_page_has_a_row_for_every_key_and_says_what_the_schema_says() -> None:
+    page = documented()
+    assert set(page) == set(keys())
+    for name, group in keys().items():
+        assert list(page[name]) == list(group), name
+        for key, entry in group.items():
+            said = entry.get("description")
+            assert said is None or page[name][key].endswith(said.replace("|", "\\|")), f"{name}.{key}"
+
+
+def test_the_recipes_on_the_page_are_those_of_the_folder() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`recipes/([a-z0-9-]+)\.yaml`", page)) == CLASSIC
+    assert yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[0])
+
+
+def test_recipes_are_what_python_takes_too(tiny_photos: Path) -> None:
+    stages = validate_recipe(read_recipe(ROOT / "recipes" / "gradual-unfreezing.yaml")).stages
+    model = rg.adapt(rg.build_model("test_resnet"), classes=("blue", "green", "red"), image_size=32)
+    plan = rg.make_plan(model, [Stage.from_dict(stage.model_dump()) for stage in stages])
+    assert [len(names) for names in plan.trainable] == sorted(len(names) for names in plan.trainable)
