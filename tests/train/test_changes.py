@@ -163,6 +163,12 @@ def test_a_stage_that_early_stopping_ended_goes_on_without_it(few_photos: Path, 
     assert result(run)["weights"] == result(whole)["weights"]
 
 
+def test_a_stage_that_ended_with_an_average_of_its_weights_is_not_made_longer(few_photos: Path, tmp_path: Path) -> None:
+    run = begin(few_photos, tmp_path / "run", plan=stages(epochs=1, ema=0.5))
+    with pytest.raises(SettingsError, match="further stage"):
+        go_on(run, set_in_stage(1, epochs=2), "stages.1.epochs")
+
+
 def test_another_rate_for_a_finished_stage_would_do_nothing(whole: RunFolder) -> None:
     with pytest.raises(SettingsError, match="would do nothing"):
         go_on(whole, set_in_stage(1, lr=0.01), "stages.1.lr")

@@ -54,6 +54,7 @@ def take_up(
     changes = differences(before, recipe)
     place = Place(progress.stage, progress.stage_started, progress.stage_ended)
     require_allowed(run, changes, allow_change, place, [stage["name"] for stage in before["stages"]])
+    _require_raw_weights(progress, changes, recipe["stages"][progress.stage])
     _move_to_batch(progress, images_per_step(recipe["stages"][progress.stage], batch_size), num_images)
     if changes:
         text = recipe_text(recipe)
@@ -64,6 +65,21 @@ def take_up(
     _tell_environment(run, progress, say)
     progress.recipe = dict(recipe)
     return progress
+
+
+def _require_raw_weights(progress: Progress, changes: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
+    """Refuse to make a stage longer whose weights have given way to their average.
+
+    Raises:
+        SettingsError: It has ended, and it kept an average.
+    """
+    of_stage = [key for key in changes if key.startswith(f"stages.{progress.stage}.")]
+    if of_stage and progress.stage_ended and stage.get("ema") is not None:
+        raise SettingsError(
+            f"The stage {stage['name']!r} has ended with the average of its weights (ema), and cannot be made longer.",
+            "Expected a stage that goes on from its own weights.",
+            f"Add a further stage: `--set 'stages.{progress.stage + 1}={{name: more, train: all}}'`.",
+        )
 
 
 def images_per_step(stage: Mapping[str, Any], batch_size: int) -> int:
