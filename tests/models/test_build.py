@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from regraft.errors import SettingsError, WeightsError
-from regraft.models.build import build_model, is_buildable, list_models
+from regraft.models.build import build_model
 from regraft.models.families import installed_weights
 from regraft.models.info import info_of
+from regraft.models.names import is_buildable, list_models
 
 
 def test_random_weights_are_a_function_of_the_seed() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.alexnet import torchvision_alexnet
-from regraft.models.build import build_model, list_models, load_pretrained
+from regraft.models.build import build_model, load_pretrained
 from regraft.models.folder import load_model, write_model
 from regraft.models.graft import graft
 from regraft.models.info import info_of
@@ -30,6 +30,7 @@ from regraft.models.keras.graph import KerasGraph
 from regraft.models.keras.mobile import Normalization
 from regraft.models.layers import list_layers
 from regraft.models.match import match_weights
+from regraft.models.names import list_models
 from regraft.models.surgery import adapt
 from regraft.plan.freeze import freeze
 from regraft.plan.select import select

@@ -202,7 +202,7 @@ def _photos(path: Path, labels: Path | None, names: Path | None) -> dict[str, An
 
 def _network(name: str, image_size: int | None, *, as_json: bool) -> None:
     if any(sign in name for sign in "*?["):
-        from regraft.models.build import list_models
+        from regraft.models.names import list_models
 
         names = list_models(name)
         typer.echo(json.dumps(names) if as_json else "\n".join(names) or f"no model name fits {name!r}")

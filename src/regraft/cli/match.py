@@ -117,7 +117,7 @@ def matched(
     from regraft.models.build import build_model
     from regraft.models.match import match_weights
 
-    network = build_model(model, num_classes=num_classes)
+    network = build_model(model, classes=num_classes)
     return weights, network, match_weights(weights, network, skip=skip or (), map=by_hand)
 
 

@@ -13,7 +13,9 @@ from regraft.data.preprocess import Channels, Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.graph import trace_graph
 from regraft.models.info import ModelInfo
-from regraft.models.trace import trace
+from regraft.models.keras.layer import KerasLayer
+from regraft.models.keras.mobile import Normalization
+from regraft.models.trace import is_convolution, trace
 
 __all__ = ["Mix", "change_stem", "choose_mix", "mixed_preprocessing", "stem_layers"]
 
@@ -74,14 +76,14 @@ def stem_layers(model: nn.Module) -> tuple[str, ...]:
     named = config.get("first_conv") if isinstance(config, dict) else None
     found = [named] if isinstance(named, str) else list(named or ())
     modules = dict(model.named_modules())
-    if found and all(isinstance(modules.get(name), nn.Conv2d) for name in found):
+    if found and all(name in modules and is_convolution(modules[name]) for name in found):
         return tuple(found)
     graph = trace_graph(model)
     readers = () if graph is None else next(node for node in graph.nodes if node.op == "placeholder").users
     found = [str(node.target) for node in readers if node.op == "call_module"]
-    if graph is not None and len(found) == len(readers) and all(isinstance(modules[n], nn.Conv2d) for n in found):
+    if graph is not None and len(found) == len(readers) and all(is_convolution(modules[n]) for n in found):
         return tuple(dict.fromkeys(found))
-    return tuple(name for name in trace(model) if isinstance(modules[name], nn.Conv2d))[:1]
+    return tuple(name for name in trace(model) if is_convolution(modules[name]))[:1]
 
 
 def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
@@ -92,6 +94,7 @@ def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
     """
     layers = stem_layers(model)
     old = len(mix.shares[0])
+    _refuse_constants(model, info)
     for name in layers:
         conv: Any = model.get_submodule(name)
         if conv.in_channels != old or conv.groups != 1:
@@ -110,10 +113,45 @@ def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
             "Expected a convolutional network.",
             "Leave `in_channels` and `bands` out.",
         )
+    _mix_statistics(model, mix)
     info.args["in_chans"] = mix.num_channels
     if mix.num_channels == 3:
         del info.args["in_chans"]
     return layers
+
+
+def _refuse_constants(model: nn.Module, info: ModelInfo) -> None:
+    """Numbers for each channel that are no weights would be lost when the network is built again."""
+    fixed = [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, KerasLayer) and module.has_channel_constants)
+        or (isinstance(module, Normalization) and module.rescaling)
+    ]
+    if fixed:
+        raise SettingsError(
+            f"{info.architecture!r} normalises its images itself, with constants for three colours "
+            f"({', '.join(fixed)}).",
+            "Expected a network whose normalisation is in its preprocessing.",
+            "Leave `in_channels` and `bands` out, or choose another network.",
+        )
+
+
+def _mix_statistics(model: nn.Module, mix: Mix) -> None:
+    """The statistics of a normalisation in front of the stem follow their channels, in place."""
+    old = len(mix.shares[0])
+    for module in model.modules():
+        is_keras = isinstance(module, KerasLayer) and module.kind == "Normalization"
+        if not (is_keras or isinstance(module, Normalization)) or len(module.running_mean) != old:  # type: ignore[arg-type]
+            continue
+        shares = torch.tensor(mix.shares, dtype=torch.float32)
+        shares /= shares.sum(1, keepdim=True)
+        for name in ("running_mean", "running_var", "deviation"):
+            statistic = module._buffers.get(name)
+            if statistic is not None:
+                module._buffers[name] = shares.to(statistic) @ statistic
+        if isinstance(module, KerasLayer):
+            module.in_channels = mix.num_channels
 
 
 def mixed_preprocessing(preprocessing: Preprocessing, mix: Mix) -> Preprocessing:

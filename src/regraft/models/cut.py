@@ -2,12 +2,13 @@
 
 The result is a module of its own, with copies of only those layers that the features need, under their own names; the
 original stays as it was. It is the network's graph up to there, traced once for training and once for evaluation. A
-network that cannot be traced is kept whole and watched through hooks.
+network that cannot be traced is kept whole and watched through hooks; it says so in the log.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -22,11 +23,14 @@ from regraft.models.trace import plain
 
 __all__ = ["cut", "find_layer", "tap"]
 
+_log = logging.getLogger("regraft")
+
 
 def cut(model: nn.Module, at: str) -> nn.Module:
     """A new module, images -> what the layer `at` gives; `model` stays as it was.
 
-    Of a layer that runs several times, the last output counts.
+    A network that cannot be traced (numbers decide its path) is kept and run as a whole, with a warning. Of a
+    layer that runs several times, the last output counts.
 
     Args:
         model: Any network of one input.
@@ -41,7 +45,8 @@ def cut(model: nn.Module, at: str) -> nn.Module:
 def tap(model: nn.Module, layers: Sequence[str]) -> nn.Module:
     """A new module, images -> a tuple of what each of `layers` gives, in the order of the list.
 
-    Of a layer that runs several times, the last output counts.
+    A network that cannot be traced (numbers decide its path) is kept and run as a whole, with a warning. Of a
+    layer that runs several times, the last output counts.
 
     Args:
         model: Any network of one input; it stays as it was.
@@ -153,6 +158,11 @@ def _extractor(model: nn.Module, names: Sequence[str], *, single: bool) -> nn.Mo
         twin.training = module.training
     made = [graph for graph in graphs.values() if graph is not None]
     if len(made) < len(graphs):
+        _log.warning(
+            "%s cannot be traced, so all of it is kept and runs for these features (hooks catch them); names of its "
+            "layers begin with `model.`",
+            info.architecture,
+        )
         features: nn.Module = _Watched(model, layers, single=single)
         return set_info(features, ModelInfo(info.architecture, {"own_module": True}, preprocessing=info.preprocessing))
     _keep_only(model, {str(node.target) for g in made for node in g.nodes if node.op in ("call_module", "get_attr")})

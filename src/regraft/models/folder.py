@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from regraft import commit
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import RegraftError, SettingsError, StorageError
-from regraft.models.build import build_model, is_buildable
+from regraft.models.build import build_model
 from regraft.models.card import class_names_of, model_card
 from regraft.models.ensemble import Ensemble
 from regraft.models.head import Head
 from regraft.models.info import ModelInfo, info_of
+from regraft.models.names import is_buildable
 from regraft.models.outputs import DEFAULT_THRESHOLD, OUTPUTS, row_names, threshold_names
 from regraft.models.surgery import adapt
 from regraft.run.folder import fold_runs

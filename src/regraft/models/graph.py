@@ -8,6 +8,8 @@ from typing import Any
 from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
+from regraft.models.keras.layer import KerasLayer
+
 __all__ = ["drop_unused", "trace_graph", "trace_layers"]
 
 
@@ -43,7 +45,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self._leaves = (BatchNormAct2d, nn.LocalResponseNorm, *get_notrace_modules())
+        self._leaves = (BatchNormAct2d, KerasLayer, nn.LocalResponseNorm, *get_notrace_modules())
         self.outputs: dict[str, Any] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

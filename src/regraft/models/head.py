@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from regraft.errors import SettingsError
 from regraft.models.outputs import OUTPUTS
 
-__all__ = ["Head", "HeadModule"]
+__all__ = ["Head", "HeadModule", "TopModule"]
 
 Pool = Literal["flatten", "avg", "max", "avgmax"]
 _POOLS = {"avg": "avg", "max": "max", "avgmax": "catavgmax"}
@@ -101,3 +101,19 @@ class HeadModule(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = super().forward(features)  # type: ignore[no-untyped-call]
         return logits
+
+
+class TopModule(nn.Module):
+    """What stands in the place of a head that was left out: feature map (N, C, H, W) -> the map, or features (N, C).
+
+    Args:
+        pooling: `avg` or `max` over the map; None hands it on.
+    """
+
+    def __init__(self, pooling: str | None) -> None:
+        super().__init__()
+        self.pool = nn.Identity() if pooling is None else SelectAdaptivePool2d(pool_type=pooling, flatten=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        output: Tensor = self.pool(features)
+        return output

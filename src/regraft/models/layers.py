@@ -15,6 +15,7 @@ from torch import nn
 from regraft.errors import SettingsError
 from regraft.models.aliases import keras_aliases
 from regraft.models.info import ModelInfo, info_of, is_under
+from regraft.models.keras.layer import kind_of
 from regraft.models.trace import Call, own_tensors, plain, trace
 
 __all__ = ["Layer", "Survey", "format_table", "list_layers", "num_parameters", "survey"]
@@ -189,7 +190,7 @@ def _layer(row: _Row, part: str, index: int | None, modules: dict[str, nn.Module
     return Layer(
         name=row.name,
         aliases=row.aliases,
-        kind=type(modules[row.name]).__name__,
+        kind=kind_of(modules[row.name]),
         output_shape=call.shape if call else None,
         num_parameters=sum(total for total, _ in counts),
         num_trainable=sum(trainable for _, trainable in counts),

@@ -1,4 +1,4 @@
-"""The networks that regraft builds itself: Caffe's and torchvision's AlexNet, and the forms of keras.applications."""
+"""The networks that timm does not build: two AlexNets, the forms of keras.applications, and Keras's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from torch import nn
 
 from regraft.models.alexnet import alexnet, torchvision_alexnet
+from regraft.models.keras.applications import APPLICATIONS, PREFIX, build_application
 from regraft.models.keras.forms import FORMS, build_form
 
 __all__ = ["OWN"]
@@ -16,4 +17,5 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "alexnet": alexnet,
     "torchvision_alexnet": torchvision_alexnet,
     **{name: partial(build_form, name) for name in FORMS},
+    **{name: partial(build_application, name) for name in (PREFIX + known for known in APPLICATIONS)},
 }

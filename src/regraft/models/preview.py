@@ -17,7 +17,8 @@ from regraft.models.info import ModelInfo, info_of
 from regraft.models.layers import num_parameters
 from regraft.models.outputs import OUTPUTS, num_logits
 from regraft.models.rows import Rows
-from regraft.models.surgery import adapt, is_channels_last
+from regraft.models.surgery import adapt
+from regraft.models.top import is_channels_last
 from regraft.models.trace import trace
 
 __all__ = ["HeadCost", "SurgeryPlan", "surgery_plan"]

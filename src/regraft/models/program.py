@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from regraft.models.graph import drop_unused, trace_graph
+from regraft.models.keras.layer import KerasLayer
 from regraft.models.numerics import Numerics
 
 __all__ = ["InferenceProgram", "SplitProgram", "inference_program", "split_program"]
@@ -216,6 +217,8 @@ def _acts_in_training(module: nn.Module) -> bool:
         return False
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return True
+    if isinstance(module, KerasLayer):
+        return module.acts_in_training
     if not any(word in type(module).__name__ for word in _RANDOM):
         return False
     return bool(getattr(module, "p", getattr(module, "drop_prob", 1.0)))

@@ -16,6 +16,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regraft.models.info import info_of
+from regraft.models.keras.layer import KerasLayer, kind_of
 from regraft.models.trace import _eval_mode, in_channels, plain, trace_sizes
 from regraft.weights.layers import Slot
 
@@ -45,7 +46,7 @@ class Flow:
 
     order: list[str] = field(default_factory=list)
     inputs: dict[str, set[str]] = field(default_factory=dict)
-    flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of Keras layers: (height, width, C)
     pools: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -68,6 +69,8 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
             continue
         owner, _, leaf = name.rpartition(".")
         module = modules.get(owner, model)
+        flattened = flow.flattened.get(owner) if flow else None
+        channels_last = isinstance(module, KerasLayer)
         slots.append(
             Slot(
                 name=name,
@@ -76,10 +79,11 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
                 layer=owner,
                 order=places[owner],
                 part="head" if info.is_head(name) else "backbone",
-                kind=type(module).__name__,
+                kind=kind_of(module),
                 inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
                 attributes=_attributes(module),
-                flattened=flow.flattened.get(owner) if flow else None,
+                flattened=(flattened[2], *flattened[:2]) if flattened and channels_last else flattened,
+                rows="HWC" if channels_last else "CHW",
                 pools=tuple(sorted(flow.pools.get(owner, ()))) if flow else (),
             )
         )
@@ -98,7 +102,7 @@ def _role(module: nn.Module, leaf: str, tensor: torch.Tensor) -> str:
     if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         return "transpose_kernel"
     if tensor.ndim == 2:
-        return "dense_kernel" if isinstance(module, nn.Linear) else "other"
+        return "dense_kernel" if kind_of(module) in ("Linear", "Dense") else "other"
     is_depthwise = tensor.ndim == 4 and tensor.shape[1] == 1 and getattr(module, "groups", 1) > 1
     return "depthwise_kernel" if is_depthwise else "kernel" if tensor.ndim >= 3 else "other"
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
-from regraft.models.build import is_buildable
 from regraft.models.channels import change_stem, choose_mix, mixed_preprocessing
-from regraft.models.head import Head, HeadModule
+from regraft.models.head import Head, TopModule
 from regraft.models.info import ModelInfo, info_of, set_info
+from regraft.models.keras.network import KerasNetwork
+from regraft.models.names import is_buildable
 from regraft.models.outputs import check_num_classes, num_logits
 from regraft.models.rows import keep_rows as keep_rows_of
-from regraft.models.trace import image_channels, plain, smallest_size
+from regraft.models.top import replace_after_features, replace_head
+from regraft.models.trace import image_channels, plain
+from regraft.models.trial import check_runs
 
-__all__ = ["adapt", "default_preprocessing", "is_channels_last"]
+__all__ = ["adapt", "check_classes", "default_preprocessing", "num_classes_of", "without_top"]
 
 
 def adapt(
     model: nn.Module,
     *,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | int | None = None,
     image_size: int | tuple[int, int] | None = None,
     head: Head | None = None,
     in_channels: int | None = None,
@@ -39,7 +41,8 @@ def adapt(
 
     Args:
         model: A network from `build_model`, usually after `graft`, or any `nn.Module` that classifies images.
-        classes: The class names, one for each row of the new classifier, in order; None keeps the head as it is.
+        classes: The class names, one for each row of the new classifier, in order; or only their number, which keeps
+            a head that has so many; None keeps the head as it is.
         image_size: Side, or (height, width), of the images in pixels; None keeps the network's own.
         head: The form of the new head; None keeps the form that it has.
         in_channels: Channels of the image; the pretrained stem is kept (see `regraft.models.channels.choose_mix`).
@@ -54,12 +57,12 @@ def adapt(
             take, images too small, channels that contradict each other.
     """
     old = info_of(model)
-    if classes is None and head is not None:
-        classes = old.class_names or ()
-    head = head or Head(**{**old.args.get("head", {}), "output": old.output})
-    if classes is not None:
-        _check_classes(classes)
-        check_num_classes(head.output, classes)
+    if head is not None and classes is None:
+        classes = old.class_names or num_classes_of(model)
+    if classes == num_classes_of(model) and head is None:
+        classes = None
+    head = _wanted_head(old, head or Head(**{**old.args.get("head", {}), "output": old.output}))
+    check_classes(classes, head.output)
     adapted, info = copy.deepcopy(model), copy.deepcopy(old)
     info.origin = {key: value for key, value in info.origin.items() if key != "rows"}
     if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
@@ -68,21 +71,75 @@ def adapt(
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
         preprocessing = replace(preprocessing, pixels=replace(preprocessing.pixels, size=size))
+    if isinstance(adapted, KerasNetwork):
+        adapted.set_input_size(preprocessing.pixels.size)
     info.preprocessing = preprocessing.to_dict()
     if classes is not None:
-        _check_head(info, head)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            _replace_head(adapted, info, head, num_logits(head.output, len(classes)), preprocessing)
-        _describe_head(info, head, classes, preprocessing.pixels.size)
+        _renew_head(model, adapted, info, head, classes, preprocessing, keep=keep_rows, seed=seed)
     set_info(adapted, info)
-    if classes is not None:
-        rows = keep_rows_of(model, adapted, classes, wanted=keep_rows)
+    check_runs(adapted, preprocessing, None if classes is None else num_logits(head.output, _count(classes)))
+    return adapted
+
+
+def _renew_head(
+    model: nn.Module,
+    adapted: nn.Module,
+    info: ModelInfo,
+    head: Head,
+    classes: Sequence[str] | int,
+    preprocessing: Preprocessing,
+    *,
+    keep: bool,
+    seed: int,
+) -> None:
+    """Put in a head for these classes, in place, with the rows of those that `model` knows."""
+    _check_head(info, head)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        replace_head(adapted, info, head, num_logits(head.output, _count(classes)), preprocessing)
+    _describe_head(info, head, classes, preprocessing.pixels.size)
+    set_info(adapted, info)
+    if not isinstance(classes, int):
+        rows = keep_rows_of(model, adapted, classes, wanted=keep)
         info.origin["rows"] = rows.to_dict()
         if not rows.added:
             info.origin["new_layers"] = []
-    _check_runs(adapted, preprocessing, None if classes is None else num_logits(head.output, len(classes)))
-    return adapted
+
+
+def without_top(model: nn.Module, pooling: str | None) -> nn.Module:
+    """Take off, in place, all that follows the last feature map; the model is returned.
+
+    Args:
+        model: A network that `build_model` built.
+        pooling: `avg` or `max` for features (N, C); None for the map (N, C, H, W).
+
+    Raises:
+        SettingsError: The network has no feature map.
+    """
+    info = info_of(model)
+    replace_after_features(model, info, lambda shape: TopModule(pooling), default_preprocessing(model))
+    info.class_names = None
+    info.args = {key: value for key, value in info.args.items() if key != "num_classes"}
+    info.args |= {"include_top": False} | ({"pooling": pooling} if pooling else {})
+    info.origin["new_layers"] = []
+    return set_info(model, info)
+
+
+def num_classes_of(model: nn.Module) -> int | None:
+    """How many classes the network has; None where it has no top, or does not say."""
+    number = info_of(model).args.get("num_classes", getattr(model, "num_classes", None))
+    return int(number) if isinstance(number, int) and number > 0 else None
+
+
+def _count(classes: Sequence[str] | int) -> int:
+    return classes if isinstance(classes, int) else len(classes)
+
+
+def _wanted_head(info: ModelInfo, head: Head) -> Head:
+    """A network without a top takes a head that says how it pools."""
+    if info.args.get("include_top", True) or head.pool is not None:
+        return head
+    return replace(head, pool=info.args.get("pooling", "avg"))
 
 
 def default_preprocessing(model: nn.Module) -> Preprocessing:
@@ -126,11 +183,12 @@ def _with_channels(
     return preprocessing or before
 
 
-def _describe_head(info: ModelInfo, head: Head, classes: Sequence[str], size: tuple[int, int]) -> None:
-    info.class_names = tuple(classes)
+def _describe_head(info: ModelInfo, head: Head, classes: Sequence[str] | int, size: tuple[int, int]) -> None:
+    info.class_names = None if isinstance(classes, int) else tuple(classes)
     info.output, info.thresholds = head.output, {}
-    info.args = {key: value for key, value in info.args.items() if key not in ("head", "image_size")}
-    info.args["num_classes"] = len(classes)
+    before = ("head", "image_size", "include_top", "pooling")
+    info.args = {key: value for key, value in info.args.items() if key not in before}
+    info.args["num_classes"] = _count(classes)
     if not head.is_plain or head.dropout or head.output != "softmax":
         info.args["head"] = head.to_dict()
     if not head.is_plain:
@@ -147,12 +205,23 @@ def _check_head(info: ModelInfo, head: Head) -> None:
         )
 
 
-def _check_classes(classes: Sequence[str]) -> None:
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+def check_classes(classes: Sequence[str] | int | None, output: str = "softmax") -> None:
+    """Raise unless it is a list of different names, or a number, as the output can have them, or None.
+
+    Raises:
+        SettingsError: It is something else; the doubles are named.
+    """
+    if classes is None:
+        return
+    if isinstance(classes, int) and not isinstance(classes, bool) and classes > 0:
+        if output != "softmax":
+            check_num_classes(output, tuple(map(str, range(classes))))
+        return
+    if isinstance(classes, (str, int)) or not all(isinstance(name, str) for name in classes):
         raise SettingsError(
             f"The class list is {classes!r}.",
-            "Expected a list of names.",
-            "Pass for example `classes=['cat', 'dog']`.",
+            "Expected a list of names, or their number.",
+            "Pass for example `classes=['cat', 'dog']`; `rg.build_model(NAME, include_top=False)` has none.",
         )
     twice = sorted({name for name in classes if list(classes).count(name) > 1})
     if twice:
@@ -161,135 +230,4 @@ def _check_classes(classes: Sequence[str]) -> None:
             "Each class has one name and one row of the classifier.",
             "Remove the doubles.",
         )
-
-
-def _replace_head(model: nn.Module, info: ModelInfo, head: Head, num_rows: int, preprocessing: Preprocessing) -> None:
-    if head.is_plain and hasattr(model, "reset_classifier"):
-        model.reset_classifier(num_rows)  # type: ignore[operator]
-        if head.dropout:
-            _set_dropout(model, info, head.dropout)
-        classifier = getattr(model, "pretrained_cfg", {}).get("classifier")
-        info.origin["new_layers"] = [classifier] if isinstance(classifier, str) else list(info.head)
-    elif hasattr(model, "forward_features"):
-        _replace_after_features(model, info, head, num_rows, preprocessing)
-    else:
-        _replace_last_layer(model, info, head, num_rows)
-
-
-def _set_dropout(model: nn.Module, info: ModelInfo, dropout: float) -> None:
-    """timm keeps the classifier's dropout as `drop_rate` (applied in forward) or as a module beside it."""
-    model.drop_rate = dropout  # type: ignore[assignment]
-    tops = {name.split(".")[0] for name in info.head} | {"head_drop"}
-    for top in tops & {name for name, _ in model.named_children()}:
-        for module in model.get_submodule(top).modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
-
-
-def _replace_after_features(
-    model: nn.Module, info: ModelInfo, head: Head, num_rows: int, preprocessing: Preprocessing
-) -> None:
-    """Put one `HeadModule` in the place of everything that runs after the last feature map."""
-    example = _example(model, preprocessing)
-    with _telling(model, info.architecture, preprocessing), torch.no_grad():
-        features: Tensor = model.forward_features(example)  # type: ignore[operator]
-    if features.ndim != 4 or is_channels_last(model, features.shape[1:]):
-        raise SettingsError(
-            f"{info.architecture!r} ends in features of shape {tuple(features.shape[1:])}, not in a feature map.",
-            "A head with its own pooling or hidden layers needs a feature map (channels, height, width).",
-            "Leave `head.pool` and `head.hidden` out, or choose a convolutional network.",
-        )
-    own = [name for name in info.head if isinstance(model.get_submodule(name), HeadModule)]
-    after = own or _called_after_features(model, example)
-    place = own[0] if own else info.head[-1].split(".")[0] if info.head else after[-1]
-    for name in after:
-        setattr(model, name, nn.Identity())
-    setattr(model, place, HeadModule(head, features.shape[1:], num_rows))
-    if hasattr(model, "drop_rate"):
-        model.drop_rate = 0.0  # type: ignore[assignment]  # the head module has its own dropout
-    info.head = (place,)
-    info.origin["new_layers"] = [place]
-
-
-def is_channels_last(model: nn.Module, shape: Sequence[int]) -> bool:
-    """Whether a feature map of this shape (without the batch) has its channels behind height and width, as in Swin."""
-    width = getattr(model, "num_features", None)
-    return len(shape) == 3 and width == shape[-1] and width != shape[0]
-
-
-def _called_after_features(model: nn.Module, example: Tensor) -> list[str]:
-    """Top-level modules that the network calls after `forward_features`, and those it never calls, in order."""
-    called: list[str] = []
-    handles = [
-        child.register_forward_hook(lambda *_, name=name: called.append(name)) for name, child in model.named_children()
-    ]
-    with torch.no_grad():
-        model.forward_features(example)  # type: ignore[operator]
-        in_features = set(called)
-        called.clear()
-        model(example)
-    for handle in handles:
-        handle.remove()
-    return list(dict.fromkeys(name for name in called if name not in in_features))
-
-
-def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_rows: int) -> None:
-    """A user's own module: its last dense layer becomes the new head."""
-    kinds = (nn.Linear, HeadModule)
-    place = next((name for name in info.head if isinstance(model.get_submodule(name), kinds)), None)
-    if place is None or head.pool is not None:
-        raise SettingsError(
-            f"{info.architecture!r} is a module that regraft does not know"
-            + (", so its pooling cannot be replaced." if place else ", and it has no last dense layer to replace."),
-            "Expected a module that ends in a dense layer, and a head without `pool`.",
-            "Leave `head.pool` out, or build the head into the module and pass it to train without adapt.",
-        )
-    old = model.get_submodule(place)
-    width = old.feature_shape[0] if isinstance(old, HeadModule) else int(old.in_features)  # type: ignore[arg-type]
-    plain_layer = head.is_plain and not head.dropout
-    new = nn.Linear(width, num_rows) if plain_layer else HeadModule(head, (width,), num_rows)
-    parent, _, name = place.rpartition(".")
-    setattr(model.get_submodule(parent), name, new)
-    info.origin["new_layers"] = [place]
-
-
-def _example(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
-    parameter = next(model.parameters())
-    shape = (2, preprocessing.num_channels, *preprocessing.pixels.size)
-    return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
-
-
-@contextlib.contextmanager
-def _telling(model: nn.Module, architecture: str, preprocessing: Preprocessing) -> Iterator[None]:
-    """Turn whatever a network raises on an image into the sentence that helps."""
-    size = preprocessing.pixels.size
-    try:
-        yield
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "channels" in reason and "to have" in reason:
-            raise SettingsError(
-                f"{architecture!r} does not take images of {preprocessing.num_channels} channels: {reason}.",
-                "Expected as many channels as its first layer takes.",
-                f"Pass `in_channels={preprocessing.num_channels}` to `rg.adapt`.",
-            ) from error
-        smallest = smallest_size(model)
-        raise SettingsError(
-            f"{architecture!r} cannot take images of {size[0]}x{size[1]} pixels: {reason}.",
-            "Expected an image size that leaves at least one pixel at the end of the network"
-            + (f"; the smallest is {smallest}x{smallest}." if smallest and smallest > min(size) else "."),
-            "Type another `--image-size`; 224 fits nearly every network.",
-        ) from error
-
-
-def _check_runs(model: nn.Module, preprocessing: Preprocessing, num_rows: int | None) -> None:
-    model.eval()
-    with _telling(model, info_of(model).architecture, preprocessing), torch.no_grad():
-        logits = model(_example(model, preprocessing))
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else (type(logits).__name__,)
-    if num_rows is not None and shape != (2, num_rows):
-        raise SettingsError(
-            f"The adapted network gives outputs of shape {shape[1:] or shape}, its head has {num_rows} rows.",
-            "Expected one logit for each row of the head.",
-            "Build the head into the module and pass it to train without adapt.",
-        )
+    check_num_classes(output, classes)

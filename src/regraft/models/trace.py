@@ -18,8 +18,19 @@ from torch import nn
 from torch.func import functional_call
 
 from regraft.errors import SettingsError
+from regraft.models.keras.layer import KerasLayer
 
-__all__ = ["Call", "image_channels", "in_channels", "own_tensors", "plain", "smallest_size", "trace", "trace_sizes"]
+__all__ = [
+    "Call",
+    "image_channels",
+    "in_channels",
+    "is_convolution",
+    "own_tensors",
+    "plain",
+    "smallest_size",
+    "trace",
+    "trace_sizes",
+]
 
 _SIZES = (224, 256, 288, 299, 384, 512, 128, 96, 64, 32)
 
@@ -56,10 +67,14 @@ def own_tensors(module: nn.Module) -> bool:
 
 def in_channels(model: nn.Module) -> list[int]:
     """The numbers of channels that its images may have, likeliest first: that of the convolution registered first."""
-    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return list(dict.fromkeys([*(conv.in_channels for conv in convs[:1]), 3, *(conv.in_channels for conv in convs)]))[
-        :4
-    ]
+    convs = [module for module in model.modules() if is_convolution(module)]
+    taken = [int(conv.in_channels) for conv in convs]  # type: ignore[arg-type]
+    return list(dict.fromkeys([*taken[:1], 3, *taken]))[:4]
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether it is a two-dimensional convolution, torch's or one that Keras made."""
+    return isinstance(module, nn.Conv2d) or (isinstance(module, KerasLayer) and module.in_channels is not None)
 
 
 def image_channels(model: nn.Module) -> int | None:
@@ -187,7 +202,7 @@ def _record(model: nn.Module, run: Callable[[], None]) -> dict[str, Call]:
             events.append((name, True, None))
 
         def after(module: nn.Module, args: Any, output: Any) -> None:
-            events.append((name, False, _shape(output)))
+            events.append((name, False, _turned(module, _shape(output))))
 
         return before, after
 
@@ -216,6 +231,13 @@ def _shape(output: Any) -> tuple[int, ...] | None:
         return tuple(output.shape[1:])
     inner = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
     return next((shape for shape in map(_shape, inner) if shape is not None), None)
+
+
+def _turned(module: nn.Module, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """A Keras layer's (height, width, channels) as (channels, height, width)."""
+    if shape is None or len(shape) != 3 or not isinstance(module, KerasLayer):
+        return shape
+    return (shape[2], *shape[:2])
 
 
 @contextmanager

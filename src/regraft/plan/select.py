@@ -24,6 +24,7 @@ from torch import nn
 
 from regraft.errors import RegraftError, SettingsError, nearest
 from regraft.models.info import is_under
+from regraft.models.keras.layer import kind_of
 from regraft.models.layers import Layer, survey
 from regraft.models.trace import plain
 
@@ -225,14 +226,10 @@ class _Listing:
         return self.backbone, place, place
 
     def _type(self, pattern: str) -> list[str]:
-        found = [
-            name
-            for name in self.owners
-            if any(fnmatchcase(kind.__name__, pattern) for kind in type(self.modules[name]).__mro__[:-2])
-        ]
+        found = [name for name in self.owners if any(fnmatchcase(kind, pattern) for kind in _kinds(self.modules[name]))]
         if found:
             return found
-        kinds = sorted({type(self.modules[name]).__name__ for name in self.owners})
+        kinds = sorted({kind_of(self.modules[name]) for name in self.owners})
         raise _unknown(f"type:{pattern}", pattern, kinds, "layer of type", self.info.architecture)
 
     def _regex(self, pattern: str) -> list[str]:
@@ -278,6 +275,11 @@ class _Listing:
         spans = self.spans() if not found else []
         number = int(match[1])
         return found or (spans[number - 1] if 1 <= number <= len(spans) else [])
+
+
+def _kinds(module: nn.Module) -> list[str]:
+    """The names of its class and of those that it is made from; of a layer that Keras made, Keras's name first."""
+    return [kind_of(module), *(kind.__name__ for kind in type(module).__mro__[:-2])]
 
 
 def _owning(layers: Iterable[Layer]) -> list[str]:

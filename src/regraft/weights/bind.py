@@ -16,6 +16,7 @@ from regraft.weights.axes import (
     Step,
     Subtract,
     SumChannels,
+    Transpose,
     WidenChannels,
     kernel_steps,
     torch_shape,
@@ -83,11 +84,20 @@ class Binder:
         if slot.role.endswith("kernel"):
             if self.adapt_input and reads_image(slot):
                 return _adapted(slot, tensor)
-            return kernel_steps(tensor.shape, tensor.axes, slot.shape, flattened=slot.flattened, rows=self.rows)
+            return self._kernel_steps(slot, tensor)
         if tensor.shape == slot.shape:
             return ()
         same_count = tensor.num_values == slot.num_values
         return (Reshape(slot.shape),) if same_count and sum(length > 1 for length in tensor.shape) <= 1 else None
+
+    def _kernel_steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
+        same_rows = slot.rows == "HWC" and self.rows == "HWC" and len(torch_shape(tensor.shape, tensor.axes)) == 2
+        flattened = None if same_rows else slot.flattened
+        steps = kernel_steps(tensor.shape, tensor.axes, slot.shape, flattened=flattened, rows=self.rows)
+        if steps is None or flattened is None or slot.rows == "CHW":
+            return steps
+        channels, height, width = flattened  # in torch's order so far
+        return (*steps, Reshape((slot.shape[0], channels, height, width)), Transpose((0, 2, 3, 1)), Reshape(slot.shape))
 
     def bind(self, pairs: list[Pair]) -> Bound:
         """Matches for all pairs."""

@@ -50,6 +50,7 @@ class Slot:
         attributes: What a weight file may have to say about, too: `stride`, `padding`, `groups`, `eps`.
         flattened: For a dense kernel behind a flatten, the (channels, height, width) that were flattened.
         pools: The kinds of pooling (`max`, `avg`) between those layers and this one.
+        rows: The order in which the model flattens: `CHW`, or `HWC` (a network of Keras).
     """
 
     name: str
@@ -63,6 +64,7 @@ class Slot:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     flattened: tuple[int, int, int] | None = None
     pools: tuple[str, ...] = ()
+    rows: str = "CHW"
 
     @property
     def num_values(self) -> int:

@@ -43,7 +43,7 @@ class Pair:
 
 def by_name(targets: Mapping[str, Layer], sources: Mapping[str, Layer]) -> list[Pair]:
     """Layers with the same name on both sides."""
-    plain = {name.replace("/", "."): layer for name, layer in sources.items()}
+    plain = {name.replace("/", ".").replace("#", "."): layer for name, layer in sources.items()}
     return [Pair(layer, plain[name], "exact name") for name, layer in targets.items() if name in plain]
 
 
