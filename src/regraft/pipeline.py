@@ -15,8 +15,9 @@ from regraft.data.decode import PixelProgram
 from regraft.data.open import open_data
 from regraft.data.preprocess import Preprocessing, Style
 from regraft.errors import SettingsError
-from regraft.models.build import build_model, load_pretrained
+from regraft.models.build import build_model
 from regraft.models.channels import choose_mix, mixed_preprocessing
+from regraft.models.folder import load_model
 from regraft.models.head import Head
 from regraft.models.info import info_of
 from regraft.models.inputs import Normaliser
@@ -102,7 +103,9 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     _tell(recipe)
     require_loggers(recipe.log)
     data = data or _open(recipe)
-    model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
+    model = build_model(recipe.model.name, **_arguments(recipe))
+    for step in recipe.model.channels_before:
+        model = adapt(model, **step.model_dump())
     surgery = _surgery(recipe, model, data)
     Normaliser(surgery["preprocessing"])  # refuses channels that photos do not have
     adapted = adapt(model, **surgery)
@@ -207,10 +210,40 @@ def _open(recipe: Recipe) -> DataSet:
 
 def _adapted(recipe: Recipe, data: DataSet, *, weights: str) -> nn.Module:
     """The recipe's network for the data's classes: weights into their own architecture first, surgery second."""
-    model = build_model(recipe.model.name, seed=recipe.seed, **_arguments(recipe))
-    if weights != "none":
-        load_pretrained(model, weights, skip=recipe.model.skip)
+    model = _earlier(recipe, Path(weights)) if weights != "none" else None
+    if model is None:
+        model = build_model(recipe.model.name, weights=weights, **_matching(recipe, weights), **_arguments(recipe))
+    for step in recipe.model.channels_before:
+        model = adapt(model, **step.model_dump())
     return adapt(model, **_surgery(recipe, model, data))
+
+
+def _earlier(recipe: Recipe, weights: Path) -> nn.Module | None:
+    """The model of an earlier run, where the weights are that; it knows its classes and its head.
+
+    Raises:
+        SettingsError: It is another network than the recipe's.
+    """
+    if not any((folder / "config.json").is_file() for folder in (weights, weights / "model")):
+        return None
+    model = load_model(weights)
+    name = info_of(model).architecture
+    if name != recipe.model.name:
+        raise SettingsError(
+            f"The model in {str(weights)!r} is {name!r}, the recipe's network is {recipe.model.name!r}.",
+            "Expected weights of the same network.",
+            f"Type `--model {name}`.",
+        )
+    info_of(model).origin["weights"] = str(weights)
+    return model
+
+
+def _matching(recipe: Recipe, weights: str) -> dict[str, Any]:
+    """How the weights are matched, where there are any."""
+    if weights == "none":
+        return {}
+    match = recipe.model.match
+    return {"skip": recipe.model.skip, "match": match.model_dump(exclude_defaults=True) if match else None}
 
 
 def _surgery(recipe: Recipe, model: nn.Module, data: DataSet) -> dict[str, Any]:
@@ -220,13 +253,20 @@ def _surgery(recipe: Recipe, model: nn.Module, data: DataSet) -> dict[str, Any]:
         "classes": data.class_names,
         "head": Head(**{**recipe.head.model_dump(), "output": output}),
         "in_channels": recipe.model.in_channels,
+        "bands": recipe.model.bands,
         "preprocessing": _preprocessing(recipe, model),
-        "seed": recipe.seed,
+        "seed": _seed(recipe),
     }
 
 
+def _seed(recipe: Recipe) -> int:
+    """What new layers are a function of."""
+    return recipe.seed if recipe.model.seed is None else recipe.model.seed
+
+
 def _arguments(recipe: Recipe) -> dict[str, Any]:
-    arguments = dict(recipe.model.args)
+    """Those of `build_model`, beside name and weights."""
+    arguments = {"seed": _seed(recipe), **recipe.model.args}
     if "in_chans" in arguments:
         arguments["in_channels"] = arguments.pop("in_chans")
     return arguments
@@ -236,8 +276,9 @@ def _preprocessing(recipe: Recipe, model: nn.Module) -> Preprocessing:
     chosen = recipe.data.preprocess
     stored = not isinstance(chosen, str) and chosen.pixels is not None
     preprocessing = _chosen_preprocessing(chosen, default_preprocessing(model))
-    if recipe.model.in_channels not in (None, preprocessing.num_channels):
-        mix = choose_mix(preprocessing.channels, in_channels=recipe.model.in_channels)
+    in_channels, bands = recipe.model.in_channels, recipe.model.bands
+    if bands is not None or in_channels not in (None, preprocessing.num_channels):
+        mix = choose_mix(preprocessing.channels, in_channels=in_channels, bands=bands)
         preprocessing = mixed_preprocessing(preprocessing, mix)
     pixels = preprocessing.pixels
     if not stored or "resize" in recipe.data.model_fields_set:

@@ -33,14 +33,36 @@ __all__ = [
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 
 
+class MatchSettings(Strict):
+    """How the weights are matched, beside the rules; as in `rg.match_weights`."""
+
+    map: dict[str, str] = Field(default_factory=dict, description="{name in the model: name in the file}")
+    flip_stem: bool = Field(False, description="reverse the stem's input channels (BGR file, RGB network)")
+    adapt_input: bool = Field(False, description="let the stem take another number of channels than the file's")
+    class_order: list[int] | None = Field(None, description="for each class its row in the file's classifier")
+
+
+class ChannelsSettings(Strict):
+    """One change of a network's input channels."""
+
+    in_channels: int | None = Field(None, ge=1)
+    bands: list[str] | None = None
+
+
 class ModelSettings(Strict):
     """Which network, with which weights, at which image size."""
 
-    name: str = Field(DEFAULT_MODEL, description="a timm name, `alexnet`, `keras_NAME` ...")
-    weights: str = Field("pretrained", description="a weights file, `pretrained` or `none`")
+    name: str = Field(DEFAULT_MODEL, description="a timm name, `alexnet`, `keras_NAME`, `keras:NAME`")
+    weights: str = Field("pretrained", description="a weights file, a run or its model folder, `pretrained` or `none`")
     skip: list[str] = Field(default_factory=list, description="patterns of tensors of the file to leave out")
+    match: MatchSettings | None = Field(None, description="how the weights are matched, beside the rules")
     image_size: int | tuple[int, int] | None = Field(None, description="side, or [height, width], in pixels")
     in_channels: int | None = Field(None, ge=1, description="channels of the images; the pretrained stem is kept")
+    bands: list[str] | None = Field(None, description="names of the channels; those of the stem keep their kernels")
+    channels_before: list[ChannelsSettings] = Field(
+        default_factory=list, description="changes of the channels that came before this one"
+    )
+    seed: int | None = Field(None, ge=0, lt=1 << 63, description="of the new layers' weights; null: the run's")
     args: dict[str, Any] = Field(default_factory=dict, description="further arguments of the architecture")
 
     @field_validator("image_size")

@@ -46,6 +46,7 @@ def build_model(
     image_size: int | tuple[int, int] | None = None,
     in_channels: int = 3,
     skip: Sequence[str] = (),
+    match: Mapping[str, Any] | None = None,
     seed: int = 0,
     **arguments: Any,
 ) -> nn.Module:
@@ -66,6 +67,7 @@ def build_model(
         image_size: Side, or (height, width), of the images in pixels; None for the network's own.
         in_channels: Channels of the images; a pretrained stem is kept (see `regraft.models.channels.choose_mix`).
         skip: Patterns of tensors of the weights file that are left out.
+        match: Further arguments of `match_weights` for these weights (`map`, `flip_stem`).
         seed: Random weights are a function of it.
         **arguments: Passed to the architecture as they are (`drop_path_rate`, `bn_eps`); `adjusted` is what
             `graft(..., adjust=True)` changed, by layer.
@@ -79,14 +81,15 @@ def build_model(
     classes = arguments.pop("num_classes", None) if classes is None else classes
     in_channels = arguments.pop("in_chans", in_channels)
     weights = None if weights == "none" else weights
-    _refuse_contradictions(weights, classes, include_top, pooling, in_channels, skip, arguments)
+    options_of_match = {**(match or {}), **({"skip": list(skip)} if skip else {})}
+    _refuse_contradictions(weights, classes, include_top, pooling, in_channels, options_of_match, arguments)
     options = {"in_chans": in_channels, **arguments}
     if classes is not None:
         options["num_classes"] = classes if isinstance(classes, int) else len(classes)
     if weights is None:
         model = _create(name, options, seed)
     else:
-        model = _with_weights(name, options, seed, weights, skip)
+        model = _with_weights(name, options, seed, weights, options_of_match)
         if classes is not None and not isinstance(classes, int):
             _name_rows(model, classes)
     model = _operated(model, classes, image_size, in_channels, seed)
@@ -114,7 +117,7 @@ def _refuse_contradictions(
     include_top: bool,
     pooling: str | None,
     in_channels: int,
-    skip: Sequence[str],
+    match: Mapping[str, Any],
     arguments: Mapping[str, Any],
 ) -> None:
     rules = {
@@ -125,7 +128,7 @@ def _refuse_contradictions(
         f"pooling is {pooling!r}, and include_top is True; it says what a network without a top gives "
         "(a head takes `rg.adapt(model, head=rg.Head(pool=...))`)": not include_top or pooling in (None, "none"),
         f"in_channels is {in_channels!r}; expected a number from 1": isinstance(in_channels, int) and in_channels > 0,
-        f"skip is {list(skip)!r}, and there are no weights to skip anything of": weights is not None or not skip,
+        f"{', '.join(match)} would say how weights are matched, and there are none": weights is not None or not match,
         "classes are given as well as num_classes": "num_classes" not in arguments,
     }
     mistakes = [mistake for mistake, is_right in rules.items() if not is_right]
@@ -159,17 +162,17 @@ def _operated(
 
 
 def _with_weights(
-    name: str, options: Mapping[str, Any], seed: int, weights: str | Path, skip: Sequence[str]
+    name: str, options: Mapping[str, Any], seed: int, weights: str | Path, match: Mapping[str, Any]
 ) -> nn.Module:
     """The network as the file was made for it, with the file's weights."""
     file = _read(name, weights)
     model = _create(name, options, seed)
-    report = match_weights(file, model, skip=skip)
+    report = match_weights(file, model, **match)
     sizes = _sizes_of(file, report, model)
     if sizes:
         _log.info("the weights are for %s", ", ".join(f"{key} {value}" for key, value in sizes.items()))
         model = _create(name, {**options, **sizes}, seed)
-        report = match_weights(file, model, skip=skip)
+        report = match_weights(file, model, **match)
     return _fill(model, file, report, weights)
 
 
@@ -257,5 +260,6 @@ def _create(name: str, options: Mapping[str, Any], seed: int) -> nn.Module:
     info.args = {key: value for key, value in arguments.items() if (key, value) != ("in_chans", 3)}
     if adjusted:
         info.args["adjusted"] = adjusted
+    info.origin["build_seed"] = seed
     set_info(model, info)
     return model.eval()

@@ -114,6 +114,7 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
     model = _build(config, folder) if model is None else _fitted(config, model, state)
     _load_all(model, state, folder)
     info = info_of(model)
+    info.origin = {"weights": str(path), **{key: info.origin[key] for key in ("keras_rows",) if key in info.origin}}
     info.class_names = class_names_of(config)
     info.preprocessing = config["regraft"]["preprocessing"]
     info.output = config["regraft"].get("output", "softmax")

@@ -58,7 +58,7 @@ def graft(model: nn.Module, report: MatchReport, *, adjust: bool = False, allow_
         for name, values in staged.items():
             _put(tensors[name], values)
     info = info_of(model)
-    info.origin |= {"weights": str(report.file), "match": report.to_dict()}
+    info.origin |= {"weights": str(report.file), "match": report.to_dict(), "match_options": dict(report.options)}
     if adjust and (changes := adjustments_of(report)):
         adjust_layers(plain(model), changes)
         info.args["adjusted"] = changes  # so that the network is built again as it is now

@@ -103,8 +103,13 @@ def set_info(model: nn.Module, info: ModelInfo) -> nn.Module:
     return model
 
 
-def settings_of(model: nn.Module) -> dict[str, Any]:
-    """The model's part of a recipe, as plain data: how to build it again, and its head."""
+def settings_of(model: nn.Module, *, seed: int) -> dict[str, Any]:
+    """The model's part of a recipe, as plain data: how to build it again, and its head.
+
+    Args:
+        model: An adapted model.
+        seed: The run's; the recipe names the model's own only where it is another.
+    """
     info = info_of(model)
     rest = ("num_classes", "head", "image_size")
     args = {key: value for key, value in info.args.items() if key not in rest}
@@ -114,8 +119,20 @@ def settings_of(model: nn.Module) -> dict[str, Any]:
         "image_size": list((info.preprocessing or {}).get("pixels", {}).get("size", ())) or None,
         "args": args,
     }
-    if "stem" in info.origin and "in_chans" in args:  # the weights belong to a network for colour
-        model_settings["in_channels"] = args.pop("in_chans")
+    options = dict(info.origin.get("match_options", {}))
+    model_settings |= {"skip": options.pop("skip")} if "skip" in options else {}
+    model_settings |= {"match": options} if options else {}
+    steps = [dict(step) for step in info.origin.get("stem_steps", ())]
+    if steps:  # the weights belong to a network for other channels
+        args.pop("in_chans", None)
+        model_settings |= steps.pop()
+    if steps:
+        model_settings["channels_before"] = steps
+    new = info.origin.get("seed", seed)
+    if new != seed:
+        model_settings["seed"] = new
+    if info.origin.get("build_seed", new) != new:
+        args["seed"] = info.origin["build_seed"]
     return {"model": model_settings, "head": info.args.get("head", {})}
 
 

@@ -58,13 +58,14 @@ def adapt(
     """
     old = info_of(model)
     if head is not None and classes is None:
-        classes = old.class_names or num_classes_of(model)
+        classes = old.class_names or ()
     if classes == num_classes_of(model) and head is None:
         classes = None
     head = _wanted_head(old, head or Head(**{**old.args.get("head", {}), "output": old.output}))
     check_classes(classes, head.output)
     adapted, info = copy.deepcopy(model), copy.deepcopy(old)
     info.origin = {key: value for key, value in info.origin.items() if key != "rows"}
+    info.origin["seed"] = seed
     if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
         info.args["own_module"] = True
     preprocessing = _with_channels(adapted, info, preprocessing, in_channels, bands)
@@ -169,6 +170,8 @@ def _with_channels(
     """Change the stem where that was asked for, in place; the preprocessing that belongs to it is returned."""
     before = default_preprocessing(adapted)
     if in_channels is not None or bands is not None:
+        asked = {"in_channels": in_channels} if bands is None else {"bands": list(bands)}
+        info.origin["stem_steps"] = [*info.origin.get("stem_steps", ()), asked]
         mix = choose_mix(before.channels, in_channels=in_channels, bands=bands)
         layers = change_stem(adapted, info, mix)
         before_that = [info.origin["stem"]] if "stem" in info.origin else []

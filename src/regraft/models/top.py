@@ -114,7 +114,7 @@ def _replace_last_layer(model: nn.Module, info: ModelInfo, head: Head, num_rows:
 def _no_place(old: nn.Module | None, head: Head, *, is_conv: bool) -> str:
     """Why the head cannot take the place of this layer; empty where it can."""
     if old is None:
-        return "and its last convolution is no 1x1 convolution" if is_conv else "and it has no last dense layer"
+        return "and it has no last dense layer" + (", nor a last convolution of one pixel" if is_conv else "")
     if head.pool is not None:
         return "so its pooling cannot be replaced"
     if is_conv and (head.hidden or head.dropout):

@@ -98,6 +98,7 @@ def train(
         StoppedError: Ctrl-C or SIGTERM; the state is saved.
     """
     check_fit(model, data, plan, monitor)
+    Normaliser(_preprocessing(model))  # refuses channels that photos do not have
     if cache not in CACHES:
         raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
     told = Callbacks(callbacks)
@@ -116,7 +117,7 @@ def train(
     engine.from_main(lambda: _require_space(run, checkpoint_bytes(model, plan.trainable)))
     recipe = plain(
         {
-            **settings_of(model),
+            **settings_of(model, seed=seed),
             "data": {
                 **data.settings(),
                 "batch_size": batch_size,

@@ -7,7 +7,7 @@ Rules work on layers, and each one only on what the rules before it left over. `
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from regraft.errors import WeightsError, nearest
@@ -100,7 +100,15 @@ def match(
         append_step(bound, [slot for slot in slots if reads_image(slot)], Flip(1))
     if class_order is not None:
         append_step(bound, _classifier(slots), Take(tuple(class_order), 0))
-    return _report(weights, slots, state, bound, _Skip(skip, slots, weights), model)
+    options = {
+        "skip": list(skip),
+        "map": dict(map or {}),
+        "flip_stem": flip_stem,
+        "adapt_input": adapt_input,
+        "class_order": None if class_order is None else list(class_order),
+    }
+    report = _report(weights, slots, state, bound, _Skip(skip, slots, weights), model)
+    return replace(report, options={name: value for name, value in options.items() if value})
 
 
 def _by_evidence(weights: WeightFile, graph: FileGraph | None, state: _State, binder: Binder) -> None:

@@ -129,6 +129,7 @@ class MatchReport:
         parts: `backbone` or `head` for each tensor of the model.
         findings: What the user must know.
         notes: How the file was read.
+        options: What was asked for beside the rules, as `match` spells it (`skip`, `map`, `flip_stem`, ...).
     """
 
     file: Path
@@ -145,6 +146,7 @@ class MatchReport:
     parts: Mapping[str, str] = field(repr=False)
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -213,6 +215,7 @@ class MatchReport:
             "dropped_targets": list(self.dropped_targets),
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),
+            "options": dict(self.options),
         }
 
     def require(self, what: str = "backbone", *, adjust: bool = False) -> MatchReport:
