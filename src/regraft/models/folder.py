@@ -66,7 +66,7 @@ def write_model(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     config = _config(model, info, timm_name=_timm_name(model, info))
     with commit.folder(path) as folder:
-        save_file(_unshared(state), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(_unshared(state), folder / WEIGHTS, metadata=_metadata(info))
         save_file({name: tensor.contiguous() for name, tensor in probes.items()}, folder / PROBES)
         commit.write_json(folder / CONFIG, config)
         if not config["architecture"].startswith("regraft/") and not _timm_agrees(folder, probes):
@@ -194,6 +194,12 @@ def _check_config(config: dict[str, Any]) -> None:
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _metadata(info: ModelInfo) -> dict[str, str]:
+    """What the weights say by themselves: the class of each row of the classifier."""
+    names = {"class_names": json.dumps(list(info.class_names))} if info.class_names else {}
+    return {"format": "pt", **names}
 
 
 def _timm_name(model: nn.Module, info: ModelInfo) -> str | None:

@@ -112,3 +112,19 @@ def test_survives_cuts_and_flips(tmp_path: Path) -> None:
             continue
         assert turn % 2, "a file that was cut was read"
         assert sum(array.nbytes for array in loaded) <= 4 * len(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('["cat", "dog"]', ("cat", "dog")),
+        ("[]", None),
+        ("cat, dog", None),
+        ('{"cat": 0}', None),
+        ('["cat", 3]', None),
+        ("[" * 100_000, None),
+    ],
+)
+def test_class_names_in_the_metadata(text: str, names: tuple[str, ...] | None, tmp_path: Path) -> None:
+    save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors", metadata={"class_names": text})
+    assert read_weights(tmp_path / "w.safetensors").class_names == names

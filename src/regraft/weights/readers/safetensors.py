@@ -70,8 +70,19 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
         tensors=tensors,
         # The writer sorts by dtype and name: the file's order says nothing about the layers.
         ordered=False,
+        class_names=_class_names(metadata.get("class_names")),
         notes=(f"{len({*metadata.get('shards', ())})} shards",) if "shards" in metadata else (),
     )
+
+
+def _class_names(text: Any) -> tuple[str, ...] | None:
+    """The names that regraft writes into a model folder's weights: a JSON list; anything else is none."""
+    try:
+        names = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return tuple(names) if good else None
 
 
 def _in_folder(folder: Path) -> Path | None:
