@@ -43,8 +43,7 @@ APPLICATIONS: dict[str, Application] = {
     },
     **{f"EfficientNetV2B{number}": Application("raw", size) for number, size in enumerate((224, 240, 260, 300))},
     **{
-        f"EfficientNetV2{letter}": Application("raw", size)
-        for letter, size in zip("SML", (384, 480, 480), strict=True)
+        f"EfficientNetV2{letter}": Application("raw", size) for letter, size in zip("SML", (384, 480, 480), strict=True)
     },
     "InceptionResNetV2": Application("tf", 299),
     "InceptionV3": Application("tf", 299),
@@ -83,9 +82,10 @@ def build_application(
     application = APPLICATIONS[name.removeprefix(PREFIX)]
     size = (application.size, application.size)
     network = KerasNetwork(_LayOut(name.removeprefix(PREFIX), arguments), num_classes=num_classes, image_size=size)
+    pixels = PixelProgram(size, interpolation="bilinear")
     info = ModelInfo(
         architecture=name,
-        preprocessing=described,
+        preprocessing=Preprocessing.styled(application.mode, pixels).to_dict(),
         head=_head(network),
         feature_stages=_stages(network.blueprint),
         origin={"keras_rows": _rows(network)},

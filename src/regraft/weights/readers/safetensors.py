@@ -81,8 +81,9 @@ def _class_names(text: Any) -> tuple[str, ...] | None:
         names = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
-    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return tuple(names) if good else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
 
 
 def _in_folder(folder: Path) -> Path | None:
