@@ -16,7 +16,7 @@ from regraft.data.preprocess import Preprocessing, Style
 from regraft.errors import SettingsError
 from regraft.models.channels import change_stem, choose_mix
 from regraft.models.info import ModelInfo, set_info
-from regraft.models.keras.layer import Definition, Keras, import_keras
+from regraft.models.keras.layer import Definition, Keras, drawing_nothing, import_keras
 from regraft.models.keras.network import Blueprint, KerasNetwork, Ref, Step, has_weights
 from regraft.models.keras_rows import Row
 
@@ -105,7 +105,8 @@ class _LayOut:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, num_classes: int, image_size: tuple[int, int]) -> Blueprint:
-        return _in_a_thread(lambda: self._blueprint(num_classes, image_size))
+        with drawing_nothing():
+            return _in_a_thread(lambda: self._blueprint(num_classes, image_size))
 
     def _blueprint(self, num_classes: int, image_size: tuple[int, int]) -> Blueprint:
         keras = import_keras()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from regraft.errors import SettingsError
 
-__all__ = ["Definition", "KerasLayer", "drawn_from_torch", "import_keras", "kind_of"]
+__all__ = ["Definition", "KerasLayer", "drawing_nothing", "drawn_from_torch", "import_keras", "kind_of"]
 
 Keras = Any  # the framework has no types
 _INSTALL = "pip install 'regraft[keras]'"
@@ -68,14 +68,21 @@ def _import_on_torch() -> Keras:
 
 
 @contextmanager
-def drawn_from_torch() -> Iterator[None]:
-    """Keras draws the seeds of its initial weights from Python's generator: make them a function of torch's."""
+def drawing_nothing() -> Iterator[None]:
+    """Keras draws seeds from Python's generator wherever it makes a layer: give the generator back as it was."""
     state = random.getstate()
-    random.seed(int(torch.randint(2**62, (), device="cpu")))
     try:
         yield
     finally:
         random.setstate(state)
+
+
+@contextmanager
+def drawn_from_torch() -> Iterator[None]:
+    """The seeds that Keras draws for its initial weights are a function of torch's generator."""
+    with drawing_nothing():
+        random.seed(int(torch.randint(2**62, (), device="cpu")))
+        yield
 
 
 @dataclass
@@ -118,8 +125,9 @@ class Definition:
         """The Keras layer that computes; its own variables have no numbers (its constants, as of a rescaling, have)."""
         with self._lock:
             if self._made is None:
-                made = self.make("meta")
-                self._made = made if getattr(made, "weights", None) else self.make("cpu")
+                with drawing_nothing():
+                    made = self.make("meta")
+                    self._made = made if getattr(made, "weights", None) else self.make("cpu")
             return self._made
 
     def alone(self) -> Any:
