@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.errors import WeightsError
+from regraft.weights.axes import convert
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.match import Slot, match
 from regraft.weights.report import MatchReport
@@ -277,3 +278,25 @@ def test_strides_that_no_shape_shows_are_found() -> None:
     }
     assert report(torch_form).require(adjust=True)
     assert not report({"layer1.0.downsample.0": 2, "layer1.0.conv1": 2}).require().findings
+
+
+@pytest.mark.parametrize("from_keras", [True, False])
+@pytest.mark.parametrize("rows", ["CHW", "HWC"])
+def test_rows_of_flattened_features_follow_the_order_of_either_side(from_keras: bool, rows: str) -> None:
+    """A dense layer behind a flatten, in files and models that flatten channels last or first."""
+    values = np.arange(5 * 24, dtype=np.float32).reshape(5, 4, 2, 3)  # outputs, channels, height, width
+    of_rows = {"CHW": values.reshape(5, 24), "HWC": values.transpose(0, 2, 3, 1).reshape(5, 24)}
+    stored = of_rows["HWC"].T if from_keras else of_rows["CHW"]
+    weights = WeightFile(
+        path=Path("w"),
+        format="keras_h5" if from_keras else "torch_pth",
+        producer="",
+        tensors={
+            "fc/kernel": SourceTensor(
+                "fc/kernel", stored.shape, "float32", "fc", lambda: stored, "kernel", "IO" if from_keras else None
+            )
+        },
+    )
+    slot = Slot("fc.weight", (5, 24), "dense_kernel", "fc", 0, "head", "Linear", ("conv",), {}, (4, 2, 3), (), rows)
+    (found,) = match(weights, [slot]).matched
+    assert np.array_equal(convert([stored], found.steps), of_rows[rows])
