@@ -67,6 +67,7 @@ def write_model(
     config = _config(model, info, timm_name=_timm_name(model, info))
     with commit.folder(path) as folder:
         save_file(_unshared(state), folder / WEIGHTS, metadata=_metadata(info))
+        _sort_header(folder / WEIGHTS)
         save_file({name: tensor.contiguous() for name, tensor in probes.items()}, folder / PROBES)
         commit.write_json(folder / CONFIG, config)
         if not config["architecture"].startswith("regraft/") and not _timm_agrees(folder, probes):
@@ -200,6 +201,18 @@ def _metadata(info: ModelInfo) -> dict[str, str]:
     """What the weights say by themselves: the class of each row of the classifier."""
     names = {"class_names": json.dumps(list(info.class_names))} if info.class_names else {}
     return {"format": "pt", **names}
+
+
+def _sort_header(path: Path) -> None:
+    """Give a safetensors file's metadata one order, in place: the library's differs from process to process."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # only ever shorter, where the library wrote spaces at the end
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _timm_name(model: nn.Module, info: ModelInfo) -> str | None:
