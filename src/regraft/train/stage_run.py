@@ -28,7 +28,7 @@ from regraft.train.losses import build_loss
 from regraft.train.optim import build_optimizer, set_rates
 from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better
 from regraft.train.session import Session
-from regraft.train.state import Best, Progress, group_values, load_weights, restore, start_tensors
+from regraft.train.state import Best, Progress, carry_over, group_values, load_weights, restore, start_tensors
 from regraft.train.step import evaluate
 
 __all__ = ["StageRun", "better_epoch", "is_over"]
@@ -120,6 +120,16 @@ class StageRun:
         rule = self.session.plan.stages[self.progress.stage - 1].early_stopping
         return rule is not None and rule.restore_best
 
+    def _carry_over(self) -> None:
+        """Parameters that trained before, by an optimizer of the same kind, keep its moments."""
+        place = self.progress.stage
+        if place == 0 or self.is_solved or self.session.plan.stages[place - 1].optimizer != self.stage.optimizer:
+            return
+        self.session.wait_for_disk()
+        num = carry_over(self.session.run_folder.checkpoint(self.progress.start_step), self.optimizer)
+        if num:
+            self.sinks.line(f"{self.stage.name}: {num} tensors go on with their optimizer state")
+
     def _freeze(self) -> Freeze:
         frozen = freeze(self.model, self.stage.selectors, bn=self.stage.bn, trained=self.progress.trained_layers)
         self.progress.stage_layers = sorted(frozen.layers)
@@ -127,6 +137,7 @@ class StageRun:
         return frozen
 
     def _start(self) -> Snapshot:
+        self._carry_over()
         snapshot = Snapshot.take(self.model, self.frozen)
         self.progress.digests = snapshot.digests
         self.progress.stage_started = True

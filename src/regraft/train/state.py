@@ -25,6 +25,7 @@ from regraft.errors import SettingsError, StorageError
 __all__ = [
     "Best",
     "Progress",
+    "carry_over",
     "checkpoint_bytes",
     "group_values",
     "load_weights",
@@ -276,6 +277,25 @@ def restore_optimizer(
                 key: _placed(value, parameter, on_device=on_device or key != "step")
                 for key, value in stored.get(name, {}).items()
             }
+
+
+def carry_over(path: Path, optimizer: torch.optim.Optimizer) -> int:
+    """Give the optimizer of a new stage what the one of the stage before kept for each parameter that still trains.
+
+    An optimizer that also keeps something for whole groups starts afresh, because the groups are other ones.
+
+    Args:
+        path: The checkpoint that the stage takes its weights from.
+        optimizer: Of the same kind as the one in the checkpoint; edited in place.
+
+    Returns:
+        For how many parameters something was found.
+    """
+    tensors, values = _without_prefix("optimizer", _read(path / OPTIMIZER)), read_progress(path).optimizer
+    if any(values.get("groups", {}).values()) or any(name.startswith(" ") for name in tensors):
+        return 0
+    restore_optimizer(optimizer, tensors, values)
+    return sum(bool(state) for state in optimizer.state.values())
 
 
 def _placed(value: Any, parameter: Tensor, *, on_device: bool) -> Any:
