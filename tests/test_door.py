@@ -24,6 +24,7 @@ PUBLIC = [
     "cross_validate",
     "cut",
     "evaluate",
+    "find_lr",
     "graft",
     "load_model",
     "make_plan",

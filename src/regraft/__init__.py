@@ -26,6 +26,7 @@ _HOMES = {
     "cross_validate": "regraft.folds",
     "cut": "regraft.models.cut",
     "evaluate": "regraft.evaluate.evaluate",
+    "find_lr": "regraft.train.find_lr",
     "graft": "regraft.models.graft",
     "load_model": "regraft.models.folder",
     "make_plan": "regraft.plan.make",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from regraft.plan.stages import EarlyStopping, Plateau, Schedule, Stage
     from regraft.report.build import write_report
     from regraft.train.callbacks import Callback
+    from regraft.train.find_lr import find_lr
     from regraft.train.train import train
     from regraft.weights.file import read_weights
 
@@ -81,6 +83,7 @@ __all__ = [
     "cross_validate",
     "cut",
     "evaluate",
+    "find_lr",
     "graft",
     "load_model",
     "make_plan",

@@ -30,12 +30,13 @@ from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
 from regraft.run.changes import Place, differences, is_of_network, require_allowed
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
+from regraft.train.find_lr import RangeTest, find_lr
 from regraft.train.forecast import forecast
 from regraft.train.forecast_text import render_plan
 from regraft.train.loggers import require_loggers
 from regraft.train.train import train
 
-__all__ = ["rehearse", "resume", "run_recipe"]
+__all__ = ["range_test", "rehearse", "resume", "run_recipe"]
 
 _log = logging.getLogger("regraft")
 
@@ -123,6 +124,37 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     images = f"images: {num_train} to train on, {num_val} to validate, {len(data.class_names)} classes"
     warnings = [f"warning: {text}" for text in plan.warnings]
     return "\n".join([surgery_plan(model, **surgery).render(), images, *warnings, render_plan(adapted, plan, expected)])
+
+
+def range_test(
+    recipe: Recipe | Mapping[str, Any], *, stage: str | None = None, data: DataSet | None = None, **options: Any
+) -> RangeTest:
+    """The learning-rate range test of a recipe's stage, from the recipe's weights. Writes nothing.
+
+    Args:
+        recipe: Checked settings, or plain data that is checked first.
+        stage: Its name; None takes the first stage that has a learning rate.
+        data: The photos, where they were opened before; None opens `data.source`.
+        options: `start`, `end` and `steps` of `find_lr`.
+
+    Raises:
+        SettingsError: The recipe has no such stage.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    data = data or _open(recipe)
+    model = _adapted(recipe, data, weights=recipe.model.weights)
+    plan, numerics = make_plan(model, _stages(recipe)), _numerics(recipe)
+    for chosen in plan:
+        if chosen.name == stage or (stage is None and chosen.optimizer != "lbfgs"):
+            size = recipe.data.batch_size
+            return find_lr(
+                model, chosen, data, batch_size=size, seed=recipe.seed, numerics=_numerics(recipe), **options
+            )
+    raise SettingsError(
+        "No stage of this recipe has a learning rate." if stage is None else f"The recipe has no stage {stage!r}.",
+        f"Its stages are: {', '.join(chosen.name for chosen in plan)}.",
+        "Name one of them with `--stage`, or set `stages.0.optimizer=adamw`.",
+    )
 
 
 def resume(

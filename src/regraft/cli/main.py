@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from regraft import __version__
-from regraft.cli import convert, demo, evaluate, inspect, match, predict, recipe, report, resume, train
+from regraft.cli import convert, demo, evaluate, find_lr, inspect, match, predict, recipe, report, resume, train
 from regraft.errors import RegraftError
 from regraft.run.processes import is_main_process
 
@@ -75,6 +75,7 @@ app.command("match")(match.match)
 app.command("convert")(convert.convert)
 app.command("report")(report.report)
 app.command("recipe")(recipe.recipe)
+app.command("find-lr")(find_lr.find_lr)
 app.command("demo")(demo.demo)
 
 
