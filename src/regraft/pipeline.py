@@ -143,7 +143,7 @@ def range_test(
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
     data = data or _open(recipe)
     model = _adapted(recipe, data, weights=recipe.model.weights)
-    plan, numerics = make_plan(model, _stages(recipe)), _numerics(recipe)
+    plan = make_plan(model, _stages(recipe))
     for chosen in plan:
         if chosen.name == stage or (stage is None and chosen.optimizer != "lbfgs"):
             size = recipe.data.batch_size
