@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from regraft import commit
@@ -215,6 +216,12 @@ def test_places_where_nothing_can_be_written_are_storage_errors(tmp_path: Path) 
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder of that name"):
         commit.write_text(tmp_path / "folder", "text")
+
+
+@pytest.mark.parametrize(("code", "reason"), [(errno.EIO, "input/output"), (errno.EDQUOT, "quota")])
+def test_what_a_library_says_of_the_disk_is_a_storage_error(tmp_path: Path, code: int, reason: str) -> None:
+    with pytest.raises(StorageError, match=reason), commit.storage_errors(tmp_path):
+        raise SafetensorError(f"Error while serializing: I/O error: failure (os error {code})")
 
 
 def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:

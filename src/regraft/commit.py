@@ -42,6 +42,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|trash|gone)-(?P<pid>\d+)-[0-9a-f]{8}$")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust's libraries say it
 _UMASK = os.umask(0o022)  # asked for once, and put back: it belongs to the process, not to a thread
 os.umask(_UMASK)
 _REASONS = {
@@ -242,12 +243,11 @@ def _storage_reason(error: BaseException | None) -> str | None:
         if isinstance(error, OSError) and error.errno in _REASONS:
             return _REASONS[error.errno]
         text = str(error)
-        if "No space left" in text or "os error 28" in text or "inline_container.cc" in text:
+        number = _OS_ERROR.search(text)
+        if number is not None and int(number[1]) in _REASONS:
+            return _REASONS[int(number[1])]
+        if "No space left" in text or "inline_container.cc" in text:
             return _REASONS[errno.ENOSPC]
-        if "os error 30" in text:
-            return _REASONS[errno.EROFS]
-        if "os error 27" in text:
-            return _REASONS[errno.EFBIG]
         error = error.__cause__ or error.__context__
     return None
 
