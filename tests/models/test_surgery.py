@@ -170,3 +170,13 @@ def test_a_head_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="cannot be built") as caught:
         rg.Head(**arguments)
     assert len(caught.value.details) == 1
+
+
+def test_a_module_that_ends_in_a_convolution_of_one_pixel_keeps_its_rows() -> None:
+    layers = [nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = rg.adapt(nn.Sequential(*layers), classes=CLASSES, image_size=32)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    turned = rg.adapt(model, classes=[CLASSES[2], "new", CLASSES[0]])
+    assert torch.equal(turned.get_parameter("2.weight")[[0, 2]], model.get_parameter("2.weight")[[2, 0]])
+    with pytest.raises(SettingsError, match="takes no hidden layers and no dropout"):
+        rg.adapt(model, classes=CLASSES, head=rg.Head(hidden=[4]))
