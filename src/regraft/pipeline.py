@@ -82,6 +82,7 @@ def run_recipe(
         numerics=numerics,
         save_steps=recipe.save_steps,
         cache=recipe.data.cache,
+        feature_cache=_feature_cache(recipe),
         log=recipe.log,
         callbacks=callbacks,
         show=show,
@@ -215,6 +216,7 @@ def resume(
         numerics=_numerics(recipe),
         save_steps=recipe.save_steps,
         cache=recipe.data.cache,
+        feature_cache=_feature_cache(recipe),
         log=recipe.log,
         callbacks=callbacks,
         show=show,
@@ -353,6 +355,10 @@ def _stages(recipe: Recipe) -> list[Stage]:
 def _tell(recipe: Recipe) -> None:
     for note in recipe.notes:
         _log.info("note: %s", note)
+
+
+def _feature_cache(recipe: Recipe) -> str | int:
+    return recipe.feature_cache if isinstance(recipe.feature_cache, str) else recipe.feature_cache.views
 
 
 def _numerics(recipe: Recipe) -> Numerics:

@@ -9,11 +9,11 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 
 from regraft.errors import SettingsError
 from regraft.recipe_aliases import rewrite_aliases
-from regraft.recipe_data import DataSettings, PreprocessSettings
+from regraft.recipe_data import DataSettings, PreprocessSettings, off_word
 from regraft.recipe_mistakes import mistakes_of, unknown_key
 from regraft.recipe_schema import recipe_schema
 from regraft.recipe_stages import DEFAULT_STAGES, EXCLUSIVE, Monitor, StageSettings, Strict
@@ -31,6 +31,12 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
+
+
+class ViewSettings(Strict):
+    """How many views of each augmented image are shown in turn."""
+
+    views: int = Field(ge=1)
 
 
 class MatchSettings(Strict):
@@ -115,6 +121,10 @@ class Recipe(Strict):
     numerics: NumericsSettings = Field(NumericsSettings(), description="what to compute with")
     save_steps: int | None = Field(None, ge=1, description="save at every so many optimizer steps too")
     log: list[str] = Field(["tensorboard"], description="who is told: tensorboard, wandb, mlflow ...")
+
+    feature_cache: Annotated[Literal["auto", "off"] | ViewSettings, BeforeValidator(off_word)] = Field(
+        "auto", description="what the frozen part computes: kept, or computed again; or K views of augmented images"
+    )
 
     _notes: tuple[str, ...] = PrivateAttr(())
 

@@ -13,7 +13,7 @@ __all__ = ["DataSettings", "PreprocessSettings"]
 _LARGEST_SHARE = 2.0  # a mean or a deviation above this is no share of full brightness
 
 
-def _off(value: Any) -> Any:
+def off_word(value: Any) -> Any:
     """YAML reads the plain word off as false."""
     return "off" if value is False else value
 
@@ -58,7 +58,7 @@ class DataSettings(Strict):
     resize: Literal["squash", "crop", "pad"] = Field(
         "squash", description="fit both sides, or cut the middle out, or fit inside and fill up"
     )
-    cache: Annotated[Literal["auto", "off", "ram", "disk"], BeforeValidator(_off)] = Field(
+    cache: Annotated[Literal["auto", "off", "ram", "disk"], BeforeValidator(off_word)] = Field(
         "auto", description="where decoded pixels are kept; the result is the same"
     )
 

@@ -271,3 +271,28 @@ def test_no_images_give_no_rows() -> None:
 def test_nothing_to_train_is_refused_before_any_split() -> None:
     with pytest.raises(SettingsError):
         freeze(build("test_resnet"), "no_such_layer")
+
+
+class InPlace(nn.Module):
+    """Adds onto what two layers read, by a call whose result nobody uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.first(images)
+        features.add_(self.second(features.mean((2, 3), keepdim=True)))
+        result: torch.Tensor = self.head(features.mean((2, 3)))
+        return result
+
+
+def test_a_model_that_works_in_place_on_shared_values_runs_whole() -> None:
+    torch.manual_seed(0)
+    model = InPlace().eval()
+    for module in (model.first, model.second):
+        module.requires_grad_(False)
+    program = split_program(model)
+    assert program.prefix is None
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(program((images,), training=False), model(images))

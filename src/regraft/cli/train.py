@@ -55,6 +55,14 @@ def train(
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, help="Cross-validate: one run for each fold.", show_default=False)
     ] = None,
+    feature_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--feature-cache",
+            help="What the frozen part computes: auto, off, or K views of augmented images.",
+            show_default=False,
+        ),
+    ] = None,
     log_with: LogOption = None,
     as_json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the surgery and the stages, and stop.")] = False,
@@ -76,6 +84,9 @@ def train(
         "numerics.threads": threads,
         "log": log_names(log_with),
         "data.cache": cache,
+        "feature_cache": {"views": int(feature_cache)}
+        if feature_cache and feature_cache.isdecimal()
+        else feature_cache,
     }
     news = News(as_json=as_json)
     with news.ended():

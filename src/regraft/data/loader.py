@@ -7,7 +7,7 @@ and its number, so a run resumes at any batch with any number of threads.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ __all__ = ["Batch", "batches", "num_batches"]
 
 Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+Allocate = Callable[[tuple[int, ...]], Pixels]
 
 
 class Batch(NamedTuple):
@@ -49,6 +50,7 @@ def batches(
     start_batch: int = 0,
     threads: int | None = None,
     ahead: int = 2,
+    allocate: Allocate = lambda shape: np.empty(shape, dtype=np.uint8),
 ) -> Iterator[Batch]:
     """The rows named by `order`, in that order, `batch_size` at a time.
 
@@ -62,6 +64,7 @@ def batches(
         start_batch: The number of the first batch to give, for resuming within an epoch.
         threads: Threads for what is not in RAM; None takes one for each processor.
         ahead: How many batches are prepared while the caller works on one.
+        allocate: Makes the uint8 array of this shape for the images of a batch, such as one in pinned memory.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -74,11 +77,17 @@ def batches(
         raise ValueError(f"{len(labels)} labels for {len(cache)} rows")
     if len(order) and not 0 <= order.min() <= order.max() < len(cache):
         raise ValueError(f"the order names rows from {order.min()} to {order.max()}; the cache has {len(cache)}")
-    return _run(cache, labels, order[start_batch * batch_size :], batch_size, threads, ahead)
+    return _run(cache, labels, order[start_batch * batch_size :], batch_size, threads, ahead, allocate)
 
 
 def _run(
-    cache: PixelCache, labels: Labels, order: Indices, batch_size: int, threads: int | None, ahead: int
+    cache: PixelCache,
+    labels: Labels,
+    order: Indices,
+    batch_size: int,
+    threads: int | None,
+    ahead: int,
+    allocate: Allocate,
 ) -> Iterator[Batch]:
     num_threads = (threads or num_cpus()) if cache.needs_threads else 1
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="regraft-load")
@@ -86,7 +95,8 @@ def _run(
     try:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            waiting.append(_begin(cache, indices, pool, num_threads))
+            images = allocate((len(indices), *cache.program.size, 3))
+            waiting.append(_begin(cache, indices, images, pool, num_threads))
             if len(waiting) > ahead:
                 yield _finish(waiting.popleft(), labels)
         while waiting:
@@ -101,8 +111,7 @@ class _Pending(NamedTuple):
     parts: list[Future[None]]
 
 
-def _begin(cache: PixelCache, indices: Indices, pool: ThreadPoolExecutor, num_parts: int) -> _Pending:
-    images = np.empty((len(indices), *cache.program.size, 3), dtype=np.uint8)
+def _begin(cache: PixelCache, indices: Indices, images: Pixels, pool: ThreadPoolExecutor, num_parts: int) -> _Pending:
     size = -(-len(indices) // num_parts)
     parts = [slice(start, start + size) for start in range(0, len(indices), size)]
     return _Pending(indices, images, [pool.submit(cache.fill, indices[part], images[part]) for part in parts])

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,12 @@ class Prediction:
         return values if labels is None else {**values, "labels": list(labels)}
 
 
+class _Pending(NamedTuple):
+    paths: list[str]
+    images: npt.NDArray[np.uint8]
+    reasons: list[Future[str | None]]
+
+
 class Predictor:
     """A loaded model, ready to predict many inputs.
 
@@ -103,26 +110,31 @@ class Predictor:
         return result
 
     def _batches(self, paths: Iterable[str]) -> Iterator[tuple[list[str], npt.NDArray[np.floating], list[str | None]]]:
-        size = self._program.batch_size
-        waiting: deque[tuple[str, Future[npt.NDArray[np.uint8] | str]]] = deque()
-        coming = iter(paths)
+        size, coming = self._program.batch_size, iter(paths)
+        waiting: deque[_Pending] = deque()
         pool = ThreadPoolExecutor(self.numerics.threads, thread_name_prefix="regraft-decode")
         try:
             while True:
-                while len(waiting) < size * _AHEAD and (path := next(coming, None)) is not None:
-                    waiting.append((path, pool.submit(decode_or_reason, path, self.pixels)))
+                while len(waiting) < _AHEAD and (part := list(islice(coming, size))):
+                    waiting.append(self._begin(part, pool))
                 if not waiting:
                     return
-                batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-                results = [future.result() for _, future in batch]
-                images = np.zeros((len(batch), *self.pixels.size, 3), dtype=np.uint8)
-                for row, result in enumerate(results):
-                    if not isinstance(result, str):
-                        images[row] = result
-                reasons = [result if isinstance(result, str) else None for result in results]
-                yield [path for path, _ in batch], self.probabilities(images), reasons
+                batch = waiting.popleft()
+                reasons = [reason.result() for reason in batch.reasons]
+                # While this batch is computed, which lets other threads run, the next ones are decoded.
+                yield batch.paths, self.probabilities(batch.images), reasons
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, paths: list[str], pool: ThreadPoolExecutor) -> _Pending:
+        images = self._normaliser.allocate((len(paths), *self.pixels.size, 3))
+        return _Pending(paths, images, [pool.submit(self._decode, path, images[row]) for row, path in enumerate(paths)])
+
+    def _decode(self, path: str, pixels: npt.NDArray[np.uint8]) -> str | None:
+        """Fill in the pixels of a file; where it cannot be read, zeros, and the reason."""
+        result = decode_or_reason(path, self.pixels)
+        pixels[...] = 0 if isinstance(result, str) else result
+        return result if isinstance(result, str) else None
 
     def _prediction(self, path: str, probabilities: npt.NDArray[np.floating] | None, reason: str | None) -> Prediction:
         many = self.output == "multilabel"

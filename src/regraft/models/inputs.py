@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from regraft.data.loader import Batch
 from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
 
@@ -44,6 +47,32 @@ class Normaliser:
     def pixels(self, images_NHWC: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (N, H, W, 3) -> uint8 (N, 3, H, W) on the device; a view where possible (channels last in memory)."""
         return torch.from_numpy(images_NHWC).to(self.device).permute(0, 3, 1, 2)
+
+    def allocate(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """An array for pixels from which they reach the device fastest: on CUDA, in memory that stays where it is."""
+        if self.device.type != "cuda":
+            return np.empty(shape, dtype=np.uint8)
+        pinned: npt.NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        return pinned
+
+    def uploaded(self, given: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Each batch with its `pixels`; on CUDA the next one is on its way while the caller computes."""
+        if self.device.type != "cuda":
+            for batch in given:
+                yield batch, self.pixels(batch.images)
+            return
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        sent: tuple[Batch, Tensor] | None = None
+        for batch in given:
+            with torch.cuda.stream(stream):
+                coming = torch.from_numpy(batch.images).to(self.device, non_blocking=True)
+            if sent is not None:
+                yield sent
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            coming.record_stream(torch.cuda.current_stream(self.device))
+            sent = batch, coming.permute(0, 3, 1, 2)
+        if sent is not None:
+            yield sent
 
     def __call__(self, images_NCHW: Tensor) -> Tensor:
         """uint8 or float (N, 3, H, W) on the scale 0 to 255 -> fp32 (N, 3 or 1, H, W), normalised."""

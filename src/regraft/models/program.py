@@ -9,6 +9,7 @@ layout. The model itself and its state-dict keys are never touched.
 from __future__ import annotations
 
 import copy
+import hashlib
 import operator
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from regraft.models.graph import drop_unused, trace_graph
 from regraft.models.keras.layer import KerasLayer
 from regraft.models.numerics import Numerics
 
-__all__ = ["InferenceProgram", "SplitProgram", "inference_program", "split_program"]
+__all__ = ["InferenceProgram", "SplitProgram", "inference_program", "joint_prefix", "prefix_key", "split_program"]
 
 
 class InferenceProgram:
@@ -68,12 +69,14 @@ class SplitProgram:
         tail_train: features -> logits with the model's own modules, as traced in training mode.
         tail_eval: The same as traced in evaluation mode.
         is_linear: The head when the tail is one linear layer on one feature vector, else None.
+        boundary: The names of the features' nodes in the graph of the whole model.
     """
 
-    prefix: nn.Module | None
+    prefix: fx.GraphModule | None
     tail_train: Callable[..., Tensor]
     tail_eval: Callable[..., Tensor]
     is_linear: nn.Linear | None
+    boundary: tuple[str, ...] = ()
 
     def __call__(self, features: Sequence[Tensor], *, training: bool) -> Tensor:
         return (self.tail_train if training else self.tail_eval)(*features)
@@ -90,14 +93,15 @@ def inference_program(model: nn.Module, numerics: Numerics, batch_size: int) -> 
 def split_program(model: nn.Module) -> SplitProgram:
     """Cut `model` at the end of what is frozen (`requires_grad` of its parameters, `training` of its modules).
 
-    A model that cannot be traced has no prefix: it runs whole, which is slower and gives the same result.
+    A model that cannot be traced, or that changes in place what others of its layers read, has no prefix: it runs
+    whole, which is slower and gives the same result.
     """
     was_training = model.training
     try:
         graphs = [trace_graph(model.train(mode)) for mode in (True, False)]
     finally:
         model.train(was_training)
-    if graphs[0] is None or graphs[1] is None:
+    if graphs[0] is None or graphs[1] is None or any(_overwrites(model, node) for node in graphs[1].nodes):
         return SplitProgram(prefix=None, tail_train=model, tail_eval=model, is_linear=None)
     model.train()
     try:
@@ -108,9 +112,44 @@ def split_program(model: nn.Module) -> SplitProgram:
     if names != _boundary(graphs[1], moving) or _is_input(graphs[0], names):
         return SplitProgram(prefix=None, tail_train=model, tail_eval=model, is_linear=None)
     tails = [fx.GraphModule(model, _tail_graph(graph, moving, names)) for graph in graphs if graph is not None]
-    prefix = fx.GraphModule(copy.deepcopy(model).eval(), _prefix_graph(graphs[1], names))
+    prefix = _folded_prefix(model, graphs[1], names)
+    return SplitProgram(prefix, tails[0], tails[1], _only_linear(model, graphs[0], moving), tuple(names))
+
+
+def joint_prefix(
+    model: nn.Module, boundaries: Sequence[Sequence[str]]
+) -> tuple[fx.GraphModule, tuple[tuple[int, ...], ...]] | None:
+    """The prefix that ends at several boundaries at once, and where among its outputs the features of each one stand.
+
+    Where one boundary lies behind another, what is folded or computed in place may differ from the single prefixes:
+    compare the outputs before relying on them. None for a model that cannot be traced.
+    """
+    was_training = model.training
+    try:
+        graph = trace_graph(model.eval())
+    finally:
+        model.train(was_training)
+    if graph is None:
+        return None
+    wanted = {name for boundary in boundaries for name in boundary}
+    names = [node.name for node in graph.nodes if node.name in wanted]
+    places = tuple(tuple(names.index(name) for name in boundary) for boundary in boundaries)
+    return _folded_prefix(model, graph, names), places
+
+
+def prefix_key(prefix: fx.GraphModule) -> str:
+    """A hash of what a prefix computes: its graph, its weights and its buffers, as 64 hex digits."""
+    digest = hashlib.sha256(prefix.code.encode())
+    for name, tensor in sorted(prefix.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _folded_prefix(model: nn.Module, graph: fx.Graph, names: Sequence[str]) -> fx.GraphModule:
+    prefix = fx.GraphModule(copy.deepcopy(model).eval(), _prefix_graph(graph, names))
     prefix.delete_all_unused_submodules()
-    return SplitProgram(fold_batch_norms(prefix), tails[0], tails[1], _only_linear(model, graphs[0], moving))
+    return fold_batch_norms(prefix)
 
 
 def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:
@@ -166,6 +205,20 @@ def _moving_nodes(model: nn.Module, graph: fx.Graph) -> set[str]:
         if _reads_shape(node) and any(user.name in moving for user in node.users):
             moving.add(node.name)
     return moving
+
+
+def _overwrites(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a node works in place on a value that other nodes read: then the order of all of them counts."""
+    name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
+    in_place = name.endswith("_") and not name.endswith("__")
+    if node.op == "call_module":
+        in_place = getattr(model.get_submodule(str(node.target)), "inplace", False) is True
+    elif node.op == "call_function":
+        in_place = in_place or node.kwargs.get("inplace") is True
+    elif node.op != "call_method":
+        return False
+    source = node.args[0] if node.args else None
+    return in_place and isinstance(source, fx.Node) and len(source.users) > 1
 
 
 def _reads_shape(node: fx.Node) -> bool:

@@ -46,7 +46,7 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
     order = epoch_order(run.stage.sampling, seed, epoch, run.session.labels["train"])[: num_steps * images_per_step]
     batches = run.source.training(
         order,
-        epoch=epoch,
+        epoch=progress.stage * _EPOCHS_PER_STAGE + run.source.view(progress.epoch),
         batch_size=run.batch_size,
         accumulate=accumulate,
         start_batch=progress.batch * accumulate,

@@ -1,50 +1,44 @@
 """The frozen-prefix cache: what a frozen part computes for an image that does not change is computed once.
 
 A stage's batches come as features at the end of its frozen part. Training images that are not augmented, and all
-validation images, have their features stored; augmented ones go through the same prefix program every time. Both ways
-give the same bits, because both run the same program with the same batch shape.
+validation images, have their features kept; so have a few views of augmented ones, on request. The others go through
+the same prefix program every time. Both ways give the same bits, because both run the same program with the same batch
+shape and lay its features out alike.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.data import augment as augmentation
 from regraft.data.augment import Augment
-from regraft.data.budget import memory_budget
 from regraft.data.cache import PixelCache
 from regraft.data.labels import Labels
-from regraft.data.loader import Batch, batches
+from regraft.data.loader import batches
 from regraft.data.mix import Mix, mix
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics
-from regraft.models.program import InferenceProgram, SplitProgram
+from regraft.models.program import InferenceProgram, SplitProgram, prefix_key
+from regraft.train.ahead import Wanted
 from regraft.train.engine import Engine
+from regraft.train.feature_pass import FeaturePass, program_batch_size
+from regraft.train.shelf import FeatureKey, Features, FeatureShelf, as_stored
 
-__all__ = ["FeatureSource", "program_batch_size"]
+__all__ = ["FeatureCache", "FeatureSource"]
 
 Indices = npt.NDArray[np.int64]
 Item = TypeVar("Item")
+FeatureCache = str | int  # off, auto, or the number of views
 _EVAL_BATCH = 64
 _NUM_SHOWN = 8
-
-
-def program_batch_size(numerics: Numerics) -> int:
-    """Images that the prefix program takes at a time.
-
-    On a CPU small batches keep activations in the cache: EfficientNet-lite0 at 224 px, folded bf16 on 2 cores, gives
-    190 images/s at 8 to 16 and 121 to 159 at 64.
-    """
-    return 16 if torch.device(numerics.device).type == "cpu" else 128
 
 
 @dataclass(frozen=True)
@@ -57,17 +51,25 @@ class FeatureSource:
     """Batches of one stage, as features at the end of its frozen part (or as images, when nothing is frozen).
 
     Args:
+        model: The whole model.
         program: The model, cut where its frozen part ends.
         pixels: The decoded images of each split.
         labels: Their labels, by split.
         normaliser: Pixels -> network input.
         numerics: What to compute with.
-        augment: How training images vary; None or the identity lets their features be stored, unless they are mixed.
+        augment: How training images vary; None or the identity lets their features be kept, unless they are mixed.
         row_weights: The weight of each training row in the mean loss; None for equal ones.
         mix: How training images are mixed with one another; None for not at all. Their targets become shares.
+        repeats: Whether an epoch shows more than one view of a row.
         seed: The run's seed.
-        check: Called after each batch of a long pass; may raise to stop.
         engine: Which processes share the work.
+        stage: The stage's number.
+        epochs: How often the stage reads a split.
+        shelf: Where features are kept, for this stage and for later ones.
+        mode: `off`, `auto`, or the number of views of each augmented image that the epochs go through in turn.
+        ahead: What later stages want, asked for once.
+        check: Called after each batch of a long pass; may raise to stop.
+        say: Called with a line that says what is kept, and where.
 
     Attributes:
         shown: Of the first training batch that went in, up to 8 images as the network sees them (N, C, H, W).
@@ -76,6 +78,7 @@ class FeatureSource:
 
     def __init__(
         self,
+        model: nn.Module,
         program: SplitProgram,
         pixels: Mapping[str, PixelCache],
         labels: Mapping[str, Labels],
@@ -85,37 +88,63 @@ class FeatureSource:
         augment: Augment | None,
         mix: Mix | None = None,
         row_weights: npt.NDArray[np.float64] | None = None,
+        repeats: bool = False,
         seed: int,
-        check: Callable[[float], None] = lambda units: None,
         engine: Engine,
+        stage: int,
+        epochs: int,
+        shelf: FeatureShelf,
+        mode: FeatureCache = "auto",
+        ahead: Callable[[], list[Wanted]] = list,
+        check: Callable[[float], None] = lambda units: None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.normaliser = normaliser
+        self.normaliser, self.seed, self.stage, self.epochs, self.mode = normaliser, seed, stage, epochs, mode
         self.augment = None if augment is None or augment.is_identity else augment
-        self.mix = mix
-        self.row_weights = row_weights
-        self.seed = seed
+        self.mix, self.row_weights, self._repeats = mix, row_weights, repeats
         self.shown: Tensor | None = None
         self.waited = 0.0
-        self._check = check
-        self._engine = engine
+        self._model, self._boundary, self._numerics = model, program.boundary, numerics
+        self._engine, self._shelf, self._ahead, self._check, self._say = engine, shelf, ahead, check, say
         self._rows = {name: _Rows(pixels[name], torch.from_numpy(labels[name])) for name in pixels}
-        self._prefix = None
+        self._prefix, self._prefix_key = None, ""
         if program.prefix is not None:
+            self._prefix_key = prefix_key(program.prefix) if mode != "off" else ""
             self._prefix = InferenceProgram(program.prefix, numerics, program_batch_size(numerics))
-        self._stored: dict[str, tuple[Tensor, ...] | None] = {}
+        self._wanted: list[Wanted] | None = None
+        self._num_views = 0
+        self._refused: set[tuple[str, int | None]] = set()
 
     @property
-    def stores_training(self) -> bool:
-        """Whether the features of training images are stored."""
-        return self._features("train") is not None
+    def keeps_views(self) -> bool:
+        """Whether epochs go through fewer views of each augmented training image than there are epochs."""
+        varies = self.augment is not None and self.mix is None and not self._repeats
+        return self._prefix is not None and varies and isinstance(self.mode, int) and self.mode < self.epochs
+
+    def view(self, epoch: int) -> int:
+        """The number of the view that an epoch of the stage shows: the epoch itself, unless views come again."""
+        return epoch % self.mode if self.keeps_views and isinstance(self.mode, int) else epoch
+
+    def notes(self) -> Iterator[str]:
+        """What can be said of the training images before any is looked at."""
+        if self._prefix is None:
+            return
+        if self.mode == "off":
+            yield "features: every image passes the frozen part in every epoch (feature_cache: off)"
+        elif self.keeps_views:
+            yield f"features: {self.mode} views of each training image come in turn, each passes the frozen part once"
+        elif self.augment is not None and isinstance(self.mode, int):
+            yield f"features: {self.mode} views for {self.epochs} epochs: none is shown twice, so none is kept"
+        elif self.augment is not None:
+            yield "features: training images are augmented and pass the frozen part in every epoch"
 
     def matrix(self, split: str) -> tuple[Tensor, Tensor]:
         """All features (N, D) and labels of a split, for a stage that trains one linear layer."""
-        stored = self._features(split)
-        if stored is None:
+        kept = self._kept(split)
+        if kept is None:
             whole = range(-(-len(self._rows[split].cache) // _EVAL_BATCH))
             return torch.cat([features[0] for features, _ in self._evaluation(split, whole)]), self._labels(split)
-        return stored[0], self._labels(split)
+        return kept.all()[0], self._labels(split)
 
     def training(
         self, order: Indices, *, epoch: int, batch_size: int, accumulate: int = 1, start_batch: int = 0
@@ -132,33 +161,33 @@ class FeatureSource:
             start_batch: The first batch to give.
         """
         rows = self._rows["train"]
-        stored = self._features("train")
+        kept = self._kept("train", view=epoch)
         weights = None if self.row_weights is None else self.row_weights[order % len(rows.cache)]
         order, factors = self._engine.shard(order, batch_size, accumulate, weights)
         batch_size = self._engine.share(batch_size)
-        if stored is not None:
+        if kept is not None:
+            self._show_some(rows.cache, order[:_NUM_SHOWN], epoch)
             for number in range(start_batch, len(factors)):
                 index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size] % len(rows.cache))
-                yield tuple(part[index] for part in stored), self._labels("train")[index], factors[number]
+                yield kept.read(index), self._labels("train")[index], factors[number]
             return
-        indices = order % len(rows.cache)
-        given = self._timed(batches(rows.cache, rows.labels.numpy(), indices, batch_size, start_batch=start_batch))
-        for number, batch in enumerate(given, start_batch):
+        given = batches(
+            rows.cache,
+            rows.labels.numpy(),
+            order % len(rows.cache),
+            batch_size,
+            start_batch=start_batch,
+            allocate=self.normaliser.allocate,
+        )
+        for number, (batch, pixels) in enumerate(self._timed(self.normaliser.uploaded(given)), start_batch):
             began = time.perf_counter()
             samples = order[number * batch_size : (number + 1) * batch_size]
-            images, targets = self._varied(batch, samples, epoch)
+            images, targets = self._augmented(pixels, samples, epoch), torch.from_numpy(batch.labels)
+            targets = targets.to(self.normaliser.device)
+            if self.mix is not None:
+                images, targets = mix(images, targets, self.mix, seed=self.seed, epoch=epoch, sample_ids=samples)
             self.waited += time.perf_counter() - began
             yield self._through_prefix(images, training=True), targets, factors[number]
-
-    def _varied(self, batch: Batch, samples: Indices, epoch: int) -> tuple[Tensor, Tensor]:
-        """The batch's images, augmented and mixed, and their targets, on the device."""
-        images, targets = self.normaliser.pixels(batch.images), torch.from_numpy(batch.labels)
-        targets = targets.to(self.normaliser.device)
-        if self.augment is not None:
-            images = augmentation.apply(images, self.augment, seed=self.seed, epoch=epoch, sample_ids=samples)
-        if self.mix is not None:
-            images, targets = mix(images, targets, self.mix, seed=self.seed, epoch=epoch, sample_ids=samples)
-        return images, targets
 
     def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor] | None]:
         """Features and labels of a split, in row order, not augmented; of several processes each gets every n-th batch.
@@ -172,17 +201,18 @@ class FeatureSource:
 
     def _evaluation(self, split: str, numbers: range) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         rows = self._rows[split]
-        stored = self._features(split)
-        if stored is not None:
+        kept = self._kept(split)
+        if kept is not None:
             labels = self._labels(split)
-            for start in (number * _EVAL_BATCH for number in numbers):
-                yield tuple(part[start : start + _EVAL_BATCH] for part in stored), labels[start : start + _EVAL_BATCH]
+            for part in (slice(number * _EVAL_BATCH, (number + 1) * _EVAL_BATCH) for number in numbers):
+                yield kept.read(part), labels[part]
             return
         order = np.arange(len(rows.cache), dtype=np.int64)
         parts = [order[number * _EVAL_BATCH : (number + 1) * _EVAL_BATCH] for number in numbers]
-        for batch in batches(rows.cache, rows.labels.numpy(), np.concatenate([order[:0], *parts]), _EVAL_BATCH):
-            features = self._through_prefix(self.normaliser.pixels(batch.images))
-            yield features, torch.from_numpy(batch.labels).to(self.normaliser.device)
+        order = np.concatenate([order[:0], *parts])
+        given = batches(rows.cache, rows.labels.numpy(), order, _EVAL_BATCH, allocate=self.normaliser.allocate)
+        for batch, images in self.normaliser.uploaded(given):
+            yield self._through_prefix(images), torch.from_numpy(batch.labels).to(self.normaliser.device)
 
     def _timed(self, items: Iterable[Item]) -> Iterator[Item]:
         iterator = iter(items)
@@ -197,49 +227,70 @@ class FeatureSource:
     def _labels(self, split: str) -> Tensor:
         return self._rows[split].labels.to(self.normaliser.device)
 
+    def _augmented(self, images_NCHW: Tensor, samples: Indices, epoch: int) -> Tensor:
+        if self.augment is None:
+            return images_NCHW
+        return augmentation.apply(images_NCHW, self.augment, seed=self.seed, epoch=epoch, sample_ids=samples)
+
+    def _show_some(self, cache: PixelCache, samples: Indices, epoch: int) -> None:
+        """Keep a few images as the network sees them, where their features are read and nothing goes in."""
+        if self.shown is None and len(samples):
+            pixels = np.stack([cache.row(row) for row in (samples % len(cache)).tolist()])
+            images = self._augmented(self.normaliser.pixels(pixels), samples, epoch)
+            self.shown = self.normaliser(images).cpu()
+
     def _through_prefix(self, images_NCHW: Tensor, *, training: bool = False) -> tuple[Tensor, ...]:
         images_NCHW = self.normaliser(images_NCHW)
         if training and self.shown is None:
             self.shown = images_NCHW[:_NUM_SHOWN].detach().cpu().clone()
-        return (images_NCHW,) if self._prefix is None else self._prefix(images_NCHW)
+        return (images_NCHW,) if self._prefix is None else as_stored(self._prefix(images_NCHW))
 
-    def _features(self, split: str) -> tuple[Tensor, ...] | None:
-        """The stored features of a split; computed at the first call; None when they vary or do not fit."""
-        if self._prefix is None or (split == "train" and (self.augment or self.mix) is not None):
+    def _kept(self, split: str, *, view: int | None = None) -> Features | None:
+        """The features of a split, or of a view of it, computed at the first call; None when they are not kept."""
+        varies = split == "train" and (self.augment or self.mix) is not None and view is not None
+        if self._prefix is None or self.mode == "off" or (varies and not self.keeps_views):
             return None
-        if split not in self._stored:
-            self._stored[split] = self._compute(split)
-        return self._stored[split]
-
-    def _compute(self, split: str) -> tuple[Tensor, ...] | None:
+        view = view if varies else None
+        if (split, view) in self._refused:
+            return None
         cache = self._rows[split].cache
-        size = program_batch_size(self._prefix.numerics) if self._prefix is not None else 1
-        bounds = _bounds(len(cache), size, self._engine.num_processes)
-        start, end = bounds[self._engine.rank]
-        order = np.arange(start, end, dtype=np.int64) if end > start else np.arange(min(size, len(cache)))
-        stored: tuple[Tensor, ...] | None = None
-        for batch in batches(cache, self._rows[split].labels.numpy(), order, size):
-            parts = self._through_prefix(self.normaliser.pixels(batch.images), training=split == "train")
-            if stored is None:
-                if self._engine.any(not _fits(parts, len(cache))):
-                    return None
-                stored = tuple(part.new_empty((len(cache), *part.shape[1:])) for part in parts)
-            for target, part in zip(stored, parts, strict=True):
-                target[batch.indices[0] : batch.indices[0] + len(part)] = part
-            self._check(float(len(batch.indices)) * self._engine.num_processes)
-        self._engine.exchange(stored or (), bounds)
-        return stored
+        inputs = f"{sorted(cache.program.to_dict().items())} {self._numerics}"
+        key = FeatureKey(self._prefix_key, inputs, split, view)
+        kept = self._shelf.get(key) or self._compute(key, cache)
+        if kept is None:
+            self._refused.add((split, view))
+        return kept
 
-
-def _bounds(num_rows: int, batch_size: int, num_processes: int) -> list[tuple[int, int]]:
-    """The rows [start, end) that each process computes: whole batches, as evenly as they go."""
-    num_batches = -(-num_rows // batch_size)
-    cuts = [part * num_batches // num_processes * batch_size for part in range(num_processes + 1)]
-    return [(start, min(end, num_rows)) for start, end in pairwise(cuts)]
-
-
-def _fits(parts: Sequence[Tensor], num_rows: int) -> bool:
-    per_row = sum(part[0].numel() * part.element_size() for part in parts)
-    device = parts[0].device
-    free = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else memory_budget()
-    return bool(per_row * num_rows <= free)
+    def _compute(self, key: FeatureKey, cache: PixelCache) -> Features | None:
+        if self._prefix is None:
+            return None
+        if self._wanted is None:
+            self._wanted = self._ahead()
+        wanted = [item for item in self._wanted if key.split in item.splits and key.view is None]
+        if self.epochs < 2 and not wanted:
+            return None
+        first = key.view is None or not self._num_views
+        left = int(self.mode) - self._num_views if key.view is not None else 1
+        self._num_views += key.view is not None
+        one_pass = FeaturePass(
+            prefix=self._prefix,
+            boundary=self._boundary,
+            key=key,
+            wanted=wanted,
+            model=self._model,
+            numerics=self._numerics,
+            shelf=self._shelf,
+            stage=self.stage,
+            views=left,
+            engine=self._engine,
+            check=self._check,
+            say=self._say if first else lambda line: None,
+        )
+        return one_pass.run(
+            cache,
+            self._rows[key.split].labels.numpy(),
+            self.normaliser,
+            lambda images, rows: self.normaliser(
+                images if key.view is None else self._augmented(images, rows, key.view)
+            ),
+        )

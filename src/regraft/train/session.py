@@ -17,6 +17,7 @@ from regraft.run.folder import RunFolder
 from regraft.train.callbacks import Callbacks
 from regraft.train.engine import Engine
 from regraft.train.saver import Saver
+from regraft.train.shelf import FeatureShelf
 from regraft.train.sinks import Sinks
 from regraft.train.state import Progress
 from regraft.train.stop import StopFlag
@@ -48,6 +49,8 @@ class Session:
         save_steps: Save at every so many steps as well; None saves at epoch ends and every ten minutes.
         progress: Where the run stands.
         callbacks: Who else is told what happens.
+        feature_cache: `off`, `auto`, or the number of views of augmented images (see `FeatureSource`).
+        shelf: The features that the stages keep.
     """
 
     model: nn.Module
@@ -69,6 +72,8 @@ class Session:
     save_steps: int | None = None
     progress: Progress = field(default_factory=Progress)
     callbacks: Callbacks = field(default_factory=Callbacks)
+    feature_cache: str | int = "auto"
+    shelf: FeatureShelf = field(default_factory=FeatureShelf)
 
     def engine_of(self, precision: Precision | None) -> Engine:
         """The engine of a stage: the run's, or one with another precision. One process has one at a time."""

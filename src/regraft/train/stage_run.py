@@ -21,6 +21,7 @@ from regraft.plan.freeze import Freeze, freeze
 from regraft.plan.length import length_of
 from regraft.plan.stages import Stage
 from regraft.run.records import finite
+from regraft.train.ahead import Wanted, look_ahead
 from regraft.train.average import Average
 from regraft.train.balance import class_weights
 from regraft.train.features import FeatureSource
@@ -35,6 +36,7 @@ __all__ = ["StageRun", "better_epoch", "is_over"]
 
 _SAVE_SECONDS = 600.0
 _MAX_SKIPPED = 20
+_SOLUTIONS = 10  # at least so many heads are solved and validated
 
 
 class StageRun:
@@ -98,9 +100,12 @@ class StageRun:
         self.program = split_program(self.model)
         if not self.is_solved:
             self.program = self.engine.parallel(self.program)
+        self.session.shelf.begin(self.progress.stage)
         self.source = self._source()
         self.progress.images_per_step = self.batch_size * self.stage.accumulate
         self.sinks.line(self._announcement())
+        for line in self.source.notes():
+            self.sinks.line(line)
         self.sinks.status("running", stage=self.stage.name, step=self.progress.step)
         self.session.callbacks.tell("on_stage_start", self)
         self.session.raise_failure()
@@ -160,6 +165,7 @@ class StageRun:
         labels = session.labels["train"]
         alone = self.weights is not None and not stage.mixes and not are_multilabel(labels)
         return FeatureSource(
+            self.model,
             self.program,
             {name: cache.sized(stage.size or cache.program.size) for name, cache in session.pixels.items()},
             session.labels,
@@ -169,9 +175,21 @@ class StageRun:
             mix=Mix(stage.mixup, stage.cutmix, len(session.class_names)) if stage.mixes else None,
             row_weights=self.weights.double().numpy()[labels] if alone and self.weights is not None else None,
             seed=session.seed,
-            check=self._on_feature_batch,
+            repeats=stage.sampling == "balanced",
             engine=self.engine,
+            stage=self.progress.stage,
+            epochs=_SOLUTIONS if self.is_solved else self.length.epochs,
+            shelf=self.session.shelf,
+            mode=self.session.feature_cache,
+            ahead=self._look_ahead,
+            check=self._on_feature_batch,
+            say=self.sinks.line,
         )
+
+    def _look_ahead(self) -> list[Wanted]:
+        """What later stages will want of the photos."""
+        trained = {*self.progress.trained_layers, *self.frozen.layers}
+        return look_ahead(self.model, self.session.plan.stages, self.progress.stage, self.program, trained)
 
     def _on_feature_batch(self, units: float) -> None:
         if self.is_solved:

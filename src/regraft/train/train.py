@@ -30,6 +30,7 @@ from regraft.plan.stages import Stage
 from regraft.run.folder import RunFolder, create_run
 from regraft.train.callbacks import Callback, Callbacks
 from regraft.train.engine import Engine
+from regraft.train.features import FeatureCache
 from regraft.train.fit import check_fit, undefined_notes
 from regraft.train.loggers import DEFAULT_LOGGERS, build_loggers, require_loggers
 from regraft.train.loop import run_stages, stage_work
@@ -62,6 +63,7 @@ def train(
     numerics: Numerics | None = None,
     save_steps: int | None = None,
     cache: CacheMode = "auto",
+    feature_cache: FeatureCache = "auto",
     log: Sequence[str] = DEFAULT_LOGGERS,
     callbacks: Sequence[Callback] = (),
     show: bool = True,
@@ -83,6 +85,9 @@ def train(
         numerics: Device, precision, layout, threads; None chooses for this machine.
         save_steps: Save after every so many steps too.
         cache: Where decoded pixels are kept: `ram`, `disk`, `off`, or `auto` by what there is. The result is the same.
+        feature_cache: `auto` computes what the frozen part makes of an unchanging image once and keeps it, where there
+            is room; `off` computes it again for each batch; both end in the same bits. A number K shows K views of each
+            augmented image in turn and keeps those: the same bits from K = epochs on.
         log: Loggers by name: `tensorboard`, or a tracker that accelerate knows (`wandb`, `mlflow`, ...). One that fails
             is named, and the run goes on without it.
         callbacks: Who is told what happens (`rg.Callback`).
@@ -99,8 +104,7 @@ def train(
     """
     check_fit(model, data, plan, monitor)
     Normaliser(_preprocessing(model))  # refuses channels that photos do not have
-    if cache not in CACHES:
-        raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
+    _check_caches(cache, feature_cache)
     told = Callbacks(callbacks)
     if not resume:
         require_loggers(log)
@@ -131,6 +135,7 @@ def train(
             "numerics": numerics.to_dict(),
             "save_steps": save_steps,
             "log": list(log),
+            "feature_cache": feature_cache if isinstance(feature_cache, str) else {"views": feature_cache},
         }
     )
     with (
@@ -186,6 +191,7 @@ def train(
             save_steps=save_steps,
             progress=progress,
             callbacks=told,
+            feature_cache=feature_cache,
         )
         saver.told = lambda: told.tell("on_checkpoint", session)
         told.load_state(progress.callbacks)
@@ -202,6 +208,18 @@ def train(
             f"model written to {run.model} (best: stage {best.stage}, epoch {best.epoch}, {monitor} {best.value:.4f})"
         )
     return run
+
+
+def _check_caches(cache: str, feature_cache: FeatureCache) -> None:
+    if cache not in CACHES:
+        raise SettingsError(f"Unknown cache {cache!r}.", f"Expected one of: {', '.join(CACHES)}.", "Set `cache: auto`.")
+    views = feature_cache if isinstance(feature_cache, int) and not isinstance(feature_cache, bool) else 0
+    if feature_cache not in ("off", "auto") and views < 1:
+        raise SettingsError(
+            f"The feature cache is {feature_cache!r}.",
+            "Expected `off`, `auto`, or a number of views of each augmented image, at least 1.",
+            "Set `feature_cache: auto`.",
+        )
 
 
 def _preprocessing(model: nn.Module) -> Preprocessing:
