@@ -166,7 +166,7 @@ class FeatureSource:
         order, factors = self._engine.shard(order, batch_size, accumulate, weights)
         batch_size = self._engine.share(batch_size)
         if kept is not None:
-            self._show_some(rows.cache, order[:_NUM_SHOWN], epoch)
+            self._show_some(rows.cache, np.arange(min(_NUM_SHOWN, len(rows.cache))), epoch)
             for number in range(start_batch, len(factors)):
                 index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size] % len(rows.cache))
                 yield kept.read(index), self._labels("train")[index], factors[number]
