@@ -229,6 +229,15 @@ def test_the_plain_word_off_is_a_cache_mode(tmp_path: Path, word: str) -> None:
     assert validate_recipe(read_recipe(path)) == recipe
 
 
+@pytest.mark.parametrize(("text", "value"), [("off", "off"), ("auto", "auto"), ("{views: 3}", {"views": 3})])
+def test_the_feature_cache_is_a_word_or_a_number_of_views(tmp_path: Path, text: str, value: object) -> None:
+    recipe = validate_recipe(read_recipe(write(tmp_path, f"feature_cache: {text}")))
+    assert recipe.model_dump(mode="json")["feature_cache"] == value
+    assert validate_recipe(recipe.model_dump(mode="json")) == recipe
+    assert mistakes({"feature_cache": {"views": 0}})
+    assert mistakes({"feature_cache": "sometimes"})
+
+
 def test_only_some_stages_in_the_order_of_the_recipe() -> None:
     recipe = validate_recipe(default_recipe())
     assert [stage.name for stage in recipe.with_stages(["top", "head"]).stages] == ["head", "top"]

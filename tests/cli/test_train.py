@@ -150,9 +150,10 @@ def test_the_cache_is_chosen_said_and_kept_in_the_recipe(
 ) -> None:
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
     options = ("--model", "test_efficientnet", "--set", "defaults.epochs=1", "--stages", "head", "--out", "run", *TINY)
-    result = cli("train", tiny_photos, *options, "--cache", cache)
+    result = cli("train", tiny_photos, *options, "--cache", cache, "--feature-cache", "2")
     assert result.code == 0, result.err
     assert recipe_of(Path("run"))["data"]["cache"] == cache
+    assert recipe_of(Path("run"))["feature_cache"] == {"views": 2}
     there = {"off": "decoded again for each batch", "disk": f"on the disk in {tmp_path / 'cache' / 'pixels'}"}
     assert there[cache] in result.err
 

@@ -65,7 +65,7 @@ class FeatureSource:
         engine: Which processes share the work.
         stage: The stage's number.
         epochs: How often the stage reads a split.
-        shelf: Where features are kept, for this stage and for later ones.
+        shelf: Where features are kept, for this stage and for later ones; None for this source alone.
         mode: `off`, `auto`, or the number of views of each augmented image that the epochs go through in turn.
         ahead: What later stages want, asked for once.
         check: Called after each batch of a long pass; may raise to stop.
@@ -91,9 +91,9 @@ class FeatureSource:
         repeats: bool = False,
         seed: int,
         engine: Engine,
-        stage: int,
-        epochs: int,
-        shelf: FeatureShelf,
+        stage: int = 0,
+        epochs: int = 1,
+        shelf: FeatureShelf | None = None,
         mode: FeatureCache = "auto",
         ahead: Callable[[], list[Wanted]] = list,
         check: Callable[[float], None] = lambda units: None,
@@ -105,7 +105,8 @@ class FeatureSource:
         self.shown: Tensor | None = None
         self.waited = 0.0
         self._model, self._boundary, self._numerics = model, program.boundary, numerics
-        self._engine, self._shelf, self._ahead, self._check, self._say = engine, shelf, ahead, check, say
+        self._engine, self._shelf, self._ahead = engine, shelf or FeatureShelf(), ahead
+        self._check, self._say = check, say
         self._rows = {name: _Rows(pixels[name], torch.from_numpy(labels[name])) for name in pixels}
         self._prefix, self._prefix_key = None, ""
         if program.prefix is not None:

@@ -214,6 +214,7 @@ def _source(
     cache = PixelCache([data.train.paths[row] for row in rows], preprocessing.pixels, split="train")
     labels = data.train.labels[rows][cache.good]
     source = FeatureSource(
+        model,
         program,
         {"train": cache.sized(stage.size or preprocessing.pixels.size)},
         {"train": labels},
@@ -223,6 +224,7 @@ def _source(
         mix=Mix(stage.mixup, stage.cutmix, len(data.class_names)) if stage.mixes else None,
         seed=seed,
         engine=engine,
+        mode="off",  # each image passes once
     )
     return source, len(labels)
 
