@@ -80,7 +80,7 @@ def main() -> None:
             saver.save(model, optimizer, Progress(step=0), groups=groups)  # the first touches its memory
             saver.wait()
             for number in range(1, options.rounds + 1):
-                plain = statistics.median(seconds(step) for _ in range(9))
+                before = statistics.median(seconds(step) for _ in range(9))
                 floors.append(seconds(lambda: save_and_wait(model, optimizer, run.path / "floor.pt")))
                 os.sync()
                 done: list[int] = []
@@ -92,7 +92,9 @@ def main() -> None:
                     step()
                     taken += 1
                     saver.look()
-                lates.append(time.perf_counter() - began - taken * plain)
+                during = time.perf_counter() - began
+                plain = (before + statistics.median(seconds(step) for _ in range(9))) / 2
+                lates.append(during - taken * plain)
                 steps_taken.append(taken)
     print(
         f"{platform.processor() or platform.machine()}, {options.threads} threads, {date.today()}, "
