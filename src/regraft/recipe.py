@@ -36,7 +36,7 @@ DEFAULT_MODEL = "tf_efficientnet_lite0"
 class ViewSettings(Strict):
     """How many views of each augmented image are shown in turn."""
 
-    views: int = Field(ge=1)
+    views: int = Field(ge=1, description="views of each image, shown in turn")
 
 
 class MatchSettings(Strict):
@@ -51,8 +51,8 @@ class MatchSettings(Strict):
 class ChannelsSettings(Strict):
     """One change of a network's input channels."""
 
-    in_channels: int | None = Field(None, ge=1)
-    bands: list[str] | None = None
+    in_channels: int | None = Field(None, ge=1, description="channels before this change")
+    bands: list[str] | None = Field(None, description="names of the channels before this change")
 
 
 class ModelSettings(Strict):
@@ -119,12 +119,11 @@ class Recipe(Strict):
     defaults: dict[str, Any] = Field(default_factory=dict, description="settings of stages that do not say otherwise")
     stages: list[StageSettings] = Field(min_length=1, description="what trains, one after the other")
     numerics: NumericsSettings = Field(NumericsSettings(), description="what to compute with")
-    save_steps: int | None = Field(None, ge=1, description="save at every so many optimizer steps too")
-    log: list[str] = Field(["tensorboard"], description="who is told: tensorboard, wandb, mlflow ...")
-
     feature_cache: Annotated[Literal["auto", "off"] | ViewSettings, BeforeValidator(off_word)] = Field(
         "auto", description="what the frozen part computes: kept, or computed again; or K views of augmented images"
     )
+    save_steps: int | None = Field(None, ge=1, description="save at every so many optimizer steps too")
+    log: list[str] = Field(["tensorboard"], description="who is told: tensorboard, wandb, mlflow ...")
 
     _notes: tuple[str, ...] = PrivateAttr(())
 
