@@ -22,6 +22,7 @@ _HOMES = {
     "Schedule": "regraft.plan.stages",
     "Stage": "regraft.plan.stages",
     "adapt": "regraft.models.surgery",
+    "bayesian_predict": "regraft.models.segment.bayes",
     "build_model": "regraft.models.build",
     "cross_validate": "regraft.folds",
     "cut": "regraft.models.cut",
@@ -33,6 +34,7 @@ _HOMES = {
     "match_weights": "regraft.models.match",
     "open_data": "regraft.data.open",
     "predict": "regraft.evaluate.predict",
+    "predict_tiled": "regraft.models.segment.tiles",
     "read_weights": "regraft.weights.file",
     "replace_layer": "regraft.models.replace",
     "resume": "regraft.pipeline",
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from regraft.models.match import match_weights
     from regraft.models.preview import surgery_plan
     from regraft.models.replace import replace_layer
+    from regraft.models.segment.bayes import bayesian_predict
+    from regraft.models.segment.tiles import predict_tiled
     from regraft.models.surgery import adapt
     from regraft.pipeline import resume, run_recipe
     from regraft.plan.make import make_plan
@@ -79,6 +83,7 @@ __all__ = [
     "Schedule",
     "Stage",
     "adapt",
+    "bayesian_predict",
     "build_model",
     "cross_validate",
     "cut",
@@ -90,6 +95,7 @@ __all__ = [
     "match_weights",
     "open_data",
     "predict",
+    "predict_tiled",
     "read_weights",
     "replace_layer",
     "resume",

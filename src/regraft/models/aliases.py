@@ -11,13 +11,14 @@ from string import ascii_lowercase
 
 from torch import nn
 
+from regraft.models.info import ModelInfo
 from regraft.models.keras.inception import INCEPTION_BLOCKS, inception_rows
 from regraft.models.keras.mobile_rows import mobilenet_rows
 from regraft.models.keras.resnet import resnet_v2_rows
 from regraft.models.keras.xception import xception_rows
 from regraft.models.keras_rows import Row
 
-__all__ = ["keras_aliases"]
+__all__ = ["aliases_of", "keras_aliases"]
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 _DENSE = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.(norm|conv)([12])")
@@ -49,6 +50,15 @@ _LISTED: dict[str, tuple[Callable[[], Sequence[Row]], str]] = {
     **dict.fromkeys(("xception", "legacy_xception"), (xception_rows, "fc")),
     **dict.fromkeys(("mobilenet", "mobilenetv1_100"), (mobilenet_rows, "classifier")),
 }
+
+
+def aliases_of(model: nn.Module, info: ModelInfo) -> dict[str, tuple[str, ...]]:
+    """As `keras_aliases` for a model as it describes itself; an encoder's layers have the names of their network."""
+    encoder = info.origin.get("encoder")
+    if not encoder:
+        return keras_aliases(model, info.architecture)
+    found = keras_aliases(model.get_submodule("encoder"), encoder["name"].partition(".")[0])
+    return {f"encoder.{name}": names for name, names in found.items()}
 
 
 def keras_aliases(model: nn.Module, architecture: str) -> dict[str, tuple[str, ...]]:

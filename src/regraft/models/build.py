@@ -55,12 +55,13 @@ def build_model(
     Args:
         name: A timm name (`resnet50`, `tf_efficientnet_lite0`, `resnet50.a1_in1k`), `alexnet`, `keras_NAME`
             (`keras_resnet50`, `keras_vgg16`: the networks of keras.applications on timm's modules), or `keras:NAME`
-            (`keras:ResNet50`: built by Keras itself; needs the extra `keras`).
+            (`keras:ResNet50`: built by Keras itself; needs the extra `keras`); for segmentation `unet` and `segnet`
+            (with `encoder`, `depth` and the rest as in `regraft.models.segment`).
         weights: A weights file of any format, `"pretrained"`, or None (or `"none"`) for random weights. The classifier
             and the stem are first built as the file has them; surgery comes after.
         classes: Names of the rows of the classifier, or only their number; None keeps those of the weights, or of the
-            architecture (1000 for most). Rows follow the names where the file has names; a file without names that has
-            as many rows as there are names is taken to hold these classes in this order.
+            architecture (1000 for most, 2 for `unet` and `segnet`). Rows follow the names where the file has names; a
+            file without names that has as many rows as there are names is taken to hold these classes in this order.
         include_top: False leaves out all that follows the last feature map.
         pooling: What a network without a top gives: None or `"none"` for the map (N, C, H, W), `"avg"` or `"max"` for
             its features (N, C).
@@ -107,7 +108,7 @@ def load_pretrained(model: nn.Module, weights: str | Path, *, skip: Sequence[str
     Raises:
         WeightsError: The weights cannot be found or read, or do not fill the backbone.
     """
-    file = _read(info_of(model).architecture, weights)
+    file = _read(model, weights)
     return _fill(model, file, match_weights(file, model, skip=skip), weights)
 
 
@@ -165,8 +166,8 @@ def _with_weights(
     name: str, options: Mapping[str, Any], seed: int, weights: str | Path, match: Mapping[str, Any]
 ) -> nn.Module:
     """The network as the file was made for it, with the file's weights."""
-    file = _read(name, weights)
     model = _create(name, options, seed)
+    file = _read(model, weights)
     report = match_weights(file, model, **match)
     sizes = _sizes_of(file, report, model)
     if sizes:
@@ -176,7 +177,9 @@ def _with_weights(
     return _fill(model, file, report, weights)
 
 
-def _read(name: str, weights: str | Path) -> WeightFile:
+def _read(model: nn.Module, weights: str | Path) -> WeightFile:
+    info = info_of(model)
+    name = info.origin.get("encoder", {}).get("name", info.architecture)
     if weights == "pretrained":
         return read_weights(find_pretrained(name))
     _log.info("weights of %s: file %s", name, weights)
@@ -217,7 +220,7 @@ def _fill(model: nn.Module, file: WeightFile, report: MatchReport, weights: str 
     info.origin["weights"] = str(weights)
     empty = _random_head(model, report)
     if empty:
-        info.origin["new_layers"] = empty
+        info.origin["new_layers"] = [*(name for name in info.new_layers if not info.is_head(name)), *empty]
     elif file.class_names is not None and len(set(file.class_names)) == num_classes_of(model):
         info.class_names = file.class_names
     return model

@@ -33,7 +33,7 @@ def model_card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     height, width = config["pretrained_cfg"]["input_size"][1:]
     return f"""---
 library_name: {"timm" if config["regraft"]["timm_loadable"] else "regraft"}
-pipeline_tag: image-classification
+pipeline_tag: {"image-segmentation" if config["regraft"].get("output") == "segmentation" else "image-classification"}
 base_model: {config["regraft"]["build"]["name"]}
 ---
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from regraft.errors import SettingsError, nearest
-from regraft.models.aliases import keras_aliases
+from regraft.models.aliases import aliases_of
 from regraft.models.graph import drop_unused, trace_layers
 from regraft.models.info import ModelInfo, info_of, is_under, set_info
 from regraft.models.trace import plain
@@ -73,8 +73,8 @@ def find_layer(model: nn.Module, name: str) -> str:
     modules = dict(model.named_modules())
     if name and name in modules:
         return name
-    architecture = info_of(model).architecture
-    aliases = keras_aliases(model, architecture)
+    info = info_of(model)
+    architecture, aliases = info.architecture, aliases_of(model, info)
     found = [module for module, names in aliases.items() if name in names]
     if len(found) == 1:
         return found[0]

@@ -120,6 +120,7 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
     info.preprocessing = config["regraft"]["preprocessing"]
     info.output = config["regraft"].get("output", "softmax")
     info.thresholds = dict(config["regraft"].get("thresholds", {}))
+    info.origin["new_layers"] = []  # every tensor is the folder's
     model.regraft_info = info  # type: ignore[assignment]
     return model.eval()
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from regraft.errors import WeightsError
 from regraft.models.adjust import adjust_layers, adjustments_of
-from regraft.models.info import info_of, set_info
+from regraft.models.info import ModelInfo, info_of, is_under, set_info
 from regraft.models.trace import plain
 from regraft.weights.axes import convert
 from regraft.weights.report import Match, MatchReport
@@ -58,12 +58,38 @@ def graft(model: nn.Module, report: MatchReport, *, adjust: bool = False, allow_
         for name, values in staged.items():
             _put(tensors[name], values)
     info = info_of(model)
-    info.origin |= {"weights": str(report.file), "match": report.to_dict(), "match_options": dict(report.options)}
+    info.origin |= {
+        "weights": str(report.file),
+        "match": report.to_dict(),
+        "match_options": dict(report.options),
+        "new_layers": _still_new(model, info, report),
+    }
     if adjust and (changes := adjustments_of(report)):
         adjust_layers(plain(model), changes)
         info.args["adjusted"] = changes  # so that the network is built again as it is now
     set_info(model, info)
     return model
+
+
+def _still_new(model: nn.Module, info: ModelInfo, report: MatchReport) -> list[str]:
+    """Layers with random weights: those that were and that nothing filled, and norms that have seen no image yet.
+
+    The latter were left out on request, as where the weights of VGG16 go into a VGG16 with batch normalisation.
+    """
+    filled = {match.target for match in report.matched}
+    empty = [name for name in report.parts if name not in filled]
+    before = [prefix for prefix in info.new_layers if any(is_under(name, (prefix,)) for name in empty)]
+    left_out = dict.fromkeys(name.rpartition(".")[0] for name in report.dropped_targets)
+    norms = [name for name in left_out if _is_fresh(plain(model).get_submodule(name))]
+    return [*before, *(name for name in norms if not is_under(name, before))]
+
+
+def _is_fresh(module: nn.Module) -> bool:
+    """Whether a norm's moving statistics are those that it was made with."""
+    mean, variance = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+    if not isinstance(mean, torch.Tensor) or not isinstance(variance, torch.Tensor):
+        return False
+    return not bool(mean.any()) and bool((variance == 1).all())
 
 
 def _check_same_model(tensors: Mapping[str, Any], report: MatchReport) -> None:

@@ -37,7 +37,10 @@ class ModelInfo:
         thresholds: For outputs that are compared with one: the threshold of each name, chosen on validation images;
             0.5 applies to names that are not in it.
         origin: Where its weights come from. `origin["new_layers"]` lists module-name prefixes that hold random
-            weights (a new head), `origin["keras_rows"]` the rows of Keras's own listing (see `models.layers`).
+            weights (a new head), `origin["keras_rows"]` the rows of Keras's own listing (see `models.layers`),
+            `origin["encoder"]` the name and the arguments of the network that an encoder was cut from.
+        decoder: Module-name prefixes of what stands between the backbone (the encoder) and the head, in a network
+            for segmentation.
     """
 
     architecture: str
@@ -49,10 +52,15 @@ class ModelInfo:
     output: str = "softmax"
     thresholds: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+    decoder: tuple[str, ...] = ()
 
     def is_head(self, name: str) -> bool:
         """Whether a module, a parameter or a buffer of this (full) name belongs to the head."""
         return is_under(name, self.head)
+
+    def part_of(self, name: str) -> str:
+        """`backbone`, `decoder` or `head`: where a module, a parameter or a buffer of this (full) name belongs."""
+        return "head" if self.is_head(name) else "decoder" if is_under(name, self.decoder) else "backbone"
 
     def is_new(self, name: str) -> bool:
         """Whether it belongs to layers that were added with random weights."""
@@ -92,11 +100,11 @@ def set_info(model: nn.Module, info: ModelInfo) -> nn.Module:
     """
     model = plain(model)
     names = {name for name, _ in model.named_modules()}
-    strange = [name for name in (*info.head, *info.feature_stages) if name not in names]
+    strange = [name for name in (*info.head, *info.feature_stages, *info.decoder) if name not in names]
     if strange:
         raise SettingsError(
             f"The description of {info.architecture} names modules that the model does not have: {', '.join(strange)}.",
-            "Each head and each stage is the full name of one of its modules.",
+            "Each head, each stage and each decoder is the full name of one of its modules.",
             "Take the names from `model.named_modules()`.",
         )
     setattr(model, _ATTRIBUTE, info)
@@ -190,10 +198,12 @@ def _unknown_info(model: nn.Module) -> ModelInfo:
     order = list(calls) or list(modules)
     makers = [name for name in order if isinstance(modules[name], (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
     head = tuple(name for name in makers if name and not _AUXILIARY.search(name))[-1:]
+    output = calls[""].shape if "" in calls else None
     return ModelInfo(
         architecture=type(model).__name__,
         head=head + tuple(name for name, _ in model.named_children() if _AUXILIARY.match(name)),
         feature_stages=_stages_by_size([call for name, call in calls.items() if not any(modules[name].children())]),
+        output="segmentation" if output is not None and len(output) == 3 else "softmax",
     )
 
 

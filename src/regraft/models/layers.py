@@ -1,8 +1,9 @@
 """The layers of a network as people list them: index, name, alias, type, output shape, parameters.
 
 A layer is a module that owns parameters or buffers. They stand in execution order; the index counts the backbone's own
-layers, never the head's. A model in a Keras form lists Keras's own rows instead, also those without weights: its
-`ModelInfo.origin["keras_rows"]` holds (Keras's name, Keras's class, module name or None) for each row of the backbone.
+layers, never those of a decoder or a head. A model in a Keras form lists Keras's own rows instead, also those without
+weights: its `ModelInfo.origin["keras_rows"]` holds (Keras's name, Keras's class, module name or None) for each row of
+the backbone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from regraft.errors import SettingsError
-from regraft.models.aliases import keras_aliases
+from regraft.models.aliases import aliases_of
 from regraft.models.info import ModelInfo, info_of, is_under
 from regraft.models.keras.layer import kind_of
 from regraft.models.trace import Call, own_tensors, plain, trace
@@ -35,8 +36,8 @@ class Layer:
         output_shape: (channels, height, width) or (features,), without the batch; None where it does not run.
         num_parameters: As Keras counts: moving mean and variance count, `num_batches_tracked` does not.
         num_trainable: How many of these get gradients now.
-        part: "backbone" or "head".
-        index: The place in the backbone's own listing; None for layers of the head.
+        part: "backbone" (of a network for segmentation: its encoder), "decoder" or "head".
+        index: The place in the backbone's own listing; None for layers of the decoder and the head.
         owns: Whether it owns parameters or buffers (False only for some Keras rows).
         also: Further modules of the same row: the pointwise half of Keras's separable convolutions.
     """
@@ -79,7 +80,7 @@ class Survey:
 
 
 def list_layers(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> tuple[Layer, ...]:
-    """All layers of a model: its backbone's in execution order, then its head's.
+    """All layers of a model: its backbone's in execution order, then its decoder's (if it has one) and its head's.
 
     Modules that do not run stand behind the module that they are registered after.
 
@@ -98,12 +99,12 @@ def survey(model: nn.Module, image_size: int | tuple[int, int] | None = None) ->
     model = plain(model)
     info, modules = info_of(model), dict(model.named_modules())
     calls = _calls(model, image_size)
-    aliases = keras_aliases(model, info.architecture)
+    aliases = aliases_of(model, info)
     names = _order([name for name, module in modules.items() if own_tensors(module)], calls)
     rows = _rows(names, info, aliases)
     backbone = [_layer(row, "backbone", index, modules, calls) for index, row in enumerate(rows["backbone"])]
-    head = [_layer(row, "head", None, modules, calls) for row in rows["head"]]
-    return Survey(info, calls, aliases, (*backbone, *head))
+    others = [_layer(row, part, None, modules, calls) for part in ("decoder", "head") for row in rows[part]]
+    return Survey(info, calls, aliases, (*backbone, *others))
 
 
 def num_parameters(module: nn.Module) -> tuple[int, int]:
@@ -162,15 +163,16 @@ def _order(owners: Sequence[str], calls: dict[str, Call]) -> list[str]:
 
 
 def _rows(names: Sequence[str], info: ModelInfo, aliases: dict[str, tuple[str, ...]]) -> dict[str, list[_Row]]:
-    head = [_Row(name, aliases.get(name, ())) for name in names if info.is_head(name)]
+    rows = {
+        part: [_Row(name, aliases.get(name, ())) for name in names if info.part_of(name) == part]
+        for part in ("backbone", "decoder", "head")
+    }
     keras = info.origin.get("keras_rows")
     if keras:
         backbone = [_keras_row(row, aliases, names) for row in keras]
         listed = {name for row in backbone for name in (row.name, *row.also)}
-        backbone += [_Row(n, aliases.get(n, ())) for n in names if n not in listed and not info.is_head(n)]
-    else:
-        backbone = [_Row(name, aliases.get(name, ())) for name in names if not info.is_head(name)]
-    return {"backbone": backbone, "head": head}
+        rows["backbone"] = [*backbone, *(row for row in rows["backbone"] if row.name not in listed)]
+    return rows
 
 
 def _keras_row(row: Sequence[str | None], aliases: dict[str, tuple[str, ...]], owners: Sequence[str]) -> _Row:
@@ -201,7 +203,7 @@ def _layer(row: _Row, part: str, index: int | None, modules: dict[str, nn.Module
 
 
 def _cells(layer: Layer) -> tuple[str, ...]:
-    index = "head" if layer.index is None else str(layer.index)
+    index = layer.part if layer.index is None else str(layer.index)
     shape = layer.output_shape or ()
     turned = (*shape[1:], shape[0]) if len(shape) == 3 and layer.kind not in _CHANNELS_LAST else shape
     return (

@@ -1,7 +1,8 @@
 """What a network's logits mean: one table, in which each kind of output stands once.
 
 `softmax`: one class of C, C logits. `binary`: one of two classes, one logit, its sigmoid is the probability of the
-second class. `multilabel`: any of C labels, C logits, each with a sigmoid of its own.
+second class. `multilabel`: any of C labels, C logits, each with a sigmoid of its own. `segmentation`: one of C classes
+for each pixel, logits (N, C, H, W).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _Output:
         fewest: Classes that it needs at least.
         most: Classes that it can have at most; None for any number.
         num_logits: Number of classes -> number of logits.
-        probabilities: Logits in fp32 -> probabilities (N, classes).
+        probabilities: Logits in fp32 -> probabilities (N, classes), or (N, classes, H, W).
         thresholded: Class names -> those whose probability is compared with a threshold of their own.
         measures: What an epoch is described by, without the prefix `val_`.
     """
@@ -95,6 +96,15 @@ OUTPUTS: Mapping[str, _Output] = {
         thresholded=tuple,
         measures=("loss", "map", "f1_micro", "f1_macro"),
     ),
+    "segmentation": _Output(
+        "softmax over the classes of each pixel",
+        fewest=2,
+        most=None,
+        num_logits=lambda num_classes: num_classes,
+        probabilities=lambda logits: logits.softmax(1),
+        thresholded=lambda names: (),
+        measures=("loss", "miou", "pixel_accuracy", "class_accuracy"),
+    ),
 }
 
 
@@ -114,7 +124,7 @@ def row_names(output: str, class_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def probabilities(output: str, logits: Tensor) -> Tensor:
-    """Logits (N, num_logits) -> probabilities (N, num_classes), in the order of the class names."""
+    """Logits (N, num_logits, ...) -> probabilities (N, num_classes, ...), in the order of the class names."""
     return OUTPUTS[output].probabilities(logits)
 
 

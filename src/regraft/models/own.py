@@ -1,4 +1,4 @@
-"""The networks that timm does not build: two AlexNets, the forms of keras.applications, and Keras's own."""
+"""The networks that timm does not build: two AlexNets, the forms of keras.applications, Keras's own, U-Net, SegNet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from torch import nn
 from regraft.models.alexnet import alexnet, torchvision_alexnet
 from regraft.models.keras.applications import APPLICATIONS, PREFIX, build_application
 from regraft.models.keras.forms import FORMS, build_form
+from regraft.models.segment.segnet import segnet
+from regraft.models.segment.unet import unet
 
 __all__ = ["OWN"]
 
 OWN: dict[str, Callable[..., nn.Module]] = {
     "alexnet": alexnet,
     "torchvision_alexnet": torchvision_alexnet,
+    "unet": unet,
+    "segnet": segnet,
     **{name: partial(build_form, name) for name in FORMS},
     **{name: partial(build_application, name) for name in (PREFIX + known for known in APPLICATIONS)},
 }

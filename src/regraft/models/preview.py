@@ -50,6 +50,7 @@ class SurgeryPlan:
         others: The same head with each other pooling; empty where only the network's own is possible.
         num_backbone_parameters: As Keras counts, with moving statistics.
         num_head_parameters: All layers behind the last feature map, old ones too.
+        num_decoder_parameters: Those between the encoder and the head of a network for segmentation.
     """
 
     architecture: str
@@ -64,6 +65,7 @@ class SurgeryPlan:
     others: tuple[HeadCost, ...]
     num_backbone_parameters: int
     num_head_parameters: int
+    num_decoder_parameters: int = 0
 
     def render(self) -> str:
         """Plain text for people, one fact a line; sizes are height×width×channels."""
@@ -74,6 +76,7 @@ class SurgeryPlan:
             f"  stem        {self.stem or 'as it is'}",
             *self._rows(),
             f"  backbone    {self.num_backbone_parameters:,} parameters",
+            *([f"  decoder     {self.num_decoder_parameters:,} parameters"] if self.num_decoder_parameters else []),
             f"  head        {self.num_head_parameters:,} parameters" + self._form(),
         ]
         return "\n".join([*lines, *self._costs()])
@@ -121,11 +124,12 @@ def surgery_plan(model: nn.Module, **arguments: Any) -> SurgeryPlan:
         adapted = adapt(_shapes_of(model), **arguments)
         info = info_of(adapted)
         described = Preprocessing.from_dict(info.preprocessing or {})
-        head = Head(**info.args.get("head", {}))
+        head = Head(**{**info.args.get("head", {}), "output": info.output})
         features = _features(adapted, described.pixels.size)
         classes = info.class_names if arguments.get("classes") is not None or arguments.get("head") else None
-        costs = _costs(adapted, info, head, features) if classes is not None else ()
-    backbone, behind = _counts(adapted, info)
+        pools = classes is not None and info.output != "segmentation"
+        costs = _costs(adapted, info, head, features) if pools else ()
+    counts = _counts(adapted, info)
     return SurgeryPlan(
         architecture=info.architecture,
         image_size=described.pixels.size,
@@ -137,8 +141,9 @@ def surgery_plan(model: nn.Module, **arguments: Any) -> SurgeryPlan:
         features=features,
         cost=costs[0] if costs else None,
         others=costs[1:],
-        num_backbone_parameters=backbone,
-        num_head_parameters=behind,
+        num_backbone_parameters=counts["backbone"],
+        num_head_parameters=counts["head"],
+        num_decoder_parameters=counts["decoder"],
     )
 
 
@@ -199,11 +204,11 @@ def _cost(head: Head, features: Sequence[int], num_rows: int) -> HeadCost:
     return HeadCost(str(head.pool), first.in_features, sum(p.numel() for p in module.parameters()))
 
 
-def _counts(model: nn.Module, info: ModelInfo) -> tuple[int, int]:
-    counts = {True: 0, False: 0}
+def _counts(model: nn.Module, info: ModelInfo) -> dict[str, int]:
+    counts = dict.fromkeys(("backbone", "decoder", "head"), 0)
     for name, module in model.named_modules():
-        counts[info.is_head(name)] += num_parameters(module)[0]
-    return counts[False], counts[True]
+        counts[info.part_of(name)] += num_parameters(module)[0]
+    return counts
 
 
 def _cells(cost: HeadCost) -> tuple[str, str, str]:

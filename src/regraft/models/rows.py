@@ -114,7 +114,8 @@ def _classifiers(
     """
     modules, pairs = dict(old.named_modules()), []
     heads: list[tuple[HeadModule, HeadModule]] = []
-    for name in info_of(new).new_layers:
+    info = info_of(new)
+    for name in filter(info.is_head, info.new_layers):
         target, source = _last_layer(new.get_submodule(name)), modules.get(name)
         source = None if source is None else _last_layer(source)
         if isinstance(target, HeadModule) and isinstance(source, HeadModule) and _form(source) == _form(target):

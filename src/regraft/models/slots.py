@@ -78,7 +78,7 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
                 role=_role(module, leaf, tensor),
                 layer=owner,
                 order=places[owner],
-                part="head" if info.is_head(name) else "backbone",
+                part=info.part_of(name),
                 kind=kind_of(module),
                 inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
                 attributes=_attributes(module),

@@ -62,6 +62,7 @@ def adapt(
     if classes == num_classes_of(model) and head is None:
         classes = None
     head = _wanted_head(old, head or Head(**{**old.args.get("head", {}), "output": old.output}))
+    head = _for_output(old, head)
     check_classes(classes, head.output)
     adapted, info = copy.deepcopy(model), copy.deepcopy(old)
     info.origin = {key: value for key, value in info.origin.items() if key != "rows"}
@@ -104,7 +105,7 @@ def _renew_head(
         rows = keep_rows_of(model, adapted, classes, wanted=keep)
         info.origin["rows"] = rows.to_dict()
         if not rows.added:
-            info.origin["new_layers"] = []
+            info.origin["new_layers"] = [name for name in info.new_layers if not info.is_head(name)]
 
 
 def without_top(model: nn.Module, pooling: str | None) -> nn.Module:
@@ -141,6 +142,26 @@ def _wanted_head(info: ModelInfo, head: Head) -> Head:
     if info.args.get("include_top", True) or head.pool is not None:
         return head
     return replace(head, pool=info.args.get("pooling", "avg"))
+
+
+def _for_output(info: ModelInfo, head: Head) -> Head:
+    """The head for this network: whether each pixel gets a class is the network's matter, not the head's."""
+    maps = info.output == "segmentation"
+    if maps and head.output in ("softmax", "segmentation") and head.is_plain:
+        return replace(head, output="segmentation")
+    if maps:
+        raise SettingsError(
+            f"{info.architecture!r} names the class of every pixel, so its head is one convolution with a softmax.",
+            "Expected a head without `pool`, `hidden` and `output`.",
+            "Leave them out; `dropout` before the classifier is possible.",
+        )
+    if head.output == "segmentation":
+        raise SettingsError(
+            f"{info.architecture!r} names the class of an image, not of its pixels.",
+            "Expected a network for segmentation where the head's output is segmentation.",
+            "Build it as the encoder of one: `rg.build_model('unet', encoder=...)`.",
+        )
+    return head
 
 
 def default_preprocessing(model: nn.Module) -> Preprocessing:
@@ -192,7 +213,7 @@ def _describe_head(info: ModelInfo, head: Head, classes: Sequence[str] | int, si
     before = ("head", "image_size", "include_top", "pooling")
     info.args = {key: value for key, value in info.args.items() if key not in before}
     info.args["num_classes"] = _count(classes)
-    if not head.is_plain or head.dropout or head.output != "softmax":
+    if not head.is_plain or head.dropout or head.output not in ("softmax", "segmentation"):
         info.args["head"] = head.to_dict()
     if not head.is_plain:
         info.args["image_size"] = list(size)

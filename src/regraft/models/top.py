@@ -22,6 +22,7 @@ __all__ = ["is_channels_last", "replace_after_features", "replace_head"]
 
 def replace_head(model: nn.Module, info: ModelInfo, head: Head, num_rows: int, preprocessing: Preprocessing) -> None:
     """A new, random head of this form, with so many rows."""
+    others = [name for name in info.new_layers if not info.is_head(name)]
     if head.is_plain and hasattr(model, "reset_classifier"):
         model.reset_classifier(num_rows)  # type: ignore[operator]
         if head.dropout:
@@ -32,6 +33,7 @@ def replace_head(model: nn.Module, info: ModelInfo, head: Head, num_rows: int, p
         replace_after_features(model, info, lambda shape: HeadModule(head, shape, num_rows), preprocessing)
     else:
         _replace_last_layer(model, info, head, num_rows)
+    info.origin["new_layers"] = [*others, *info.new_layers]
 
 
 def _set_dropout(model: nn.Module, info: ModelInfo, dropout: float) -> None:

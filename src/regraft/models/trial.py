@@ -70,12 +70,19 @@ def check_runs(model: nn.Module, preprocessing: Preprocessing, num_rows: int | N
         SettingsError: It does not take these images, or gives something else.
     """
     model.eval()
-    with telling(model, info_of(model).architecture, preprocessing), torch.no_grad():
-        logits = model(blank_images(model, preprocessing))
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else (type(logits).__name__,)
-    if num_rows is not None and shape != (2, num_rows):
+    info = info_of(model)
+    shape: tuple[object, ...]
+    expected: tuple[object, ...] = (num_rows,)
+    if info.output == "segmentation":  # shapes alone: the maps of a large image take long to compute
+        shape = trace(model, preprocessing.pixels.size)[""].shape or ()
+        expected = (num_rows, *preprocessing.pixels.size)
+    else:
+        with telling(model, info.architecture, preprocessing), torch.no_grad():
+            logits = model(blank_images(model, preprocessing))
+        shape = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else (type(logits).__name__,)
+    if num_rows is not None and shape != expected:
         raise SettingsError(
-            f"The adapted network gives outputs of shape {shape[1:] or shape}, its head has {num_rows} rows.",
-            "Expected one logit for each row of the head.",
+            f"The adapted network gives outputs of shape {shape}, its head has {num_rows} rows.",
+            f"Expected one logit for each row of the head{' and each pixel' if len(expected) > 1 else ''}.",
             "Build the head into the module and pass it to train without adapt.",
         )

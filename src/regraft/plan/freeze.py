@@ -170,15 +170,17 @@ def _refuse_contradictions(
             "A stage trains at least one parameter.",
             "Select layers with parameters, as with `head`, and let not all of them be batch norms under `frozen`.",
         )
-    random = [name for name in _weighted(model) if info.is_head(name) and is_under(name, new) and name not in trained]
     live = {_layer(parameter) for parameter in trainable}
-    idle = [name for name in random if name not in live]
-    if idle:
-        raise SettingsError(
-            f"The head is frozen while its weights are random: {', '.join(idle)}.",
-            "A new head learns first, or together with the layers that it stands on.",
-            "Add `head` to the layers to train.",
-        )
+    for part in ("head", "decoder"):
+        random = [name for name in _weighted(model) if info.part_of(name) == part and is_under(name, new)]
+        idle = [name for name in random if name not in trained and name not in live]
+        if idle:
+            raise SettingsError(
+                f"The {part} is frozen while its weights are random: {', '.join(idle[:6])}"
+                + (f" and {len(idle) - 6} more." if len(idle) > 6 else "."),
+                f"A new {part} learns first, or together with the layers that it stands on.",
+                f"Add `{part}` to the layers to train.",
+            )
     _refuse_shared(model, trainable)
 
 

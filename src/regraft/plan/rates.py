@@ -24,7 +24,8 @@ class ParameterRate:
     """What one parameter trains at.
 
     Attributes:
-        group: The name of its group: `head` and `backbone`, or the selector of `lr`, and the depth where rates decay.
+        group: The name of its group: `head`, `backbone` and `decoder`, or the selector of `lr`, and the depth where
+            rates decay.
         lr: The rate of a full step, before the schedule.
     """
 
@@ -49,8 +50,9 @@ def rates_of(model: nn.Module, stage: Stage, trainable: Sequence[str]) -> dict[s
     if rates is None:
         info = info_of(model)
         base = stage.learning_rate
-        parts = {True: ParameterRate("head", base), False: ParameterRate("backbone", base * stage.backbone_lr)}
-        rates = {name: parts[info.is_head(name)] for name in trainable}
+        parts = {part: ParameterRate(part, base) for part in ("head", "decoder")}
+        parts["backbone"] = ParameterRate("backbone", base * stage.backbone_lr)
+        rates = {name: parts[info.part_of(name)] for name in trainable}
     if stage.layer_decay is None:
         return rates
     depth = depths(model)

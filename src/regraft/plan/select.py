@@ -1,11 +1,12 @@
 """The selector language: which layers a person means by `block5`, `last:26`, `from:block5_conv1` or `type:BatchNorm2d`.
 
     head  backbone  all  none      a part of the model; everything; nothing
+    encoder  decoder               of a network for segmentation: its backbone; what lies between that and the head
     layer4  layer4.2.conv3         a module: itself and all inside it
     block5_conv1  res5c_branch2c   a layer by its name in Keras; `conv5_block3`, `res5c` all layers of that block
     block5  stage:-1  stage:-2:    a block, or resolution stages (0 is the first, -1 the last; slices work)
     layer4.*  *.bn?  /regex/       globs over the whole name, regular expressions anywhere in it
-    last:26  first:3  [7]  [:-26]  by index in the backbone's own listing (`regraft inspect`), never the head
+    last:26  first:3  [7]  [:-26]  by index in the backbone's own listing (`regraft inspect`), no decoder, no head
     from:NAME  until:NAME          from that layer to the end of its part; from the start to that layer, itself included
     type:BatchNorm2d               a module class, its subclasses too; globs work
     a,b  !b                        unions; `!` takes away, wherever it stands; only `!` terms start from everything
@@ -130,9 +131,11 @@ class _Listing:
         parts: dict[str, Callable[[], list[str]]] = {
             "all": lambda: self.owners,
             "none": list,
-            "head": lambda: [layer.name for layer in self.layers if layer.part == "head"],
+            "head": lambda: _owning(self._part("head")),
             "backbone": lambda: _owning(self.backbone),
         }
+        if self.info.decoder:
+            parts |= {"encoder": parts["backbone"], "decoder": lambda: _owning(self._part("decoder"))}
         if term in parts:
             return self._some(parts[term](), term) if term != "none" else []
         kind, colon, rest = term.partition(":")
@@ -151,6 +154,9 @@ class _Listing:
         if term.startswith("[") and term.endswith("]") and _SLICE.fullmatch(term):
             return self._some(_owning(_cut(self.backbone, term, term, "layers of the backbone")), term)
         return self._some(self._named(term), term)
+
+    def _part(self, part: str) -> list[Layer]:
+        return [layer for layer in self.layers if layer.part == part]
 
     def spans(self) -> list[list[str]]:
         """Backbone layers by resolution stage; stages without weights of their own are not counted."""
@@ -199,19 +205,20 @@ class _Listing:
 
     def _until(self, word: str) -> list[str]:
         rows, _, stop = self._anchor(word)
-        before = [] if rows and rows[0].part == "backbone" else _owning(self.backbone)
+        parts = ("backbone", "decoder", "head")
+        before = [name for part in parts[: parts.index(rows[0].part)] for name in _owning(self._part(part))]
         return before + _owning(rows[:stop])
 
     def _anchor(self, word: str) -> tuple[list[Layer], int, int]:
         """The part that a name lies in, its first row there, and the row behind its last one."""
-        head = [layer for layer in self.layers if layer.part == "head"]
-        for rows in (self.backbone, head):
+        parts = [rows for rows in map(self._part, ("backbone", "decoder", "head")) if rows]
+        for rows in parts:
             if hits := [place for place, layer in enumerate(rows) if word in (layer.name, *layer.aliases)]:
                 return rows, hits[0], hits[-1] + 1
         if place := self._weightless(word):
             return place
         names = set(self.find(word))
-        rows = self.backbone if any(names.intersection(layer.modules) for layer in self.backbone) else head
+        rows = next(rows for rows in parts if any(names.intersection(layer.modules) for layer in rows))
         places = [place for place, layer in enumerate(rows) if names.intersection(layer.modules)]
         return rows, places[0], places[-1] + 1
 
@@ -254,7 +261,8 @@ class _Listing:
         known += [layer.name for layer in self.layers if not layer.owns]
         if word in known:
             return self._some([], word)
-        raise _unknown(word, word, [*known, "head", "backbone", "all", "none"], "layer", self.info.architecture)
+        known += ["head", "backbone", "all", "none", *(["encoder", "decoder"] if self.info.decoder else [])]
+        raise _unknown(word, word, known, "layer", self.info.architecture)
 
     def _by_module(self, word: str) -> list[str]:
         return [name for name in self.owners if is_under(name, (word,))] if word else []

@@ -26,7 +26,7 @@ from regraft.weights.layers import Layer, Slot
 from regraft.weights.naming import Pair
 from regraft.weights.report import Finding, Match, WrongShape
 
-__all__ = ["Binder", "Bound", "append_step", "reads_image"]
+__all__ = ["Binder", "Bound", "append_step", "leftovers", "reads_image"]
 
 # Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
 _WHOLE_LAYERS = frozenset({"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint"})
@@ -107,7 +107,6 @@ class Binder:
             self._bind_pair(pair, bound)
         for pair in pairs:
             self._place_bias(pair, source_of, bound)
-        bound.findings += _leftovers(pairs, bound)
         return bound
 
     def _bind_pair(self, pair: Pair, bound: Bound) -> None:
@@ -227,7 +226,7 @@ def _named_roles(pair: Pair) -> dict[str, SourceTensor]:
     return tensors
 
 
-def _leftovers(pairs: list[Pair], bound: Bound) -> list[Finding]:
+def leftovers(pairs: list[Pair], bound: Bound) -> list[Finding]:
     """Tensors of placed layers that went nowhere: the layer computes something else without them."""
     placed = {source.name for match in bound.matches.values() for source in match.sources}
     placed |= {pair.source for pair in bound.wrong}

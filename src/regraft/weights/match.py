@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from regraft.errors import WeightsError, nearest
 from regraft.weights.attributes import attribute_findings
 from regraft.weights.axes import Flip, Take
-from regraft.weights.bind import Binder, Bound, append_step, reads_image
+from regraft.weights.bind import Binder, Bound, append_step, leftovers, reads_image
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.file_graph import FileGraph, file_graph
 from regraft.weights.graph import Network, by_graph
@@ -72,7 +72,8 @@ def match(
     Args:
         weights: The file.
         slots: The model's tensors.
-        skip: Names or patterns (`fc8`, `head.*`) of layers or tensors, of either side, to leave out.
+        skip: Names or patterns (`fc8`, `head.*`) of layers or tensors, of either side, to leave out; `type:BatchNorm2d`
+            leaves out all layers of the model of that kind.
         map: Pairs by hand, {name in the model: name in the file}, of layers or of single tensors; either direction.
         model: The model's name, for the report.
         flip_stem: Whether the stem's input channels are reversed (a file for BGR images, a model for RGB ones).
@@ -96,6 +97,7 @@ def match(
     bound = binder.bind(state.pairs)
     _bind_by_hand(by_hand, binder, bound)
     _exact_tensors(weights, slots, bound)
+    bound.findings += leftovers(state.pairs, bound)
     if flip_stem:
         append_step(bound, [slot for slot in slots if reads_image(slot)], Flip(1))
     if class_order is not None:
@@ -179,12 +181,16 @@ class _Skip:
     """What to leave out on request, on both sides."""
 
     def __init__(self, patterns: Sequence[str], slots: Sequence[Slot], weights: WeightFile) -> None:
-        self.targets = {slot.name for slot in slots if any(_names(p, slot.name, slot.layer) for p in patterns)}
+        self.targets = {
+            slot.name
+            for slot in slots
+            if any(_is_of_type(p, slot) or _names(p, slot.name, slot.layer) for p in patterns)
+        }
         self.sources = {t.name for t in weights if any(_names(p, t.name, t.layer) for p in patterns)}
         idle = [
             pattern
             for pattern in patterns
-            if not any(_names(pattern, slot.name, slot.layer) for slot in slots)
+            if not any(_is_of_type(pattern, slot) or _names(pattern, slot.name, slot.layer) for slot in slots)
             and not any(_names(pattern, tensor.name, tensor.layer) for tensor in weights)
         ]
         if idle:
@@ -195,6 +201,11 @@ class _Skip:
                 + (f"; near are {near}." if (near := nearest(idle[0], known)) else "."),
                 "Correct it, or leave it out.",
             )
+
+
+def _is_of_type(pattern: str, slot: Slot) -> bool:
+    """Whether a pattern names the kind of a layer of the model, as `type:BatchNorm2d`."""
+    return pattern.startswith("type:") and fnmatchcase(slot.kind, pattern.removeprefix("type:"))
 
 
 def _names(pattern: str, name: str, layer: str) -> bool:
