@@ -17,6 +17,7 @@ from regraft.cli.match import (
     SkipOption,
     matched,
 )
+from regraft.cli.options import ArgumentsOption
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,7 @@ def convert(
     key: FromOption = None,
     adjust: AdjustOption = False,
     num_classes: ClassesOption = None,
+    arguments: ArgumentsOption = None,
 ) -> None:
     """Write the weights of a file in timm's names (.safetensors, or a model folder), or in Keras's (.h5, .weights.h5).
 
@@ -54,7 +56,7 @@ def convert(
             "A new name was expected: nothing is overwritten.",
             "Choose another -o, or remove it.",
         )
-    weights, network, report = matched(file, model, skip, mapping, key, num_classes)
+    weights, network, report = matched(file, model, skip, mapping, key, num_classes, arguments)
     is_file = out.suffix in (".safetensors", ".h5", ".hdf5")
     if is_file:
         report.require("backbone", adjust=adjust)

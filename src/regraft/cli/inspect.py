@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regraft.cli.options import LabelsOption, NamesOption
+from regraft.cli.options import ArgumentsOption, LabelsOption, NamesOption, arguments_of
 
 if TYPE_CHECKING:
     from regraft.run.folder import RunFolder
@@ -27,6 +27,7 @@ def inspect(
     labels: LabelsOption = None,
     names: NamesOption = None,
     image_size: Annotated[int | None, typer.Option("--image-size", min=1, help="For output shapes.")] = None,
+    arguments: ArgumentsOption = None,
     key: Annotated[str | None, typer.Option("--from", help="Which set of tensors of a weights file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -45,7 +46,7 @@ def inspect(
         facts = _photos(path, labels, names)
     else:
         _require_name(path, target)
-        _network(target, image_size, as_json=as_json)
+        _network(target, image_size, arguments_of(arguments), as_json=as_json)
         return
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
@@ -200,7 +201,7 @@ def _photos(path: Path, labels: Path | None, names: Path | None) -> dict[str, An
     }
 
 
-def _network(name: str, image_size: int | None, *, as_json: bool) -> None:
+def _network(name: str, image_size: int | None, arguments: dict[str, Any], *, as_json: bool) -> None:
     if any(sign in name for sign in "*?["):
         from regraft.models.names import list_models
 
@@ -212,5 +213,5 @@ def _network(name: str, image_size: int | None, *, as_json: bool) -> None:
     from regraft.models.build import build_model
     from regraft.models.layers import format_table, list_layers
 
-    layers = list_layers(build_model(name), image_size)
+    layers = list_layers(build_model(name, **arguments), image_size)
     typer.echo(json.dumps([asdict(layer) for layer in layers], default=str) if as_json else format_table(layers))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regraft.cli.options import ArgumentsOption, arguments_of
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -46,6 +48,7 @@ def match(
     key: FromOption = None,
     adjust: AdjustOption = False,
     num_classes: ClassesOption = None,
+    arguments: ArgumentsOption = None,
     require: Annotated[str, typer.Option("--require", help="What must be filled: backbone, all or any.")] = "backbone",
     check: Annotated[
         str | None, typer.Option("--check", help="IMAGE=LOGITS.npy: what the original network gives for an image.")
@@ -63,7 +66,7 @@ def match(
 
     if require not in ("backbone", "all", "any"):
         raise SettingsError(f"--require is {require!r}.", "Expected backbone, all or any.", "Correct the option.")
-    weights, network, report = matched(file, model, skip, mapping, key, num_classes)
+    weights, network, report = matched(file, model, skip, mapping, key, num_classes, arguments)
     if check is None:
         typer.echo(to_json(report.to_dict(), indent=2) if as_json else report.render(limit=limit))
         report.require(require, adjust=adjust)
@@ -107,9 +110,10 @@ def matched(
     mapping: list[str] | None,
     key: str | None,
     num_classes: int | None,
+    arguments: list[str] | None,
 ) -> tuple[WeightFile, nn.Module, MatchReport]:
     """The file, the network as it was built, and what of the file goes where in it."""
-    by_hand = _pairs(mapping)
+    by_hand, options = _pairs(mapping), arguments_of(arguments)
     from regraft.weights.file import read_weights
 
     weights = read_weights(file, key=key)  # before torch is imported: mistakes are told at once
@@ -117,7 +121,7 @@ def matched(
     from regraft.models.build import build_model
     from regraft.models.match import match_weights
 
-    network = build_model(model, classes=num_classes)
+    network = build_model(model, classes=num_classes, **options)
     return weights, network, match_weights(weights, network, skip=skip or (), map=by_hand)
 
 

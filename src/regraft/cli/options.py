@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 __all__ = [
+    "ArgumentsOption",
     "DeviceOption",
     "JsonOption",
     "LabelsOption",
@@ -17,6 +18,7 @@ __all__ = [
     "PrecisionOption",
     "RunArgument",
     "ThreadsOption",
+    "arguments_of",
     "log_names",
 ]
 
@@ -38,6 +40,34 @@ LogOption = Annotated[
     list[str] | None,
     typer.Option("--log-with", help="tensorboard (the default), wandb, mlflow ..., or none.", show_default=False),
 ]
+
+
+ArgumentsOption = Annotated[
+    list[str] | None,
+    typer.Option("--arg", help="NAME=VALUE: an argument of the network, as `encoder=resnet34`.", show_default=False),
+]
+
+
+def arguments_of(given: list[str] | None) -> dict[str, Any]:
+    """`--arg NAME=VALUE` options as a network's arguments; values are read as in a recipe.
+
+    Raises:
+        SettingsError: One that is no such pair.
+    """
+    from regraft.errors import SettingsError
+    from regraft.recipe_text import apply_set
+
+    values: dict[str, Any] = {}
+    for pair in given or ():
+        name, sign, _ = pair.partition("=")
+        if not sign or not name.strip().isidentifier():
+            raise SettingsError(
+                f"--arg {pair!r} is no argument of a network.",
+                "Expected NAME=VALUE.",
+                "Type for example `--arg encoder=resnet34`.",
+            )
+        apply_set(values, pair)
+    return values
 
 
 def log_names(given: list[str] | None) -> list[str] | None:

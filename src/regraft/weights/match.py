@@ -22,7 +22,7 @@ from regraft.weights.naming import Pair, by_family, by_name, by_suffix
 from regraft.weights.report import Ambiguity, Finding, Match, MatchReport, WrongShape
 from regraft.weights.structure import by_structure
 
-__all__ = ["Match", "MatchReport", "Slot", "match"]
+__all__ = ["Match", "MatchReport", "Slot", "match", "names_slot"]
 
 
 @dataclass
@@ -181,16 +181,12 @@ class _Skip:
     """What to leave out on request, on both sides."""
 
     def __init__(self, patterns: Sequence[str], slots: Sequence[Slot], weights: WeightFile) -> None:
-        self.targets = {
-            slot.name
-            for slot in slots
-            if any(_is_of_type(p, slot) or _names(p, slot.name, slot.layer) for p in patterns)
-        }
+        self.targets = {slot.name for slot in slots if any(names_slot(pattern, slot) for pattern in patterns)}
         self.sources = {t.name for t in weights if any(_names(p, t.name, t.layer) for p in patterns)}
         idle = [
             pattern
             for pattern in patterns
-            if not any(_is_of_type(pattern, slot) or _names(pattern, slot.name, slot.layer) for slot in slots)
+            if not any(names_slot(pattern, slot) for slot in slots)
             and not any(_names(pattern, tensor.name, tensor.layer) for tensor in weights)
         ]
         if idle:
@@ -203,9 +199,11 @@ class _Skip:
             )
 
 
-def _is_of_type(pattern: str, slot: Slot) -> bool:
-    """Whether a pattern names the kind of a layer of the model, as `type:BatchNorm2d`."""
-    return pattern.startswith("type:") and fnmatchcase(slot.kind, pattern.removeprefix("type:"))
+def names_slot(pattern: str, slot: Slot) -> bool:
+    """Whether a pattern names a tensor of the model, or the kind of its layer (`type:BatchNorm2d`)."""
+    if pattern.startswith("type:"):
+        return fnmatchcase(slot.kind, pattern.removeprefix("type:"))
+    return _names(pattern, slot.name, slot.layer)
 
 
 def _names(pattern: str, name: str, layer: str) -> bool:

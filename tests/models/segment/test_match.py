@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from tests.conftest import Cli
 from tests.models.segment.networks import SMALL, narrow, vgg_segnet, vgg_unet
 from tests.weights.readers.keras_files import legacy, random
 from torch import nn
@@ -177,3 +178,13 @@ def test_real_files(case: str, shared: Path) -> None:
     with torch.no_grad():
         given = nn.functional.max_pool2d(model.encoder.features(images), 2)
     assert float((given - features).abs().max() / features.abs().max()) <= facts["tolerance"]
+
+
+def test_the_command_line_says_the_same(vgg_h5: Path, cli: Cli) -> None:
+    weights = rg.read_weights(vgg_h5)
+    result = cli("match", vgg_h5, "--model", "unet", "--arg", "depth=2", "--skip", "type:BatchNorm2d", "--json")
+    report = json.loads(result.out)
+    assert report["model"] == "unet (vgg16)"
+    assert set(report["options"]["skip"]) == {"type:BatchNorm2d"}
+    assert sum(report["totals"]["file"].values()) == 2 * len(weights.tensors)  # the parts and their total
+    assert cli("match", vgg_h5, "--model", "unet", "--arg", "depth").code == 2

@@ -192,7 +192,7 @@ def test_it_learns(one_thread: None) -> None:
         ({"encoder": SMALL, "encoder_args": {"nonsense": 1}}, "does not take these arguments"),
         ({"encoder": SMALL, "nonsense": 1}, "does not take these arguments"),
         ({"encoder": SMALL, "classes": ["a", "a"]}, "more than once"),
-        ({"encoder": SMALL, "classes": 3, "num_classes": 4}, "Leave num_classes out"),
+        ({"encoder": SMALL, "classes": 3, "num_classes": 4}, "classes are given as well as num_classes"),
     ],
 )
 def test_mistakes(arguments: dict[str, Any], said: str) -> None:

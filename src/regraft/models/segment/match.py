@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
-from regraft.models.info import ModelInfo, info_of, is_under
+from regraft.models.info import ModelInfo, info_of
 from regraft.models.segment.describe import ENCODER
 from regraft.models.segment.encoder import source_network
 from regraft.models.slots import slots_of
 from regraft.models.trace import in_channels, plain
 from regraft.weights.file import WeightFile
 from regraft.weights.layers import Slot, source_layers
-from regraft.weights.match import match
+from regraft.weights.match import match, names_slot
 from regraft.weights.report import Ambiguity, Finding, MatchReport, WrongShape
 
 __all__ = ["match_encoder"]
@@ -177,11 +176,7 @@ def _concerns(finding: Finding, layers: set[str]) -> bool:
 
 def _hits_only_new(pattern: str, slots: Sequence[Slot]) -> bool:
     """Whether a pattern names the decoder or the head, which a file for the encoder leaves alone anyway."""
-    hits = {
-        slot.part
-        for slot in slots
-        if fnmatchcase(slot.name, pattern) or fnmatchcase(slot.layer, pattern) or is_under(slot.layer, (pattern,))
-    }
+    hits = {slot.part for slot in slots if names_slot(pattern, slot)}
     return bool(hits) and "backbone" not in hits
 
 
