@@ -55,7 +55,7 @@ def arguments_of(given: list[str] | None) -> dict[str, Any]:
         SettingsError: One that is no such pair.
     """
     from regraft.errors import SettingsError
-    from regraft.recipe_text import apply_set
+    from regraft.recipe import apply_set
 
     values: dict[str, Any] = {}
     for pair in given or ():
