@@ -3,20 +3,21 @@
     uv run python benchmarks/time_to_accuracy.py PHOTOS [--rounds 3] [--recipe-rounds 1]
 
 The floor and regraft run alternately, each in a fresh process, medians are compared; the validation accuracy of the
-trained model stands beside its time. The floor's forward is the plain network in bf16 and channels-last at the batch
-size that is fastest here of those tried (8, 16, 32), so that it is a fair floor.
+trained model stands beside its time. Each run starts without the pixels that an earlier one decoded. The floor's
+forward is the plain network in bf16 and channels-last at the batch size that is fastest here of those tried (8, 16,
+32), so that it is a fair floor.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from peers import cold_cache, median, timed
 
 FLOOR = """
 import sys, time
@@ -45,32 +46,33 @@ print(len(pixels))
 """
 
 
-def seconds_of(command: list[str], until: Path | None = None) -> float:
-    """Wall-clock seconds of a process, or until it has written `until`."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    took = None
-    while process.poll() is None:
-        if until is not None and took is None and until.exists():
-            took = time.perf_counter() - began
-        time.sleep(0.02)
-    if process.returncode:
-        raise SystemExit(f"{command[:3]} failed:\n{process.stderr.read() if process.stderr else ''}")
-    return took if took is not None else time.perf_counter() - began
-
-
 def floor(photos: Path, batch: int) -> float:
-    return seconds_of([sys.executable, "-c", FLOOR, str(photos), str(batch)])
+    return timed([sys.executable, "-c", FLOOR, str(photos), str(batch)])[0]
 
 
-def regraft(photos: Path, *options: str) -> tuple[float, float]:
-    """Seconds from process start to the saved model, and its validation accuracy as `regraft evaluate` measures it."""
+def fastest_batch(photos: Path) -> int:
+    """The batch size that makes the floor's forward fastest here, of those tried."""
+    return min((8, 16, 32), key=lambda size: floor(photos, size))
+
+
+def regraft(photos: Path, *options: str, warm: bool = False) -> dict[str, float]:
+    """Seconds from process start to the saved model, and its validation accuracy as `regraft evaluate` measures it.
+
+    Each run decodes the photos; with `warm`, it finds those of a run before it.
+    """
+    with cold_cache() as cache:
+        if warm:
+            _one_run(photos, options, cache)
+        return _one_run(photos, options, cache)
+
+
+def _one_run(photos: Path, options: Sequence[str], cache: dict[str, str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "regraft.cli.main", "-q", "train", str(photos), "--out", str(run), *options]
-        took = seconds_of(command, until=run / "model" / "manifest.json")
+        took, _ = timed(command, until=run / "model" / "manifest.json", env=cache)
         measures = json.loads(next((run / "predictions").glob("*.json")).read_text())
-        return took, measures["top1"]
+        return {"seconds": took, "accuracy": measures["top1"]}
 
 
 def main() -> None:
@@ -79,17 +81,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--recipe-rounds", type=int, default=1, help="runs of the whole default recipe")
     arguments = parser.parse_args()
-    batch = min((8, 16, 32), key=lambda size: floor(arguments.photos, size))
+    batch = fastest_batch(arguments.photos)
     floors, heads = [], []
     for _ in range(arguments.rounds):
         floors.append(floor(arguments.photos, batch))
         heads.append(regraft(arguments.photos, "--stages", "head"))
-    base, head = statistics.median(floors), statistics.median(took for took, _ in heads)
+    base, head = median(floors), median([run["seconds"] for run in heads])
     print(f"floor (import + decode + one bf16 forward each, batch {batch}): {base:.1f} s")
-    print(f"--stages head: {head:.1f} s, accuracy {heads[0][1]:.2%}, ratio to the floor {head / base:.2f}")
+    print(f"--stages head: {head:.1f} s, accuracy {heads[0]['accuracy']:.2%}, ratio to the floor {head / base:.2f}")
     for _ in range(arguments.recipe_rounds):
-        took, accuracy = regraft(arguments.photos)
-        print(f"default recipe: {took:.1f} s, accuracy {accuracy:.2%}, ratio to the floor {took / base:.2f}")
+        run = regraft(arguments.photos)
+        took = run["seconds"]
+        print(f"default recipe: {took:.1f} s, accuracy {run['accuracy']:.2%}, ratio to the floor {took / base:.2f}")
 
 
 if __name__ == "__main__":
