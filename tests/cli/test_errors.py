@@ -166,15 +166,14 @@ def test_a_misspelt_verb_or_option_is_a_usage_error(cli: Cli, tmp_path: Path) ->
 
 def test_a_reader_that_goes_away_is_no_error(tiny_run: Path, tiny_photos: Path) -> None:
     """A real process: `regraft predict RUN - | head -1`, whose input goes on after the pipe is closed."""
-    path = next(map(str, tiny_photos.glob("*/*.png")))
+    path = next(photo.relative_to(tiny_photos) for photo in tiny_photos.glob("*/*.png"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "regraft.cli.main", "predict", str(tiny_run), "-", "--threads", "1"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
+    with subprocess.Popen(command, **pipes, text=True, bufsize=1, cwd=tiny_photos) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdin.write(f"{path}\n" * 2000)
+        process.stdin.write(f"{path}\n" * 2000)  # less than a pipe holds: nobody reads the answers yet
         process.stdin.flush()
         process.stdout.readline()
         process.stdout.close()
