@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Each of pytest's workers keeps to one processor, and so do the processes that it starts: threads of torch that wait for
-# those of the other worker cost more than these small networks do (measured: 57 s in the place of 0.8 s). torch reads it
-# when it is imported, so this stands before that.
-if hasattr(os, "sched_setaffinity"):
-    _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Each of pytest's workers keeps to one processor, and so do the processes that it starts: threads of torch that wait
+# for those of the other worker cost more than these small networks do (measured: 57 s in the place of 0.8 s). torch
+# reads it when it is imported, so this stands before that.
+if hasattr(os, "sched_setaffinity") and "PYTEST_XDIST_WORKER" in os.environ:
     _cpus = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {_cpus[_worker % len(_cpus)]})
+    os.sched_setaffinity(0, {_cpus[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(_cpus)]})
 
 import numpy as np
 import pytest
