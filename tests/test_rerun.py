@@ -94,16 +94,6 @@ def test_a_grey_run_from_a_recipe(pictures: Path, cli: Cli, tmp_path: Path) -> N
     assert len(list(rg.predict(tmp_path / "run", pictures / "red"))) == 8
 
 
-@pytest.mark.parametrize("channels", [{"in_channels": 4}, {"bands": ["R", "G", "B", "NIR"]}])
-def test_bands_that_photos_do_not_have_are_refused_before_anything_is_written(
-    channels: dict[str, Any], pictures: Path, tmp_path: Path
-) -> None:
-    recipe = {"model": {"name": TINY_MODEL, "weights": "none", **channels}, "data": {"source": str(pictures)}}
-    with pytest.raises(rg.RegraftError, match="regraft reads photos of three colours"):
-        rg.run_recipe(recipe, out=tmp_path / "run", show=False)
-    assert not (tmp_path / "run").exists()
-
-
 def test_weights_of_another_network_s_run_are_told(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
     recipe = {"model": {"name": "test_resnet", "weights": str(tiny_run)}, "data": {"source": str(pictures)}}
     with pytest.raises(rg.RegraftError, match=f"is '{TINY_MODEL}'"):

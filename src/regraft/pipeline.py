@@ -20,7 +20,6 @@ from regraft.models.channels import choose_mix, mixed_preprocessing
 from regraft.models.folder import load_model
 from regraft.models.head import Head
 from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.preview import surgery_plan
 from regraft.models.surgery import adapt, default_preprocessing
@@ -31,6 +30,7 @@ from regraft.run.changes import Place, differences, is_of_network, require_allow
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
 from regraft.train.find_lr import RangeTest, find_lr
+from regraft.train.fit import check_bands
 from regraft.train.forecast import forecast
 from regraft.train.forecast_text import render_plan
 from regraft.train.loggers import require_loggers
@@ -109,9 +109,10 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     for step in recipe.model.channels_before:
         model = adapt(model, **step.model_dump())
     surgery = _surgery(recipe, model, data)
-    Normaliser(surgery["preprocessing"])  # refuses channels that photos do not have
+    stages = _stages(recipe)
+    check_bands(surgery["preprocessing"], data.train.paths, stages)
     adapted = adapt(model, **surgery)
-    plan = make_plan(adapted, _stages(recipe))
+    plan = make_plan(adapted, stages)
     num_train, num_val = len(data.train), len(data.val)
     expected = forecast(
         adapted,

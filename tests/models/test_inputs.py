@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from regraft.data.decode import PixelProgram
-from regraft.data.preprocess import Preprocessing
-from regraft.errors import SettingsError
+from regraft.data.preprocess import Channels, Preprocessing
 from regraft.models.inputs import Normaliser
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
@@ -30,6 +29,21 @@ def test_grey_is_what_pillow_calls_grey() -> None:
     assert (images[:, 0] - torch.from_numpy(grey)).abs().max() <= 0.51  # Pillow rounds
 
 
-def test_bands_that_photos_do_not_have() -> None:
-    with pytest.raises(SettingsError, match=r"takes 4 bands: R, G, B, NIR.*not read yet"):
-        Normaliser(Preprocessing(PixelProgram((5, 7)), (0.5,) * 4, (0.2,) * 4, ("R", "G", "B", "NIR")))
+@pytest.mark.parametrize(
+    ("channels", "shown"),
+    [
+        ("RGB", [0, 1, 2]),
+        ("BGR", [2, 1, 0]),
+        (("NIR", "B", "G", "R"), [3, 2, 1]),
+        (("a", "b", "c", "d"), [0, 1, 2]),
+        (("a", "b"), [0, 0, 0]),
+    ],
+)
+def test_what_a_person_is_shown_of_an_input(channels: Channels, shown: list[int]) -> None:
+    numbers = (0.5,) * len(channels), (0.2,) * len(channels)
+    normaliser = Normaliser(Preprocessing(PixelProgram((5, 7)), *numbers, channels))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, len(channels)), dtype=np.uint8)
+    images = normaliser(normaliser.pixels(pixels))
+    assert images.shape == (2, len(channels), 5, 7)
+    expected = pixels if isinstance(channels, str) else pixels[..., shown]
+    np.testing.assert_array_equal(normaliser.undone(images), expected)

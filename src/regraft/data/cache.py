@@ -55,8 +55,8 @@ class PixelCache:
     Attributes:
         paths: The readable files, one for each row.
         program: What the rows are the result of.
-        images: uint8 of shape (rows, height, width, 3), red first, as they are after the program's first resize, in
-            memory; None when they are on the disk or streaming.
+        images: uint8 of shape (rows, height, width, channels), red first, as they are after the program's first
+            resize, in memory; None when they are on the disk or streaming.
         kept: The rows that are on the disk, or None.
         good: The positions of the rows in the `paths` that were given, as int64.
         quarantined: The other files, each with its reason.
@@ -74,7 +74,7 @@ class PixelCache:
         split: str = "",
         progress: Progress | None = None,
     ) -> None:
-        shape = (len(paths), *program.first.size, 3)
+        shape = (len(paths), *program.first.size, program.num_channels)
         self.program = program
         self.num_bytes = _num_bytes(program, len(paths))
         images = None
@@ -118,24 +118,24 @@ class PixelCache:
         return other
 
     def row(self, row: int) -> Pixels:
-        """The pixels of one row, of shape (height, width, 3).
+        """The pixels of one row, of shape (height, width, channels).
 
         Raises:
             DecodeError: When streaming, if the file has become unreadable since it was checked.
         """
-        pixels = np.empty((*self.program.size, 3), dtype=np.uint8)
+        pixels = np.empty((*self.program.size, self.program.num_channels), dtype=np.uint8)
         self.fill(np.array([row], dtype=np.int64), pixels[None])
         return pixels
 
     def fill(self, rows: Indices, out: Pixels) -> None:
-        """Write the pixels of these rows into `out`, uint8 (len(rows), height, width, 3); threads may do so at once.
+        """Write the pixels of these rows into `out`, uint8 (len(rows), height, width, channels), from any thread.
 
         Raises:
             DecodeError: When streaming, if a file has become unreadable since it was checked.
         """
         first = self.program.first
         resizes = self.program.stored is not None
-        pixels = np.empty((len(rows), *first.size, 3), dtype=np.uint8) if resizes else out
+        pixels = np.empty((len(rows), *first.size, first.num_channels), dtype=np.uint8) if resizes else out
         left = range(len(rows)) if self.kept is None else self.kept.fill(rows, pixels).tolist()
         if self.images is not None:
             # The row numbers are checked; the mode "raise" would copy the pixels twice.
@@ -263,7 +263,7 @@ def _size(num_bytes: int) -> str:
 
 def _num_bytes(program: PixelProgram, rows: int) -> int:
     height, width = program.first.size
-    return rows * height * width * 3
+    return rows * height * width * program.num_channels
 
 
 def _decode_files(

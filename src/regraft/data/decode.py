@@ -1,4 +1,4 @@
-"""One image file to the pixels that a network sees: open, turn upright, flatten to RGB, resize.
+"""One image file to the pixels that a network sees: open, turn upright, flatten to RGB or take its bands, resize.
 
 Only deterministic code stands here, and the same code serves training, prediction and every export, so that what
 predicts is what trained. The decoder is Pillow, limited to seven formats (its other readers start programs or have
@@ -24,13 +24,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.sniff import FORMATS, known_format, misses_its_end, not_a_picture
+from regraft.data.bands import choose_bands, flatten, named_planes
+from regraft.data.sniff import FORMATS, RefusedError, known_format, misses_its_end, not_a_picture
+from regraft.data.tiff import num_bands, orientation_of, read_planes, read_tags
 from regraft.errors import DecodeError, SettingsError
 
 __all__ = ["MAX_PIXELS", "NO_MEMORY", "PixelProgram", "decode", "decode_or_reason", "finish", "read_file"]
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Literal["squash", "crop", "pad"]
+_Fill = int | tuple[int, int, int]  # what lies beside a picture: of a band, or of a picture in colours
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
@@ -72,6 +75,8 @@ class PixelProgram:
         stored: Height and width of a first resize, to which the policy applies; the second resize, to `size`,
             then squashes. None resizes once.
         draft: Let the JPEG decoder scale by 1/2, 1/4 or 1/8 where the result stays at least as large as needed.
+        bands: The bands that are wanted in place of red, green and blue: by name where the file names them all (R, G,
+            B, A; pictures without transparency are opaque), else all that the file has, in its order.
     """
 
     size: tuple[int, int]
@@ -81,6 +86,7 @@ class PixelProgram:
     crop_fraction: float = 1.0
     stored: tuple[int, int] | None = None
     draft: bool = True
+    bands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         mistakes = list(_program_mistakes(self))
@@ -93,6 +99,11 @@ class PixelProgram:
             )
 
     @property
+    def num_channels(self) -> int:
+        """How many numbers a pixel has."""
+        return len(self.bands) or 3
+
+    @property
     def first(self) -> PixelProgram:
         """The program without its second resize: what a cache holds, whatever size is made of it later."""
         return self if self.stored is None else dataclasses.replace(self, size=self.stored, stored=None)
@@ -100,6 +111,8 @@ class PixelProgram:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and text, for JSON; `from_dict` gives an equal program back."""
         fields = dataclasses.asdict(self)
+        if not self.bands:
+            del fields["bands"]  # programs for photos keep the identity that they had before there were others
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
@@ -124,7 +137,7 @@ class PixelProgram:
 
 
 def decode(source: Path | str | bytes, program: PixelProgram) -> Pixels:
-    """The pixels of one image, as uint8 of shape (height, width, 3), red first.
+    """The pixels of one image, as uint8 of shape (height, width, 3), red first, or one channel for each band.
 
     Animated files give their first frame; colour profiles are not applied.
 
@@ -156,7 +169,7 @@ def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixel
         return strange
     try:
         return _pixels(data, program)
-    except _RefusedError as refused:
+    except RefusedError as refused:
         return str(refused)
     except Image.DecompressionBombError as error:
         return _too_many_pixels(error)
@@ -170,11 +183,10 @@ def finish(pixels: Pixels, program: PixelProgram) -> Pixels:
     """The result of a program from the result of its first resize: `decode` gives the same in one go."""
     if program.stored is None:
         return pixels
+    if program.bands:
+        planes = [Image.fromarray(pixels[:, :, band]) for band in range(pixels.shape[2])]
+        return np.stack([np.asarray(_squash(plane, program.size, program)) for plane in planes], axis=2)
     return np.array(_squash(Image.fromarray(pixels), program.size, program))
-
-
-class _RefusedError(Exception):
-    """The file may be whole, but its pixels have no right answer; the text says why."""
 
 
 def _program_mistakes(program: PixelProgram) -> list[str]:
@@ -189,6 +201,11 @@ def _program_mistakes(program: PixelProgram) -> list[str]:
     if program.interpolation not in get_args(Interpolation):
         names = ", ".join(get_args(Interpolation))
         mistakes.append(f"interpolation is {program.interpolation!r}; it is one of {names}.")
+    bands: Any = program.bands
+    if not isinstance(bands, tuple) or not all(isinstance(band, str) and band for band in bands):
+        mistakes.append(f"bands is {bands!r}; it is a list of names.")
+    elif len(set(bands)) < len(bands):
+        mistakes.append(f"bands is {bands!r}; each name stands once.")
     if not _is_whole(program.background, 3) or not all(0 <= value <= 255 for value in program.background):
         mistakes.append(f"background is {program.background!r}; it is (red, green, blue), each from 0 to 255.")
     if not isinstance(program.crop_fraction, (int, float)) or not 0.05 <= program.crop_fraction <= 1.0:
@@ -221,24 +238,63 @@ def read_file(path: Path | str) -> bytes | str:
 
 
 def _pixels(data: bytes, program: PixelProgram) -> Pixels:
+    if program.bands:
+        return _banded(data, program)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
-            raise _RefusedError(f"has {width} x {height} pixels, more than the limit of {limit}")
+        _require_pixels(*image.size)
         orientation = _orientation(image) if image.format in ("JPEG", "MPO") else None
         if program.draft and orientation is not None:
             image.draft(None, _needed(image.size, program, turned=orientation >= 5))
-        large = image.width * image.height > _LARGE_PIXELS
-        with _ONE_LARGE_PICTURE if large else contextlib.nullcontext():
-            return np.array(_resize(_upright(image, orientation, program), program))
+        with _memory(image.width * image.height):
+            return np.array(_resize(_upright(image, orientation, program), program, program.background))
+
+
+def _banded(data: bytes, program: PixelProgram) -> Pixels:
+    """uint8 (height, width, bands), each band resized by itself."""
+    tags = read_tags(data) if known_format(data[:32]) == "TIFF" else None
+    with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if tags is None or len(image.getbands()) == num_bands(tags):
+            _require_pixels(*image.size)
+            with _memory(image.width * image.height):
+                image.load()
+                return _chosen(named_planes(image, program.bands), _orientation(image), program)
+    if tags is None:
+        raise UnidentifiedImageError
+    pixels = read_planes(data, tags, MAX_PIXELS)
+    names = [f"band{band + 1}" for band in range(pixels.shape[2])]
+    names[:3] = "RGB" if tags.get(262) == 2 and len(names) >= 3 else names[:3]
+    planes = {name: Image.fromarray(pixels[:, :, band]) for band, name in enumerate(names)}
+    return _chosen(planes, orientation_of(tags), program)
+
+
+def _chosen(planes: dict[str, Image.Image], orientation: int, program: PixelProgram) -> Pixels:
+    """The bands that the program wants, upright and resized."""
+    chosen = choose_bands(planes, program.bands)
+    turn = _UPRIGHT.get(orientation)
+    upright = chosen if turn is None else [plane.transpose(turn) for plane in chosen]
+    fill = dict(zip("RGB", program.background, strict=True)) | {"A": 255}
+    grey = sum(program.background) // 3
+    resized = [
+        _resize(plane, program, fill.get(name, grey)) for name, plane in zip(program.bands, upright, strict=True)
+    ]
+    return np.stack([np.asarray(plane) for plane in resized], axis=2)
+
+
+def _require_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
+        raise RefusedError(f"has {width} x {height} pixels, more than the limit of {limit}")
+
+
+def _memory(num_pixels: int) -> contextlib.AbstractContextManager[Any]:
+    return _ONE_LARGE_PICTURE if num_pixels > _LARGE_PIXELS else contextlib.nullcontext()
 
 
 def _upright(image: Image.Image, orientation: int | None, program: PixelProgram) -> Image.Image:
     image.load()
     # A PNG may hold its EXIF block behind the pixels, and a TIFF turns itself while it loads.
     orientation = orientation or _orientation(image)
-    picture = _flatten(image, program.background)
+    picture = flatten(image, program.background)
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
@@ -262,43 +318,16 @@ def _needed(size: tuple[int, int], program: PixelProgram, *, turned: bool) -> tu
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """The picture as 8-bit RGB: grey scaled by its bit depth, transparency laid on the background."""
-    if image.mode.startswith("I;16"):
-        return _from_deep_grey(image)
-    if image.mode in ("F", "I"):
-        kind = "floating-point" if image.mode == "F" else "32-bit"
-        raise _RefusedError(f"holds {kind} numbers, for which no black and no white is stated")
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    layer = image.convert("RGBA")
-    canvas = Image.new("RGB", layer.size, background)
-    canvas.paste(layer, mask=layer.getchannel("A"))
-    return canvas
-
-
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    # Pillow clips these to 255 on convert("L"), which turns every photo white. Its 16-bit colour reader keeps the
-    # high byte of each number, and so does this.
-    tags = getattr(image, "tag_v2", {})  # of a TIFF; numbers from TIFF 6.0 section 8
-    depth = int(np.max(tags.get(258, 16)))
-    if not 8 <= depth <= 16:
-        raise _RefusedError(f"holds grey values of {depth} bits, which regraft does not read")
-    grey = (np.asarray(image).astype(np.uint16) >> (depth - 8)).astype(np.uint8)
-    white_is_zero = tags.get(262) == 0
-    return Image.fromarray(255 - grey if white_is_zero else grey).convert("RGB")
-
-
-def _resize(picture: Image.Image, program: PixelProgram) -> Image.Image:
-    picture = _POLICIES[program.resize](picture, program.stored or program.size, program)
+def _resize(picture: Image.Image, program: PixelProgram, fill: _Fill) -> Image.Image:
+    picture = _POLICIES[program.resize](picture, program.stored or program.size, program, fill)
     return picture if program.stored is None else _squash(picture, program.size, program)
 
 
-def _squash(picture: Image.Image, size: tuple[int, int], program: PixelProgram) -> Image.Image:
+def _squash(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: _Fill = 0) -> Image.Image:
     return _scaled(picture, (size[1], size[0]), program, None)
 
 
-def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram) -> Image.Image:
+def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: _Fill) -> Image.Image:
     height, width = size
     scale = max(width / picture.width, height / picture.height) / program.crop_fraction
     box_width, box_height = min(width / scale, picture.width), min(height / scale, picture.height)
@@ -306,11 +335,11 @@ def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram) ->
     return _scaled(picture, (width, height), program, (left, top, left + box_width, top + box_height))
 
 
-def _pad(picture: Image.Image, size: tuple[int, int], program: PixelProgram) -> Image.Image:
+def _pad(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: _Fill) -> Image.Image:
     height, width = size
     scale = min(width / picture.width, height / picture.height)
     inner = max(1, min(width, round(picture.width * scale))), max(1, min(height, round(picture.height * scale)))
-    canvas = Image.new("RGB", (width, height), program.background)
+    canvas = Image.new(picture.mode, (width, height), fill)
     canvas.paste(_scaled(picture, inner, program, None), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return canvas
 
@@ -335,10 +364,21 @@ def _too_many_pixels(error: Exception) -> str:
     return f"has {pixels} megapixels, more than the limit of {MAX_PIXELS / 1e6:.0f}"
 
 
+def _bands_or_none(data: bytes) -> int | None:
+    """How many bands a TIFF has that Pillow does not know."""
+    try:
+        count = num_bands(read_tags(data))
+    except Exception:  # a hostile file can raise anything inside a decoder
+        return None
+    return count if count > 4 else None
+
+
 def _damage(data: bytes, error: Exception) -> str:
     kind = known_format(data[:32])
     if "truncated" in str(error).lower() or misses_its_end(kind, data):
         return "is cut off"
+    if isinstance(error, UnidentifiedImageError) and kind == "TIFF" and (bands := _bands_or_none(data)):
+        return f"holds {bands} bands, of which none are named (name those of the network: model.bands)"
     if isinstance(error, UnidentifiedImageError):
         return f"is damaged (its first bytes say {kind}, the rest does not follow)"
     return f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]})"

@@ -166,7 +166,7 @@ class KeptRows:
         if self._map is not None:
             num = len(self._map) // store.row_bytes
             rows = np.frombuffer(self._map, dtype=np.uint8, count=num * store.row_bytes)
-            self._rows = rows.reshape(num, *store.program.size, 3)
+            self._rows = rows.reshape(num, *store.program.size, store.program.num_channels)
         self._checked = np.zeros(len(digests), dtype=bool)
         self.num_kept = int((self._slots >= 0).sum())
 

@@ -26,7 +26,7 @@ Allocate = Callable[[tuple[int, ...]], Pixels]
 
 
 class Batch(NamedTuple):
-    """Rows of a split: numbers, int64 (n,); images, uint8 (n, height, width, 3), red first; labels.
+    """Rows of a split: numbers, int64 (n,); images, uint8 (n, height, width, channels), red first; labels.
 
     Labels are int64 (n,), or uint8 (n, classes) where an image may have any number of classes.
     """
@@ -95,7 +95,7 @@ def _run(
     try:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            images = allocate((len(indices), *cache.program.size, 3))
+            images = allocate((len(indices), *cache.program.size, cache.program.num_channels))
             waiting.append(_begin(cache, indices, images, pool, num_threads))
             if len(waiting) > ahead:
                 yield _finish(waiting.popleft(), labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from regraft.data.decode import Interpolation, PixelProgram, Resize
@@ -34,7 +34,7 @@ class Preprocessing:
     """What turns a file into a network's input: decode to `pixels`, divide by 255, order the channels, normalise.
 
     Args:
-        pixels: The program from file to uint8 pixels.
+        pixels: The program from file to uint8 pixels; its `bands` are those of `channels`.
         mean: Subtracted, on the scale 0 to 1, in the order of `channels`.
         std: Divided by, on the scale 0 to 1, in the order of `channels`.
         channels: `RGB`; `BGR` for networks that came from Caffe; `L` for grey; else the names of all bands.
@@ -46,6 +46,7 @@ class Preprocessing:
     channels: Channels = "RGB"
 
     def __post_init__(self) -> None:
+        bands = self.channels if isinstance(self.channels, tuple) else ()
         mistakes = _mistakes(self)
         if mistakes:
             raise SettingsError(
@@ -54,6 +55,8 @@ class Preprocessing:
                 "Correct the fields named below.",
                 details=mistakes,
             )
+        if self.pixels.bands != bands:  # the files are read for the network's channels, whatever they were before
+            object.__setattr__(self, "pixels", replace(self.pixels, bands=bands))
 
     @property
     def num_channels(self) -> int:

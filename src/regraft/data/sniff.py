@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FORMATS", "known_format", "misses_its_end", "not_a_picture"]
+__all__ = ["FORMATS", "RefusedError", "known_format", "misses_its_end", "not_a_picture"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 
@@ -30,6 +30,10 @@ _STRANGERS = (
     (b"\x00\x05\x16\x07", "is a macOS resource file, not a picture"),
     (b"\x00\x05\x16\x00", "is a macOS resource file, not a picture"),
 )
+
+
+class RefusedError(Exception):
+    """The file may be whole, but its pixels have no right answer; the text says why."""
 
 
 def known_format(head: bytes) -> str | None:

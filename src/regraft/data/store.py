@@ -53,7 +53,7 @@ class PixelStore:
 
     def __init__(self, root: Path, program: PixelProgram) -> None:
         self.program = program.first
-        self.row_bytes = self.program.size[0] * self.program.size[1] * 3
+        self.row_bytes = self.program.size[0] * self.program.size[1] * self.program.num_channels
         identity = _identity(self.program)
         self.folder = root / hashlib.sha256(commit.as_json(identity).encode()).hexdigest()[:16]
         _prepare(self.folder, identity)

@@ -103,7 +103,7 @@ class Predictor:
                 yield self._prediction(path, None if reason else probabilities[row], reason)
 
     def probabilities(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-        """Pixels uint8 (N, H, W, 3) of the model's image size -> probabilities (N, classes)."""
+        """Pixels uint8 (N, H, W, channels) of the model's image size -> probabilities (N, classes)."""
         inputs = self._normaliser(self._normaliser.pixels(images_NHWC))
         (logits,) = self._program(inputs)
         result: npt.NDArray[np.floating] = probabilities_of(self.output, logits.float()).cpu().numpy()
@@ -127,7 +127,7 @@ class Predictor:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, paths: list[str], pool: ThreadPoolExecutor) -> _Pending:
-        images = self._normaliser.allocate((len(paths), *self.pixels.size, 3))
+        images = self._normaliser.allocate((len(paths), *self.pixels.size, self.pixels.num_channels))
         return _Pending(paths, images, [pool.submit(self._decode, path, images[row]) for row, path in enumerate(paths)])
 
     def _decode(self, path: str, pixels: npt.NDArray[np.uint8]) -> str | None:

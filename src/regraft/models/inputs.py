@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from regraft.data.loader import Batch
-from regraft.data.preprocess import Preprocessing
-from regraft.errors import SettingsError
+from regraft.data.preprocess import Channels, Preprocessing
 
 __all__ = ["Normaliser"]
 
@@ -24,28 +23,20 @@ class Normaliser:
     Args:
         preprocessing: Whose mean, std and channel order are applied.
         device: Where the result lies.
-
-    Raises:
-        SettingsError: The network takes bands that photos do not have.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: str | torch.device = "cpu") -> None:
-        if not isinstance(preprocessing.channels, str):
-            raise SettingsError(
-                f"The network takes {preprocessing.num_channels} bands: {', '.join(preprocessing.channels)}.",
-                "regraft reads photos of three colours, or of one (grey); images of other bands are not read yet.",
-                "Feed such a network in a loop of your own, or adapt it with `bands=['R', 'G', 'B']` for photos.",
-            )
         self.device = torch.device(device)
         self._luma = torch.tensor(_LUMA, device=self.device).reshape(1, 3, 1, 1)
         self._grey = preprocessing.channels == "L"
         self._reverse = preprocessing.channels == "BGR"
+        self._for_the_eye = _red_green_blue(preprocessing.channels)
         shape = (1, len(preprocessing.mean), 1, 1)
         self._mean = torch.tensor(preprocessing.mean, device=self.device).mul(255).reshape(shape)
         self._scale = 1 / torch.tensor(preprocessing.std, device=self.device).mul(255).reshape(shape)
 
     def pixels(self, images_NHWC: npt.NDArray[np.uint8]) -> Tensor:
-        """uint8 (N, H, W, 3) -> uint8 (N, 3, H, W) on the device; a view where possible (channels last in memory)."""
+        """uint8 (N, H, W, C) -> uint8 (N, C, H, W) on the device; a view where possible (channels last in memory)."""
         return torch.from_numpy(images_NHWC).to(self.device).permute(0, 3, 1, 2)
 
     def allocate(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -75,7 +66,7 @@ class Normaliser:
             yield sent
 
     def __call__(self, images_NCHW: Tensor) -> Tensor:
-        """uint8 or float (N, 3, H, W) on the scale 0 to 255 -> fp32 (N, 3 or 1, H, W), normalised."""
+        """uint8 or float (N, C, H, W) on the scale 0 to 255 -> fp32 (N, C or, for grey, 1, H, W), normalised."""
         if self._grey:
             images_NCHW = images_NCHW.float().mul(self._luma).sum(1, keepdim=True)
         elif self._reverse:
@@ -86,5 +77,13 @@ class Normaliser:
     def undone(self, images_NCHW: Tensor) -> npt.NDArray[np.uint8]:
         """A network's input (N, C, H, W) as pixels for the eye, uint8 (N, H, W, 3), red first."""
         pixels = images_NCHW.to(self.device).float() / self._scale + self._mean
-        pixels = pixels.flip(1) if self._reverse else pixels.expand(-1, 3, -1, -1)
+        pixels = pixels[:, self._for_the_eye]
         return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _red_green_blue(channels: Channels) -> list[int]:
+    """Which channels a person is shown: those of these names, else the first three, else the first alone."""
+    places = {name: place for place, name in enumerate(channels)}
+    if set("RGB") <= set(places):
+        return [places[name] for name in "RGB"]
+    return [0, 1, 2] if len(places) >= 3 else [0, 0, 0]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from torch import nn
 
 from regraft.data.dataset import DataSet
+from regraft.data.decode import decode_or_reason
+from regraft.data.preprocess import Preprocessing
 from regraft.errors import DataError, SettingsError, nearest
 from regraft.evaluate.measure import undefined_measures
 from regraft.models.info import info_of
 from regraft.models.outputs import OUTPUTS, monitors, output_of
 from regraft.plan.make import Plan
 from regraft.plan.monitors import watched
+from regraft.plan.stages import Stage
 
-__all__ = ["check_fit", "undefined_notes"]
+__all__ = ["check_bands", "check_fit", "undefined_notes"]
+
+_FEW = 8  # images that are read to see whether they have the network's bands
 
 
 def check_fit(model: nn.Module, data: DataSet, plan: Plan, monitor: str) -> None:
@@ -38,8 +45,37 @@ def check_fit(model: nn.Module, data: DataSet, plan: Plan, monitor: str) -> None
             "Pass `classes=data.class_names` to `rg.adapt`.",
             details=[f"only in the data: {missing}", f"only in the model: {extra}"],
         )
+    check_bands(Preprocessing.from_dict(info.preprocessing), data.train.paths, plan.stages)
     _check_output(output_of(model), data)
     _check_monitors(model, data, plan, monitor)
+
+
+def check_bands(preprocessing: Preprocessing, paths: Sequence[str], stages: Iterable[Stage]) -> None:
+    """Raise where a network takes other bands than images have: the first few are read.
+
+    Raises:
+        DataError: None of them has these bands.
+        SettingsError: A stage changes colours, which the images do not have.
+    """
+    bands = preprocessing.pixels.bands
+    first = list(paths[:_FEW]) if bands else []
+    reasons = [reason for path in first if isinstance(reason := decode_or_reason(path, preprocessing.pixels), str)]
+    if first and len(reasons) == len(first):
+        raise DataError(
+            f"The network takes {len(bands)} bands ({', '.join(bands)}), and no image was found that has them.",
+            "Expected PNG, WebP or TIFF files with a transparency (R, G, B, A), or TIFF files with that many bands of "
+            "8 bits.",
+            "Name the bands that the images have (`--set model.bands=[R,G,B,A]`), or leave in_channels and bands out "
+            "to train on photos.",
+            details=[f"{path} {reason}" for path, reason in zip(first[:3], reasons, strict=False)],
+        )
+    coloured = [stage.name for stage in stages if stage.augment and (stage.augment.saturation or stage.augment.hue)]
+    if preprocessing.pixels.num_channels != 3 and coloured:
+        raise SettingsError(
+            f"Saturation or hue is to change in images of {len(bands)} bands, in stage {coloured[0]!r}.",
+            "Both need three channels: red, green, blue.",
+            "Set saturation and hue to 0.",
+        )
 
 
 def undefined_notes(model: nn.Module, data: DataSet) -> list[str]:

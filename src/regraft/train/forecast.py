@@ -132,7 +132,9 @@ def forecast(
         stages.append(_stage(stage, costs, num_train, num_val, batch_size, pixels.size))
     num_images = num_train + num_val
     decoding = _decoding(paths[:_NUM_FILES], pixels) / numerics.threads * num_images
-    return Forecast(tuple(stages), decoding, num_images * 3 * pixels.size[0] * pixels.size[1], numerics)
+    return Forecast(
+        tuple(stages), decoding, num_images * pixels.num_channels * pixels.size[0] * pixels.size[1], numerics
+    )
 
 
 def _stage(
@@ -217,7 +219,8 @@ class _Trial:
     def _inputs(self, num_images: int) -> Callable[[], Tensor]:
         """What makes a batch of network inputs out of pixels, as training does."""
         normaliser = Normaliser(self.preprocessing, self.engine.device)
-        noise = np.random.default_rng(0).integers(0, 256, (num_images, *self.size, 3), dtype=np.uint8)
+        shape = (num_images, *self.size, self.preprocessing.pixels.num_channels)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         ids = np.arange(num_images)
 
         def make() -> Tensor:
