@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import regraft as rg
-from regraft.errors import DataError, SettingsError, StoppedError
+from regraft.errors import SettingsError, StoppedError
 from regraft.models.info import info_of
 from tests.conftest import TINY_MODEL, Cli
 from tests.data.tiff_writer import tiff
@@ -128,7 +128,7 @@ def test_photos_are_refused_before_anything_is_written(
 ) -> None:
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe(tiny_photos, **model)))
     told = cli("train", "--recipe", tmp_path / "r.yaml", "--out", tmp_path / "run", *(["--dry-run"] if dry else []))
-    assert told.code == DataError.exit_code
+    assert told.code == SettingsError.exit_code
     assert "takes 4 bands" in told.err
     assert "holds 3 bands (R, G, B), not the 4 wanted" in told.err
     assert "model.bands=[R,G,B,A]" in told.err

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import regraft as rg
 from regraft.data.preprocess import Preprocessing
-from regraft.errors import DataError, SettingsError
+from regraft.errors import SettingsError
 from regraft.models.channels import choose_mix, stem_layers
 from regraft.models.folder import read_config
 from regraft.models.info import info_of
@@ -126,7 +126,7 @@ def test_a_grey_model_survives_its_folder_and_trains(tiny_photos: Any, tmp_path:
 def test_a_run_on_bands_that_photos_do_not_have_is_refused(tiny_photos: Any, tmp_path: Any) -> None:
     data = rg.open_data(tiny_photos)
     model = rg.adapt(rg.build_model("test_efficientnet"), classes=data.class_names, image_size=32, in_channels=4)
-    with pytest.raises(DataError, match="takes 4 bands"):
+    with pytest.raises(SettingsError, match="takes 4 bands"):
         rg.train(model, rg.make_plan(model, [rg.Stage("head", epochs=1)]), data, out=tmp_path / "run", show=False)
 
 

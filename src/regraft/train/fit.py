@@ -54,14 +54,13 @@ def check_bands(preprocessing: Preprocessing, paths: Sequence[str], stages: Iter
     """Raise where a network takes other bands than images have: the first few are read.
 
     Raises:
-        DataError: None of them has these bands.
-        SettingsError: A stage changes colours, which the images do not have.
+        SettingsError: None of them has these bands; or a stage changes colours, which they do not have.
     """
     bands = preprocessing.pixels.bands
     first = list(paths[:_FEW]) if bands else []
     reasons = [reason for path in first if isinstance(reason := decode_or_reason(path, preprocessing.pixels), str)]
     if first and len(reasons) == len(first):
-        raise DataError(
+        raise SettingsError(
             f"The network takes {len(bands)} bands ({', '.join(bands)}), and no image was found that has them.",
             "Expected PNG, WebP or TIFF files with a transparency (R, G, B, A), or TIFF files with that many bands of "
             "8 bits.",
