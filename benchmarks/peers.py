@@ -42,8 +42,10 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
     if not (place / "complete").exists():
         print(f"making {place} with {', '.join(requirements)}", flush=True)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", version, str(place)], check=True)
-        subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(python), *requirements], check=True)
+        outside = tempfile.gettempdir()  # where regraft's own pins do not hold
+        subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", version, str(place)], check=True, cwd=outside)
+        command = ["uv", "pip", "install", "--quiet", "--python", str(python), *requirements]
+        subprocess.run(command, check=True, cwd=outside)
         (place / "complete").touch()
     return python
 
