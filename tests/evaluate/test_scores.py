@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -50,6 +50,7 @@ def f1(positive: Bools, called: Bools) -> float:
 
 
 @given(PROBABILITIES)
+@example([(0.0, number < FEWEST) for number in range(2 * FEWEST)])
 @settings(max_examples=100, deadline=None)
 @pytest.mark.parametrize("output", ["binary", "multilabel"])
 def test_no_threshold_is_better_than_the_chosen_one(output: str, pairs: list[tuple[float, bool]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,10 +71,16 @@ def best_threshold(
     """
     if not np.isfinite(probabilities).all() or min(positive.sum(), (~positive).sum()) < FEWEST:
         return DEFAULT_THRESHOLD
-    cut = cuts(probabilities, positive)
+    cut = _with_none(cuts(probabilities, positive))
     values = criterion(cut)
     highs, lows = cut.scores, np.append(cut.scores[1:], 0.0)
     inside = (lows < DEFAULT_THRESHOLD) & (highs >= DEFAULT_THRESHOLD)
     thresholds = np.where(inside, DEFAULT_THRESHOLD, (lows + highs) / 2)
     distance = np.where(values >= values.max() - 1e-12, np.abs(thresholds - DEFAULT_THRESHOLD), np.inf)
     return float(thresholds[distance.argmin()])
+
+
+def _with_none(cut: Cuts) -> Cuts:
+    """With a cut above all scores, at which nothing is called positive."""
+    scores, hits, false = np.append(np.inf, cut.scores), np.append(0, cut.hits), np.append(0, cut.false)
+    return replace(cut, scores=scores, hits=hits, false=false)
