@@ -23,7 +23,7 @@ def few_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return few_photos_in(tmp_path_factory.mktemp("few") / "photos")
 
 
-NEVER_STOPS = r"mkdir |\w+ (log\.txt|metrics\.csv|events\.out\.tfevents|tensorboard)"
+NEVER_STOPS = r"mkdir |\w+ \.?(log\.txt|metrics\.csv|events\.out\.tfevents|tensorboard)"
 
 
 def begin(photos: Path, out: Path) -> RunFolder:
