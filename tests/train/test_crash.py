@@ -182,7 +182,8 @@ def test_signals_to_the_process_group_of_the_real_command(
         while process.poll() is None and read_step(run) == last and time.monotonic() - began < 60:
             time.sleep(0.01)  # each round gets somewhere, so that the rounds end
         time.sleep(moments.uniform(0, 0.1))
-        os.killpg(process.pid, getattr(signal, name))
+        if process.poll() is None:
+            os.killpg(process.pid, getattr(signal, name))
         _, errors = process.communicate()
         # A signal may also meet a process that has finished its run and is just ending.
         if process.returncode == 0 or (is_done(run) and process.returncode in (ENDS[name], -getattr(signal, name))):
