@@ -22,6 +22,7 @@ from regraft.data.check import require_usable
 from regraft.data.dataset import DataSet, Quarantined
 from regraft.data.decode import PixelProgram, decode, decode_or_reason, finish, read_file
 from regraft.data.disk import DiskCache, DiskRows, KeptRows, Part
+from regraft.data.paths import Paths
 from regraft.data.store import checksum
 from regraft.errors import StorageError
 
@@ -82,9 +83,9 @@ class PixelCache:
             images = np.zeros(shape, dtype=np.uint8)
         digests = np.zeros((len(paths), 32), dtype=np.uint8) if disk is None else disk.digests
         reasons = _decode_files(paths, program.first, images, digests, disk, threads or num_cpus(), progress)
-        good = np.array([row for row in range(len(paths)) if row not in reasons], dtype=np.int64)
+        good = np.setdiff1d(np.arange(len(paths)), np.array(list(reasons), dtype=np.int64), assume_unique=True)
         self.good = good
-        self.paths = [paths[row] for row in good]
+        self.paths: Sequence[str] = Paths.of(paths).take(good)
         self.quarantined = tuple(Quarantined(paths[row], reasons[row], split) for row in sorted(reasons))
         self.images = None if images is None else _close_gaps(images, good)
         self.digests = _close_gaps(digests, good)

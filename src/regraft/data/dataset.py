@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from regraft.data.labels import (
     label_names,
     labels_from_names,
 )
+from regraft.data.paths import Paths
 from regraft.errors import DataError
 
 __all__ = ["SPLITS", "DataSet", "Origin", "Quarantined", "Split"]
@@ -44,11 +45,18 @@ class Split:
     (rows, classes) with 1 for each class that it has.
     """
 
-    paths: list[str]
+    paths: Sequence[str]
     labels: Labels
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", Paths.of(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Split:
+        """The rows with these numbers, in this order."""
+        return Split(Paths.of(self.paths).take(rows), self.labels[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +121,7 @@ class DataSet:
         for name, split in self.splits.items():
             gone = {item.path for item in leaving if item.split == name}
             if gone:
-                keep = np.array([path not in gone for path in split.paths], dtype=bool)
-                splits[name] = Split([path for path in split.paths if path not in gone], split.labels[keep])
+                splits[name] = split.take(np.flatnonzero([path not in gone for path in split.paths]))
         return replace(self, splits=splits, quarantined=self.quarantined + leaving)
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,7 +208,7 @@ class DataSet:
         place = os.path.relpath(self.root, before)  # of the files, as seen from the source
         root = os.path.normpath(os.path.join(source, place))
         splits = {
-            name: Split([_absolute(_relative(path, self.root), root) for path in split.paths], split.labels)
+            name: replace(split, paths=[_absolute(_relative(path, self.root), root) for path in split.paths])
             for name, split in self.splits.items()
         }
         left_out = [replace(item, path=_absolute(_relative(item.path, self.root), root)) for item in self.quarantined]

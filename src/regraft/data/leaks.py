@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from regraft.data.dataset import DataSet
 from regraft.data.decode import read_file
+from regraft.data.paths import Paths
 
 __all__ = ["find_leaks", "with_leaks"]
 
@@ -33,12 +34,12 @@ def find_leaks(data: DataSet, known: Mapping[str, Digests] | None = None) -> lis
     finder = _Finder(data, known or {})
     found = []
     for first, second in _PAIRS:
-        pairs = finder.equal(first, second) if first in data.splits and second in data.splits else []
+        num, pairs = finder.equal(first, second) if first in data.splits and second in data.splits else (0, [])
         if pairs:
-            shown = ", ".join(f"{finder.short(path)!r} = {finder.short(twin)!r}" for path, twin in pairs[:_FEW])
-            more = f" and {len(pairs) - _FEW} more" if len(pairs) > _FEW else ""
+            shown = ", ".join(f"{finder.short(path)!r} = {finder.short(twin)!r}" for path, twin in pairs)
+            more = f" and {num - _FEW} more" if num > _FEW else ""
             found.append(
-                f"{len(pairs)} of {len(data.splits[second])} {second} images are in {first} too, byte for byte "
+                f"{num} of {len(data.splits[second])} {second} images are in {first} too, byte for byte "
                 f"({shown}{more}); measures on {second} are too good by what was learnt by heart."
             )
     return found
@@ -52,44 +53,52 @@ def with_leaks(data: DataSet, known: Mapping[str, Digests] | None = None) -> Dat
 class _Finder:
     def __init__(self, data: DataSet, known: Mapping[str, Digests]) -> None:
         self.data = data
+        self._known = known
         self._sizes: dict[str, npt.NDArray[np.int64]] = {}
-        self._digests: dict[str, bytes] = {
-            path: digest.tobytes()
-            for paths, digests in known.values()
-            for path, digest in zip(paths, digests, strict=True)
-        }
+        self._read: dict[str, npt.NDArray[np.bytes_]] = {}
 
-    def equal(self, first: str, second: str) -> list[tuple[str, str]]:
-        """(file of the second split, file of the first) with equal bytes."""
+    def equal(self, first: str, second: str) -> tuple[int, list[tuple[str, str]]]:
+        """How many files of the second split have the bytes of one of the first, and the first such pairs."""
         common = np.intersect1d(self._sizes_of(first), self._sizes_of(second))
-        common = common[common > 0]
-        twins: dict[bytes, str] = {}
-        for path in self._of_size(first, common):
-            if digest := self._digest(path):
-                twins.setdefault(digest, path)
-        return [
-            (path, twins[digest]) for path in self._of_size(second, common) if (digest := self._digest(path)) in twins
-        ]
+        one, two = (self._digests(split, common[common > 0]) for split in (first, second))
+        contents, at = np.unique(one, return_index=True)
+        if not len(contents):
+            return 0, []
+        place = np.minimum(np.searchsorted(contents, two), len(contents) - 1)
+        twins = np.flatnonzero((contents[place] == two) & (two != b""))
+        paths = (self.data.splits[second].paths, self.data.splits[first].paths)
+        return len(twins), [(paths[0][row], paths[1][int(at[place[row]])]) for row in twins[:_FEW].tolist()]
 
     def short(self, path: str) -> str:
         """A path as it is seen from the root of the data set."""
         return os.path.relpath(path, self.data.root) if path.startswith(self.data.root + os.sep) else path
 
-    def _of_size(self, split: str, sizes: npt.NDArray[np.int64]) -> list[str]:
-        paths = self.data.splits[split].paths
-        return [paths[row] for row in np.flatnonzero(np.isin(self._sizes_of(split), sizes)).tolist()]
-
     def _sizes_of(self, split: str) -> npt.NDArray[np.int64]:
         if split not in self._sizes:
-            self._sizes[split] = np.array([_size(path) for path in self.data.splits[split].paths], dtype=np.int64)
+            paths = Paths.of(self.data.splits[split].paths)
+            sizes = paths.sizes
+            self._sizes[split] = np.array([_size(path) for path in paths], dtype=np.int64) if sizes is None else sizes
         return self._sizes[split]
 
-    def _digest(self, path: str) -> bytes:
-        """The SHA-256 of a file; empty for one that cannot be read."""
-        if path not in self._digests:
-            content = read_file(path)
-            self._digests[path] = hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
-        return self._digests[path]
+    def _digests(self, split: str, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
+        """The SHA-256 of each file that has one of these sizes; empty for others, and for what cannot be read."""
+        digests = self._known_digests(split)
+        for row in np.flatnonzero(np.isin(self._sizes_of(split), sizes) & (digests == b"")).tolist():
+            content = read_file(self.data.splits[split].paths[row])
+            digests[row] = hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
+        return digests
+
+    def _known_digests(self, split: str) -> npt.NDArray[np.bytes_]:
+        """Those that are known, and empty ones; kept, so that each file is read once."""
+        if split not in self._read:
+            paths = self.data.splits[split].paths
+            given, digests = self._known.get(split, ((), np.zeros((0, 32), dtype=np.uint8)))
+            if paths != given:
+                row_of = {path: row for row, path in enumerate(given)}
+                rows = [row_of.get(path, -1) for path in paths]
+                digests = np.concatenate([digests, np.zeros((1, 32), dtype=np.uint8)])[rows]
+            self._read[split] = np.ascontiguousarray(digests).view("S32")[:, 0].copy()
+        return self._read[split]
 
 
 def _size(path: str) -> int:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
 from regraft.data.labels import Labels, class_counts, labels_from_places
+from regraft.data.paths import Paths
 from regraft.data.sources.find import list_source
 from regraft.data.sources.listing import Listing
 from regraft.data.split import divide, folds, require_fractions
@@ -135,7 +135,7 @@ def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataS
         whole = given[""]
         parts = divide(whole.labels, fractions, seed=seed)
         given = {
-            name: _rows(whole, part)
+            name: whole.take(part)
             for name, part, share in zip(SPLITS, parts, fractions, strict=True)
             if len(part) or (share and name != "test")
         }
@@ -145,7 +145,7 @@ def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataS
         train = given["train"]
         share = fractions[1] / (fractions[0] + fractions[1])
         parts = divide(train.labels, (1 - share, share), seed=seed)
-        given |= {name: _rows(train, part) for name, part in zip(("train", "val"), parts, strict=True)}
+        given |= {name: train.take(part) for name, part in zip(("train", "val"), parts, strict=True)}
         warnings.append(
             f"There is no validation {'list' if listing.listed else 'folder'}: {len(given['val'])} of {len(train)} "
             f"training images were drawn for validation (seed {seed})."
@@ -159,11 +159,11 @@ def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
     given = _splits(listing)
     pool = [split for name, split in given.items() if name != "test"]
     labels: Labels = np.concatenate([split.labels for split in pool])
-    whole = Split([path for split in pool for path in split.paths], labels)
+    whole = Split(Paths.joined(Paths.of(split.paths) for split in pool), labels)
     number = folds(whole.labels, fold[1], seed)
     splits = {
-        "train": _rows(whole, np.flatnonzero(number != fold[0])),
-        "val": _rows(whole, np.flatnonzero(number == fold[0])),
+        "train": whole.take(np.flatnonzero(number != fold[0])),
+        "val": whole.take(np.flatnonzero(number == fold[0])),
         **({"test": given["test"]} if "test" in given else {}),
     }
     warnings = [*listing.warnings, *_single_warnings(listing.class_names, whole.labels)]
@@ -179,10 +179,6 @@ def _require_fold(fold: Sequence[int]) -> tuple[int, int]:
         "It is (k, K): fold k of K folds, counted from 0, and at least two of them.",
         "Give, for example, (0, 5).",
     )
-
-
-def _rows(split: Split, rows: npt.NDArray[np.int64]) -> Split:
-    return Split([split.paths[row] for row in rows], split.labels[rows])
 
 
 def _single_warnings(class_names: tuple[str, ...], labels: Labels) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +41,8 @@ def divide(labels: Labels, fractions: Iterable[float], *, seed: int = 0) -> tupl
         chosen = _dealt(labels, shares, stream, complete=0)
         return tuple(np.flatnonzero(chosen == part) for part in range(len(shares)))
     parts: list[list[Rows]] = [[] for _ in shares]
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        rows = rows[permutation(stream, int(label), len(rows))]
+    for label, rows in _classes(labels):
+        rows = rows[permutation(stream, label, len(rows))]
         start = 0
         for part, size in zip(parts, _sizes(len(rows), shares), strict=True):
             part.append(rows[start : start + size])
@@ -80,12 +79,20 @@ def folds(labels: Labels, num_folds: int, seed: int = 0) -> Rows:
         fold[rows] = _dealt(labels[rows], (1 / num_folds,) * num_folds, stream)
         return fold
     start = 0  # each class begins where the one before it ended, so that the folds stay equal in size
-    for label in np.unique(labels[rows]):
-        own = rows[labels[rows] == label]
-        own = own[permutation(stream, int(label), len(own))]
+    for label, places in _classes(labels[rows]):
+        own = rows[places]
+        own = own[permutation(stream, label, len(own))]
         fold[own] = (start + np.arange(len(own))) % num_folds
         start += len(own)
     return fold
+
+
+def _classes(labels: Labels) -> Iterator[tuple[int, Rows]]:
+    """Each class that occurs, with its rows in order."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    for rows in np.split(order, starts[1:]) if len(order) else ():
+        yield int(labels[rows[0]]), rows
 
 
 def _only_ones(labels: Labels) -> npt.NDArray[np.bool_]:

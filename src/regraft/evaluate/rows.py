@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     """
 
     name: str
-    paths: list[str]
+    paths: Sequence[str]
     labels: Labels
     selected_by: bool = False
 

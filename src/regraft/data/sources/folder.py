@@ -11,13 +11,17 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
+from regraft.data.paths import Paths
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, folded, quoted, twin_warnings
 from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden, is_picture_name
 from regraft.errors import DataError, nearest
 
 __all__ = ["has_class_folders", "list_folder"]
+
+Files = dict[str, dict[str, Paths]]  # by split and class
 
 
 def list_folder(root: Path, *, for_training: bool = True) -> Listing:
@@ -129,7 +133,7 @@ def _claim(folders: list[Path], walk: Walk) -> None:
             walk.warnings.append(f"{str(folder)!r} links to a folder that is counted elsewhere, and was left out.")
 
 
-def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk, *, for_training: bool) -> Listing:
+def _listing(root: Path, files: Files, walk: Walk, *, for_training: bool) -> Listing:
     names = {name for classes in files.values() for name in classes}
     empty = {name for name in names if not any(classes.get(name) for classes in files.values())}
     class_names = tuple(sorted(names - empty))
@@ -142,20 +146,18 @@ def _listing(root: Path, files: dict[str, dict[str, list[str]]], walk: Walk, *, 
             details=mistakes,
         )
     number = {name: label for label, name in enumerate(class_names)}
-    rows = {
-        split: (
-            [path for name in class_names for path in classes.get(name, ())],
-            [number[name] for name in class_names for _ in classes.get(name, ())],
-        )
-        for split, classes in files.items()
-    }
+    rows = {}
+    for split, classes in files.items():
+        found = [name for name in class_names if name in classes]
+        labels = list(chain.from_iterable(repeat(number[name], len(classes[name])) for name in found))
+        rows[split] = (Paths.joined(classes[name] for name in found), labels)
     warnings = [*walk.warnings, *_class_warnings(files, class_names, empty), *_loss_warnings(walk.ignored)]
     return Listing(str(root), class_names, rows, tuple(warnings), dict(sorted(walk.ignored.items())))
 
 
 def _class_mistakes(
     root: Path,
-    files: dict[str, dict[str, list[str]]],
+    files: Files,
     class_names: tuple[str, ...],
     empty: set[str],
     ignored: Counter[str],
@@ -187,9 +189,7 @@ def _twin(name: str, classes: Iterable[str]) -> str:
     return f"; there is {quoted(twins)}, which differs only in how it is written" if twins else ""
 
 
-def _class_warnings(
-    files: dict[str, dict[str, list[str]]], class_names: tuple[str, ...], empty: set[str]
-) -> Iterator[str]:
+def _class_warnings(files: Files, class_names: tuple[str, ...], empty: set[str]) -> Iterator[str]:
     if empty:
         yield f"Class folders without any image were left out: {quoted(sorted(empty))}."
     yield from twin_warnings(class_names)
@@ -207,7 +207,7 @@ def _loss_warnings(ignored: Counter[str]) -> Iterator[str]:
             yield f"{count} camera raw files were left out; convert them to JPEG or PNG to use them."
 
 
-def _next_step(root: Path, files: dict[str, dict[str, list[str]]]) -> str:
+def _next_step(root: Path, files: Files) -> str:
     children = [root / name for name in files.get("", {})]
     if len(children) == 1 and _has_folders(children[0]):
         return f"Did you mean the folder inside it, {str(children[0])!r}?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["SPLIT_WORDS", "Listing", "Rows", "folded", "quoted", "twin_warnings"]
@@ -15,7 +15,7 @@ SPLIT_WORDS = {
 }
 
 
-Rows = Mapping[str, tuple[list[str], list[int] | list[list[int]]]]
+Rows = Mapping[str, tuple[Sequence[str], Sequence[int] | Sequence[list[int]]]]
 
 
 @dataclass(frozen=True)

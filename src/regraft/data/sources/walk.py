@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from regraft.data.paths import FileFacts, Paths
 from regraft.data.sniff import known_format
 from regraft.errors import DataError
 
@@ -52,7 +57,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, 
             "Correct the rights of the folders named below.",
             details=walk.mistakes,
         )
-    return paths, dict(sorted(walk.ignored.items()))
+    return list(paths), dict(sorted(walk.ignored.items()))
 
 
 @dataclass
@@ -94,27 +99,43 @@ class Walk:
                 self.ignored[_no_picture(entry) or STRAY_PICTURE] += 1
         return found
 
-    def pictures(self, folder: Path | str) -> list[str]:
-        """The image files below a class folder, sorted by their path."""
+    def pictures(self, folder: Path | str) -> Paths:
+        """The image files below a class folder, sorted by their path, with their sizes and times."""
         found: list[str] = []
+        facts = array("q")
         waiting = [str(folder)]
         while waiting:
-            for entry in self.entries(waiting.pop()):
+            inner = []
+            for entry in self._streamed(waiting.pop()):
                 if is_hidden(entry.name):
                     self.ignored["hidden or system " + ("folder" if is_folder(entry) else "file")] += 1
                 elif is_folder(entry):
-                    self._descend(entry, waiting)
+                    inner.append(entry.path)
                 elif reason := _no_picture(entry):
                     self.ignored[reason] += 1
                 else:
                     found.append(entry.path)
-        return sorted(found)
+                    facts.extend(_facts(entry))
+            waiting += self._new(sorted(inner))
+        order = sorted(range(len(found)), key=found.__getitem__)
+        known = np.frombuffer(facts, dtype=FileFacts) if found else np.zeros(0, dtype=FileFacts)
+        return Paths.of((found[row] for row in order), known[order])
 
-    def _descend(self, entry: os.DirEntry[str], waiting: list[str]) -> None:
-        if self.enter(entry.path):
-            waiting.append(entry.path)
-        else:
-            self.ignored["folder met before (a link)"] += 1
+    def _streamed(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """What lies in a folder, in any order, without holding all of it."""
+        try:
+            with os.scandir(folder) as found:
+                yield from found
+        except OSError as error:
+            self.mistakes.append(f"{folder!r} cannot be opened ({error.strerror}).")
+
+    def _new(self, folders: Sequence[str]) -> Iterator[str]:
+        """Those that are met for the first time."""
+        for folder in folders:
+            if self.enter(folder):
+                yield folder
+            else:
+                self.ignored["folder met before (a link)"] += 1
 
 
 def is_hidden(name: str) -> bool:
@@ -133,6 +154,15 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Size and last change of a file; one that is gone by now has the size -1."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _no_picture(entry: os.DirEntry[str]) -> str:
