@@ -11,22 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from regraft.data.class_table import IGNORED
 from regraft.data.colour import recolour_
 from regraft.data.random import uniform
-from regraft.data.warp import Fill, Level, affine_matrices, levels, warp
+from regraft.data.warp import Fill, Level, affine_matrices, levels, warp, warp_masks
 from regraft.errors import SettingsError
 
 __all__ = ["Augment", "Flip", "apply"]
 
 Flip = Literal["horizontal", "vertical", "both"]
 Array = npt.NDArray[np.float64]
+SampleIds = Sequence[int] | npt.NDArray[np.integer]
 
 _STREAM = 0x6175676D656E74  # keeps these numbers apart from others drawn with the same seed and epoch
 # One column for each number a sample may need, so that switching one change on leaves all others as they were.
@@ -105,17 +107,46 @@ class Augment:
         return any((self.rotation, *self.shifts, self.shear, self.zoom, self.crop))
 
 
+@overload
 def apply(
     images: Tensor,
     augment: Augment,
     *,
     seed: int,
     epoch: int,
-    sample_ids: Sequence[int] | npt.NDArray[np.integer],
+    sample_ids: SampleIds,
     constant: Level = 0.0,
     white: float = 255.0,
-) -> Tensor:
-    """The images, each changed as its own seed, epoch and sample number say.
+    masks: None = None,
+) -> Tensor: ...
+
+
+@overload
+def apply(
+    images: Tensor,
+    augment: Augment,
+    *,
+    seed: int,
+    epoch: int,
+    sample_ids: SampleIds,
+    constant: Level = 0.0,
+    white: float = 255.0,
+    masks: Tensor,
+) -> tuple[Tensor, Tensor]: ...
+
+
+def apply(
+    images: Tensor,
+    augment: Augment,
+    *,
+    seed: int,
+    epoch: int,
+    sample_ids: SampleIds,
+    constant: Level = 0.0,
+    white: float = 255.0,
+    masks: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The images, each changed as its own seed, epoch and sample number say; their masks move with them.
 
     Args:
         images: uint8 or float, shape (N, C, H, W), any memory layout, on any device.
@@ -125,31 +156,50 @@ def apply(
         sample_ids: N numbers that name the samples in the data set.
         constant: Colour beyond the border for `fill="constant"` and in erased rectangles: one value or one per channel.
         white: The value of full brightness on the images' own scale; colours are clipped to [0, white].
+        masks: uint8, shape (N, H, W): class positions, and 255 for pixels that are ignored. They take part in the
+            geometry alone, by the nearest pixel; what comes from beyond the border or is erased becomes 255
+            (`fill="reflect"` mirrors the mask as well).
 
     Returns:
         float32, shape (N, C, H, W), contiguous, on the same scale: each sample's bits do not depend on its batch.
+        With masks, (images, masks), the latter uint8 (N, H, W).
 
     Raises:
-        SettingsError: When sample numbers and images differ in number, or saturation or hue meet other than 3 channels.
+        SettingsError: When sample numbers, masks and images differ in number or size, or saturation or hue meet other
+            than 3 channels.
     """
     ids = np.asarray(sample_ids, dtype=np.int64)
-    _check_batch(images, augment, ids)
+    _check_batch(images, augment, ids, masks)
     drawn = dict(zip(_COLUMNS, uniform(seed, _STREAM, epoch, ids, num=len(_COLUMNS)).T, strict=True))
     num, _, height, width = images.shape
     matrices = _drawn_matrices(augment, drawn, (height, width)) if augment.warps else None
     factors = _drawn_factors(augment, drawn)
     boxes = _drawn_boxes(augment, drawn, (height, width)) if augment.erase else None
     out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    moved = None if masks is None else torch.empty(masks.shape, dtype=torch.uint8, device=masks.device)
     step = _chunk_size(images)
     for rows in (slice(start, start + step) for start in range(0, num, step)):
         if matrices is not None:
             changed = warp(images[rows], matrices[rows], fill=augment.fill, constant=constant)
         else:
-            changed = _flipped(images[rows], augment, drawn, rows)
+            changed = images[rows].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+            _flip_(changed, augment, drawn, rows)
         if factors:
             recolour_(changed, **{name: values[rows] for name, values in factors.items()}, white=white)
         out[rows] = changed
-    return out if boxes is None else _erase_(out, boxes, constant)
+        if masks is not None and moved is not None:
+            moved[rows] = (
+                warp_masks(masks[rows], matrices[rows], fill=augment.fill)
+                if matrices is not None
+                else _flip_(masks[rows].clone(), augment, drawn, rows)
+            )
+    if boxes is not None:
+        _erase_(out, boxes, levels(constant, out)[0])
+    if moved is None:
+        return out
+    if boxes is not None:
+        _erase_(moved[:, None], boxes, torch.tensor(IGNORED, dtype=torch.uint8, device=moved.device))
+    return out, moved
 
 
 def _mistakes(augment: Augment) -> list[str]:
@@ -182,12 +232,18 @@ def _is_share_range(crop: object) -> bool:
     return all(isinstance(share, int | float) for share in crop) and 0 < crop[0] <= crop[1] <= 1
 
 
-def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64]) -> None:
+def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64], masks: Tensor | None) -> None:
     if images.ndim != 4 or ids.shape != (images.shape[0],):
         raise SettingsError(
             f"A batch of shape {tuple(images.shape)} came with {ids.size} sample numbers.",
             "Images have the shape (N, C, H, W), with one sample number for each of the N.",
             "Pass the numbers of exactly these samples.",
+        )
+    if masks is not None and (masks.dtype != torch.uint8 or masks.shape != (images.shape[0], *images.shape[2:])):
+        raise SettingsError(
+            f"Images of shape {tuple(images.shape)} came with masks of shape {tuple(masks.shape)}, {masks.dtype}.",
+            "Masks have the shape (N, H, W) and the type uint8.",
+            "Pass the masks of exactly these images, at their size.",
         )
     if images.shape[1] != 3 and (augment.saturation or augment.hue):
         raise SettingsError(
@@ -247,16 +303,16 @@ def _flips(augment: Augment, drawn: dict[str, Array]) -> dict[str, npt.NDArray[n
     return {name: (drawn[name] < 0.5) & (augment.flip in kinds) for name, kinds in along.items()}
 
 
-def _flipped(images: Tensor, augment: Augment, drawn: dict[str, Array], rows: slice) -> Tensor:
-    out = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+def _flip_(pixels: Tensor, augment: Augment, drawn: dict[str, Array], rows: slice) -> Tensor:
+    """Mirror those images (N, C, H, W) or masks (N, H, W) that are drawn."""
     if augment.flip is None:
-        return out
-    for axis, name in ((3, "flip_x"), (2, "flip_y")):
+        return pixels
+    for axis, name in ((-1, "flip_x"), (-2, "flip_y")):
         chosen = np.flatnonzero(_flips(augment, drawn)[name][rows])
         if len(chosen):
-            where = torch.from_numpy(chosen).to(out.device)
-            out[where] = out[where].flip(axis)
-    return out
+            where = torch.from_numpy(chosen).to(pixels.device)
+            pixels[where] = pixels[where].flip(axis)
+    return pixels
 
 
 def _drawn_factors(augment: Augment, drawn: dict[str, Array]) -> dict[str, Array]:
@@ -279,9 +335,8 @@ def _drawn_boxes(augment: Augment, drawn: dict[str, Array], size: tuple[int, int
     return np.stack([top, left, top + height, left + width], axis=1).astype(np.int64)
 
 
-def _erase_(pixels: Tensor, boxes: npt.NDArray[np.int64], constant: Level) -> Tensor:
-    colour = levels(constant, pixels)[0]
+def _erase_(pixels: Tensor, boxes: npt.NDArray[np.int64], value: Tensor) -> None:
+    """Fill the box of each image (N, C, H, W); boxes without area stay as they are."""
     for row in np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).tolist():
         top, left, bottom, right = boxes[row].tolist()
-        pixels[row, :, top:bottom, left:right] = colour
-    return pixels
+        pixels[row, :, top:bottom, left:right] = value

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,11 +20,14 @@ from regraft import commit
 from regraft.data.budget import in_order, memory_budget, num_cpus
 from regraft.data.check import require_usable
 from regraft.data.dataset import DataSet, Quarantined
-from regraft.data.decode import PixelProgram, decode, decode_or_reason, finish, read_file
+from regraft.data.decode import PixelProgram
 from regraft.data.disk import DiskCache, DiskRows, KeptRows, Part
+from regraft.data.masks import MaskProgram
+from regraft.data.pairs import paired
 from regraft.data.paths import Paths
+from regraft.data.row_program import RowProgram
 from regraft.data.store import checksum
-from regraft.errors import StorageError
+from regraft.errors import DecodeError, StorageError
 
 __all__ = ["CACHES", "CacheMode", "PixelCache", "decode_all"]
 
@@ -44,7 +47,7 @@ class PixelCache:
     """The pixels of the readable ones among `paths`; unreadable files are listed and get no row.
 
     Args:
-        paths: Image files.
+        paths: Image files, or masks.
         program: What to do with their pixels.
         budget_bytes: The most RAM to fill; None takes `memory_budget()`. A larger set streams: its files are
             checked now and decoded again for each batch.
@@ -56,9 +59,10 @@ class PixelCache:
     Attributes:
         paths: The readable files, one for each row.
         program: What the rows are the result of.
-        images: uint8 of shape (rows, height, width, channels), red first, as they are after the program's first
-            resize, in memory; None when they are on the disk or streaming.
+        images: uint8 of shape (rows, height, width, channels), red first (of masks: (rows, height, width)), as they are
+            after the program's first resize, in memory; None when they are on the disk or streaming.
         kept: The rows that are on the disk, or None.
+        masks: For segmentation, the rows of their masks, uint8 (height, width) each: row for row the same.
         good: The positions of the rows in the `paths` that were given, as int64.
         quarantined: The other files, each with its reason.
         digests: SHA-256 of each row's file, uint8 of shape (rows, 32).
@@ -67,7 +71,7 @@ class PixelCache:
     def __init__(
         self,
         paths: Sequence[str],
-        program: PixelProgram,
+        program: RowProgram,
         *,
         budget_bytes: int | None = None,
         disk: DiskRows | None = None,
@@ -75,7 +79,7 @@ class PixelCache:
         split: str = "",
         progress: Progress | None = None,
     ) -> None:
-        shape = (len(paths), *program.first.size, program.num_channels)
+        shape = (len(paths), *program.first.row_shape)
         self.program = program
         self.num_bytes = _num_bytes(program, len(paths))
         images = None
@@ -89,6 +93,7 @@ class PixelCache:
         self.quarantined = tuple(Quarantined(paths[row], reasons[row], split) for row in sorted(reasons))
         self.images = None if images is None else _close_gaps(images, good)
         self.digests = _close_gaps(digests, good)
+        self.masks: PixelCache | None = None
         self.kept = None if disk is None else KeptRows(disk.disk.store, self.digests, self.paths)
 
     def __len__(self) -> int:
@@ -115,8 +120,19 @@ class PixelCache:
         if self.program.stored is None:
             raise ValueError(f"pixels of the size {self.program.size} cannot become {size}: nothing larger is stored")
         other = copy.copy(self)
-        other.program = replace(self.program, size=size)
+        other.program = self.program.sized(size)
+        other.masks = None if self.masks is None else self.masks.sized(size)
         return other
+
+    def keep(self, rows: Indices) -> None:
+        """Drop all rows but these, which are given in ascending order."""
+        if len(rows) == len(self):
+            return
+        self.good = self.good[rows]
+        self.paths = Paths.of(self.paths).take(rows)
+        self.images = None if self.images is None else _close_gaps(self.images, rows)
+        self.digests = _close_gaps(self.digests, rows)
+        self.kept = None if self.kept is None else self.kept.of(self.digests, self.paths)
 
     def row(self, row: int) -> Pixels:
         """The pixels of one row, of shape (height, width, channels).
@@ -124,7 +140,7 @@ class PixelCache:
         Raises:
             DecodeError: When streaming, if the file has become unreadable since it was checked.
         """
-        pixels = np.empty((*self.program.size, self.program.num_channels), dtype=np.uint8)
+        pixels = np.empty(self.program.row_shape, dtype=np.uint8)
         self.fill(np.array([row], dtype=np.int64), pixels[None])
         return pixels
 
@@ -136,16 +152,16 @@ class PixelCache:
         """
         first = self.program.first
         resizes = self.program.stored is not None
-        pixels = np.empty((len(rows), *first.size, first.num_channels), dtype=np.uint8) if resizes else out
+        pixels = np.empty((len(rows), *first.row_shape), dtype=np.uint8) if resizes else out
         left = range(len(rows)) if self.kept is None else self.kept.fill(rows, pixels).tolist()
         if self.images is not None:
             # The row numbers are checked; the mode "raise" would copy the pixels twice.
             np.take(self.images, rows, axis=0, out=pixels, mode="clip")
         else:
             for place in left:
-                pixels[place] = decode(self.paths[int(rows[place])], first)
+                pixels[place] = _required(self.paths[int(rows[place])], first)
         for place in range(len(rows)) if resizes else ():
-            out[place] = finish(pixels[place], self.program)
+            out[place] = self.program.finish(pixels[place])
 
     def fingerprint(self) -> str:
         """A hash of the contents of all rows' files, in order, and of the program, as 64 hex digits."""
@@ -166,8 +182,10 @@ def decode_all(
 ) -> tuple[DataSet, dict[str, PixelCache]]:
     """Decode every split of a data set, and move its unreadable files to the quarantine.
 
-    Row n of a cache is row n of the split with the same name in the data set that comes back. The splits share the
-    budget, the first ones first, and one count of progress.
+    Row n of a cache is row n of the split with the same name in the data set that comes back; in segmentation its
+    attribute `masks` holds the rows of the masks, an image without a usable mask is in the quarantine too, and the
+    labels say which classes are in which image. The splits share the budget, the first ones first, and one count of
+    progress.
 
     Args:
         data: The files.
@@ -184,12 +202,38 @@ def decode_all(
     """
     budget = 0 if cache == "off" else memory_budget() if budget_bytes is None else budget_bytes
     total = sum(len(split) for split in data.splits.values())
-    disk = _disk_rows(data, program, cache, budget, say) if cache in ("auto", "disk") else {}
+    tell = _halved(progress, total) if data.segmentation else (progress, None)
+    images = {name: split.paths for name, split in data.splits.items()}
+    caches, budget = _decode_splits(images, program, "images", cache, budget, threads, tell[0], say)
+    if data.class_table is not None:
+        masks = {name: split.masks for name, split in data.splits.items()}
+        of_masks = MaskProgram(program, data.class_table)
+        mask_caches, _ = _decode_splits(masks, of_masks, "masks", cache, budget, threads, tell[1], say)
+        checked = paired(data, caches, mask_caches, threads or num_cpus())
+    else:
+        checked = data.without(item for part in caches.values() for item in part.quarantined)
+    require_usable(checked)
+    return checked, caches
+
+
+def _decode_splits(
+    splits: Mapping[str, Sequence[str]],
+    program: RowProgram,
+    what: str,
+    cache: CacheMode,
+    budget: int,
+    threads: int | None,
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> tuple[dict[str, PixelCache], int]:
+    """A cache for each split, and what is left of the budget."""
+    total = sum(map(len, splits.values()))
+    disk = _disk_rows(splits, program, cache, budget, say) if cache in ("auto", "disk") else {}
     done = 0
     caches: dict[str, PixelCache] = {}
-    for name, split in data.splits.items():
+    for name, paths in splits.items():
         caches[name] = PixelCache(
-            split.paths,
+            paths,
             program,
             budget_bytes=budget,
             disk=disk.get(name),
@@ -197,28 +241,26 @@ def decode_all(
             split=name,
             progress=_shifted(progress, done, total),
         )
-        done += len(split)
+        done += len(paths)
         budget -= caches[name].num_bytes if caches[name].images is not None else 0
-    say(_account(caches, disk))
-    checked = data.without(item for cache in caches.values() for item in cache.quarantined)
-    require_usable(checked)
-    return checked, caches
+    say(_account(caches, disk, what))
+    return caches, budget
 
 
 def _disk_rows(
-    data: DataSet, program: PixelProgram, cache: CacheMode, budget: int, say: Callable[[str], None]
+    splits: Mapping[str, Sequence[str]], program: RowProgram, cache: CacheMode, budget: int, say: Callable[[str], None]
 ) -> dict[str, DiskRows]:
     """What the disk knows of each split; empty where memory is to be used in its place."""
-    num_bytes = _num_bytes(program, sum(len(split) for split in data.splits.values()))
+    num_bytes = _num_bytes(program, sum(map(len, splits.values())))
     if cache == "auto" and num_bytes <= min(budget, _SMALL_BYTES):
         return {}
     share = _ROOMY if cache == "auto" and num_bytes <= budget else _MOST
     try:
-        rows, disk = _opened(data, program)
+        rows, disk = _opened(splits, program)
         missing = sum(len(found.missing) for found in rows.values())
         if not disk.make_room(missing, share=share) and _is_others(rows, disk):
             commit.remove(disk.store.folder)
-            rows, disk = _opened(data, program)
+            rows, disk = _opened(splits, program)
             missing = sum(len(found.missing) for found in rows.values())
         disk.keeps = disk.make_room(missing, share=share)
     except StorageError as error:
@@ -229,9 +271,9 @@ def _disk_rows(
     return rows if disk.keeps or num_bytes > budget else {}
 
 
-def _opened(data: DataSet, program: PixelProgram) -> tuple[dict[str, DiskRows], DiskCache]:
+def _opened(splits: Mapping[str, Sequence[str]], program: RowProgram) -> tuple[dict[str, DiskRows], DiskCache]:
     disk = DiskCache(program)
-    return {name: DiskRows(disk, split.paths) for name, split in data.splits.items()}, disk
+    return {name: DiskRows(disk, paths) for name, paths in splits.items()}, disk
 
 
 def _is_others(rows: dict[str, DiskRows], disk: DiskCache) -> bool:
@@ -240,10 +282,10 @@ def _is_others(rows: dict[str, DiskRows], disk: DiskCache) -> bool:
     return disk.store.num_bytes > 2 * kept
 
 
-def _account(caches: dict[str, PixelCache], disk: dict[str, DiskRows]) -> str:
+def _account(caches: dict[str, PixelCache], disk: dict[str, DiskRows], noun: str) -> str:
     num_bytes = sum(_num_bytes(cache.program, len(cache)) for cache in caches.values())
     streamed = sum(len(cache) for cache in caches.values() if cache.streams)
-    what = f"cache: {sum(map(len, caches.values())):,} images, {_size(num_bytes)}"
+    what = f"cache: {sum(map(len, caches.values())):,} {noun}, {_size(num_bytes)}"
     first = next(iter(disk.values()), None)
     if first is None:
         return f"{what}, " + ("decoded again for each batch" if streamed else "in memory")
@@ -262,14 +304,26 @@ def _size(num_bytes: int) -> str:
     )
 
 
-def _num_bytes(program: PixelProgram, rows: int) -> int:
-    height, width = program.first.size
-    return rows * height * width * program.num_channels
+def _num_bytes(program: RowProgram, rows: int) -> int:
+    return rows * math.prod(program.first.row_shape)
+
+
+def _required(path: str, program: RowProgram) -> Pixels:
+    """The row of a file that could be read before."""
+    data = program.fetch(path)
+    pixels = data if isinstance(data, str) else program.read(data)
+    if not isinstance(pixels, str):
+        return pixels
+    raise DecodeError(
+        f"{path} {pixels}.",
+        "The file could be read when the run began.",
+        "Put the file back, and resume the run.",
+    )
 
 
 def _decode_files(
     paths: Sequence[str],
-    program: PixelProgram,
+    program: RowProgram,
     images: Pixels | None,
     digests: Pixels,
     disk: DiskRows | None,
@@ -281,7 +335,7 @@ def _decode_files(
     def work(rows: Indices) -> Part:
         part = Part(rows, np.zeros((len(rows), 32), dtype=np.uint8))
         for place, row in enumerate(rows.tolist()):
-            data = read_file(paths[row])
+            data = program.fetch(paths[row])
             if isinstance(data, str):
                 part.reasons[row] = data
                 continue
@@ -289,7 +343,7 @@ def _decode_files(
             digest[:] = np.frombuffer(hashlib.sha256(data).digest(), dtype=np.uint8)
             if disk is not None and disk.is_kept(digest):
                 continue
-            pixels = decode_or_reason(data, program)
+            pixels = program.read(data)
             if isinstance(pixels, str):
                 part.reasons[row] = pixels
             elif images is not None:
@@ -325,6 +379,13 @@ def _close_gaps(rows: Pixels, good: Indices) -> Pixels:
 def _first_gap(good: Indices) -> int:
     moved = np.flatnonzero(good != np.arange(len(good)))
     return int(moved[0]) if len(moved) else len(good)
+
+
+def _halved(progress: Progress | None, total: int) -> tuple[Progress | None, Progress | None]:
+    """One count of progress for images and then their masks."""
+    if progress is None:
+        return None, None
+    return (lambda done, _: progress(done // 2, total)), (lambda done, _: progress((total + done) // 2, total))
 
 
 def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:

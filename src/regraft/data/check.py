@@ -24,7 +24,7 @@ class Finding:
 
 def check(data: DataSet) -> list[Finding]:
     """Everything found so far about a data set and its quarantine, errors first; nothing is read from the disk."""
-    findings = [*_lost_splits(data), *_lost_classes(data)]
+    findings = [*_lost_splits(data), *_lost_pairs(data), *_lost_classes(data)]
     findings += [Finding("warning", text) for text in data.warnings]
     findings += _quarantine(data)
     if data.ignored:
@@ -46,10 +46,14 @@ def require_usable(data: DataSet) -> None:
     reasons = [f"{item.path!r} ({item.split}) {item.reason}." for item in data.quarantined[:_FEW]]
     if len(data.quarantined) > _FEW:
         reasons.append(f"{len(data.quarantined) - _FEW} more files cannot be read.")
+    masks = "keeps images that have a mask of their size, with values of the class table"
+    classes = ", and every class to train on, keeps at least one readable image"
     raise DataError(
         f"Too few images of {data.root!r} can be read.",
-        "Every split, and every class to train on, keeps at least one readable image.",
-        "Replace the unreadable files, or take the class out of every split.",
+        f"Every split {masks}." if data.segmentation else f"Every split{classes}.",
+        "Correct the masks, or name other ones with `--masks FOLDER`."
+        if data.segmentation
+        else "Replace the unreadable files, or take the class out of every split.",
         details=[*errors, *reasons],
     )
 
@@ -62,12 +66,24 @@ def _lost_splits(data: DataSet) -> list[Finding]:
     ]
 
 
+def _lost_pairs(data: DataSet) -> list[Finding]:
+    """Splits of which most images have no usable mask: a whole folder is wrong, not a few files."""
+    gone = Counter(item.split for item in data.quarantined if data.segmentation)
+    return [
+        Finding("error", f"{gone[name]} of {gone[name] + len(split)} {name} images or their masks cannot be used.")
+        for name, split in data.splits.items()
+        if gone[name] > len(split) > 0
+    ]
+
+
 def _lost_classes(data: DataSet) -> list[Finding]:
     findings = []
     for split in data.splits:
         counts = data.counts(split)
         for name, count in zip(data.class_names, counts.tolist(), strict=True):
-            if count == 0 and counts.any():
+            if count == 0 and counts.any() and data.segmentation:
+                findings.append(Finding("warning", f"No {split} mask has a pixel of the class {name!r}."))
+            elif count == 0 and counts.any():
                 level: Literal["error", "warning"] = "error" if split == "train" else "warning"
                 findings.append(Finding(level, f"Class {name!r} has no readable image in {split}."))
     return findings

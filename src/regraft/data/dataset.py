@@ -12,12 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from regraft.data.class_table import ClassTable
 from regraft.data.labels import (
     Labels,
     are_multilabel,
     class_counts,
     label_names,
     labels_from_names,
+    no_labels,
 )
 from regraft.data.paths import Paths
 from regraft.errors import DataError
@@ -39,24 +41,28 @@ class Quarantined:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of one split: absolute paths, and as many labels.
+    """The rows of one split: absolute paths, and as many labels; in segmentation, as many masks.
 
     Labels are class numbers, int64 of shape (rows,), or, where an image may have any number of classes, uint8 of shape
-    (rows, classes) with 1 for each class that it has.
+    (rows, classes) with 1 for each class that it has; in segmentation these are the classes that its mask has, all 0
+    until the masks are read. Masks are absolute paths for `read_mask`; empty in classification.
     """
 
     paths: Sequence[str]
     labels: Labels
+    masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", Paths.of(self.paths))
+        object.__setattr__(self, "masks", Paths.of(self.masks))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Split:
         """The rows with these numbers, in this order."""
-        return Split(Paths.of(self.paths).take(rows), self.labels[rows])
+        masks = Paths.of(self.masks).take(rows) if self.masks else ()
+        return Split(Paths.of(self.paths).take(rows), self.labels[rows], masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +81,8 @@ class DataSet:
             itself; `folds` for one fold of a cross-validation.
         seed: The seed of that draw.
         source: What was opened, as an absolute path; empty means `root`.
-        options: What else `open_data` was given: fractions, labels, names, fold.
+        options: What else `open_data` was given: fractions, labels, names, fold, masks, class_table, ignore.
+        class_table: In segmentation, what stands in the masks; else None.
     """
 
     name: str
@@ -89,6 +96,7 @@ class DataSet:
     seed: int = 0
     source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    class_table: ClassTable | None = None
 
     @property
     def train(self) -> Split:
@@ -106,9 +114,14 @@ class DataSet:
         return self.splits.get("test")
 
     @property
+    def segmentation(self) -> bool:
+        """Whether each image has a mask, which gives each pixel a class."""
+        return self.class_table is not None
+
+    @property
     def multilabel(self) -> bool:
         """Whether an image may have any number of classes; labels then have the shape (rows, classes)."""
-        return any(are_multilabel(split.labels) for split in self.splits.values())
+        return not self.segmentation and any(are_multilabel(split.labels) for split in self.splits.values())
 
     def counts(self, split: str) -> npt.NDArray[np.int64]:
         """The number of images of each class in one split, in the order of `class_names`."""
@@ -127,9 +140,11 @@ class DataSet:
     def to_dict(self) -> dict[str, Any]:
         """The contents of splits.json: paths relative to `root` where they lie below it, labels as names.
 
-        A row is [path, name], or [path, [name, ...]] where an image may have any number of classes.
+        A row is [path, name], or [path, [name, ...]] where an image may have any number of classes, or [path, mask].
         """
+        table = {} if self.class_table is None else {"class_table": self.class_table.to_dict()}
         return {
+            **table,
             "class_names": list(self.class_names),
             "multilabel": self.multilabel,
             "name": self.name,
@@ -141,7 +156,7 @@ class DataSet:
             "splits": {
                 name: [
                     [_relative(path, self.root), names]
-                    for path, names in zip(split.paths, label_names(split.labels, self.class_names), strict=True)
+                    for path, names in zip(split.paths, self._written(split), strict=True)
                 ]
                 for name, split in self.splits.items()
             },
@@ -152,6 +167,12 @@ class DataSet:
             "warnings": list(self.warnings),
             "ignored": dict(self.ignored),
         }
+
+    def _written(self, split: Split) -> list[Any]:
+        """What stands beside the path of each row."""
+        if self.segmentation:
+            return [_relative(mask, self.root) for mask in split.masks]
+        return label_names(split.labels, self.class_names)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataSet:
@@ -165,10 +186,17 @@ class DataSet:
             source = str(fields["source"])
             root = str(fields.get("root", source))
             multilabel = bool(fields.get("multilabel", False))
+            table = ClassTable.from_dict(fields["class_table"]) if "class_table" in fields else None
             splits = {
                 str(name): Split(
                     [_absolute(path, root) for path, _ in rows],
                     labels_from_names([names for _, names in rows], class_names, multilabel=multilabel),
+                )
+                if table is None
+                else Split(
+                    [_absolute(path, root) for path, _ in rows],
+                    no_labels(len(rows), len(class_names)),
+                    [_absolute(mask, root) for _, mask in rows],
                 )
                 for name, rows in fields["splits"].items()
             }
@@ -188,6 +216,7 @@ class DataSet:
                 seed=int(fields["seed"]),
                 source=source,
                 options=dict(fields.get("options", {})),
+                class_table=table,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
@@ -208,17 +237,23 @@ class DataSet:
         place = os.path.relpath(self.root, before)  # of the files, as seen from the source
         root = os.path.normpath(os.path.join(source, place))
         splits = {
-            name: replace(split, paths=[_absolute(_relative(path, self.root), root) for path in split.paths])
+            name: replace(
+                split,
+                paths=[_absolute(_relative(path, self.root), root) for path in split.paths],
+                masks=[_absolute(_relative(mask, self.root), root) for mask in split.masks],
+            )
             for name, split in self.splits.items()
         }
         left_out = [replace(item, path=_absolute(_relative(item.path, self.root), root)) for item in self.quarantined]
         return replace(self, root=root, source=source, splits=splits, quarantined=tuple(left_out))
 
     def fingerprint(self) -> str:
-        """A hash of the class names and of every row's split, relative path, label and file size, as 64 hex digits."""
+        """A hash of the classes and of every row's split, relative path, label or mask and file size, as 64 digits."""
         digest = hashlib.sha256(repr(self.class_names).encode())
+        if self.class_table is not None:
+            digest.update(repr(self.class_table.to_dict()).encode())
         for name, split in sorted(self.splits.items()):
-            for path, names in zip(split.paths, label_names(split.labels, self.class_names), strict=True):
+            for path, names in zip(split.paths, self._written(split), strict=True):
                 size = os.stat(path).st_size if os.path.exists(path) else -1
                 label = "\1".join(names) if isinstance(names, list) else names
                 row = f"{name}\0{_relative(path, self.root)}\0{label}\0{size}\n"

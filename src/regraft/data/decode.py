@@ -15,10 +15,10 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,24 @@ from regraft.data.sniff import FORMATS, RefusedError, known_format, misses_its_e
 from regraft.data.tiff import num_bands, orientation_of, read_planes, read_tags
 from regraft.errors import DecodeError, SettingsError
 
-__all__ = ["MAX_PIXELS", "NO_MEMORY", "PixelProgram", "decode", "decode_or_reason", "finish", "read_file"]
+__all__ = [
+    "MAX_PIXELS",
+    "NO_MEMORY",
+    "PixelProgram",
+    "decode",
+    "decode_or_reason",
+    "exif_orientation",
+    "finish",
+    "opened_or_reason",
+    "read_file",
+    "resized",
+    "turned",
+]
 
 Pixels = npt.NDArray[np.uint8]
+Result = TypeVar("Result")
 Resize = Literal["squash", "crop", "pad"]
-_Fill = int | tuple[int, int, int]  # what lies beside a picture: of a band, or of a picture in colours
+Fill = int | tuple[int, int, int]  # what lies beside a picture: of a band, or of a picture in colours
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
@@ -108,6 +121,27 @@ class PixelProgram:
         """The program without its second resize: what a cache holds, whatever size is made of it later."""
         return self if self.stored is None else dataclasses.replace(self, size=self.stored, stored=None)
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of the result."""
+        return (*self.size, self.num_channels)
+
+    def sized(self, size: tuple[int, int]) -> PixelProgram:
+        """The same program with another final size."""
+        return dataclasses.replace(self, size=size)
+
+    def fetch(self, path: str) -> bytes | str:
+        """As `read_file`."""
+        return read_file(path)
+
+    def read(self, data: bytes) -> Pixels | str:
+        """As `decode_or_reason`."""
+        return decode_or_reason(data, self)
+
+    def finish(self, pixels: Pixels) -> Pixels:
+        """As `finish`."""
+        return finish(pixels, self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and text, for JSON; `from_dict` gives an equal program back."""
         fields = dataclasses.asdict(self)
@@ -162,13 +196,27 @@ def decode(source: Path | str | bytes, program: PixelProgram) -> Pixels:
 def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixels | str:
     """Like `decode`, but a file that cannot be read gives the reason as text ("is empty") and raises nothing."""
     data = source if isinstance(source, bytes) else read_file(source)
-    if isinstance(data, str):
-        return data
+    return data if isinstance(data, str) else _result_or_reason(data, lambda: _pixels(data, program))
+
+
+def opened_or_reason(data: bytes, work: Callable[[Image.Image], Result]) -> Result | str:
+    """What `work` makes of the opened picture, or the reason as text why there is none; nothing is raised."""
+
+    def opened() -> Result:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _require_pixels(*image.size)
+            with _memory(image.width * image.height):
+                return work(image)
+
+    return _result_or_reason(data, opened)
+
+
+def _result_or_reason(data: bytes, work: Callable[[], Result]) -> Result | str:
     strange = not_a_picture(data)
     if strange:
         return strange
     try:
-        return _pixels(data, program)
+        return work()
     except RefusedError as refused:
         return str(refused)
     except Image.DecompressionBombError as error:
@@ -242,11 +290,11 @@ def _pixels(data: bytes, program: PixelProgram) -> Pixels:
         return _banded(data, program)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _require_pixels(*image.size)
-        orientation = _orientation(image) if image.format in ("JPEG", "MPO") else None
+        orientation = exif_orientation(image) if image.format in ("JPEG", "MPO") else None
         if program.draft and orientation is not None:
             image.draft(None, _needed(image.size, program, turned=orientation >= 5))
         with _memory(image.width * image.height):
-            return np.array(_resize(_upright(image, orientation, program), program, program.background))
+            return np.array(resized(_upright(image, orientation, program), program, program.background))
 
 
 def _banded(data: bytes, program: PixelProgram) -> Pixels:
@@ -257,7 +305,7 @@ def _banded(data: bytes, program: PixelProgram) -> Pixels:
             _require_pixels(*image.size)
             with _memory(image.width * image.height):
                 image.load()
-                return _chosen(named_planes(image, program.bands), _orientation(image), program)
+                return _chosen(named_planes(image, program.bands), exif_orientation(image), program)
     if tags is None:
         raise UnidentifiedImageError
     pixels = read_planes(data, tags, MAX_PIXELS)
@@ -274,10 +322,10 @@ def _chosen(planes: dict[str, Image.Image], orientation: int, program: PixelProg
     upright = chosen if turn is None else [plane.transpose(turn) for plane in chosen]
     fill = dict(zip("RGB", program.background, strict=True)) | {"A": 255}
     grey = sum(program.background) // 3
-    resized = [
-        _resize(plane, program, fill.get(name, grey)) for name, plane in zip(program.bands, upright, strict=True)
+    planes_resized = [
+        resized(plane, program, fill.get(name, grey)) for name, plane in zip(program.bands, upright, strict=True)
     ]
-    return np.stack([np.asarray(plane) for plane in resized], axis=2)
+    return np.stack([np.asarray(plane) for plane in planes_resized], axis=2)
 
 
 def _require_pixels(width: int, height: int) -> None:
@@ -293,12 +341,17 @@ def _memory(num_pixels: int) -> contextlib.AbstractContextManager[Any]:
 def _upright(image: Image.Image, orientation: int | None, program: PixelProgram) -> Image.Image:
     image.load()
     # A PNG may hold its EXIF block behind the pixels, and a TIFF turns itself while it loads.
-    orientation = orientation or _orientation(image)
-    picture = flatten(image, program.background)
+    orientation = orientation or exif_orientation(image)
+    return turned(flatten(image, program.background), orientation)
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """A picture turned upright, as its EXIF orientation says."""
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a picture, from 1 (upright) to 8."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # a broken EXIF block leaves the picture as it is
@@ -318,16 +371,17 @@ def _needed(size: tuple[int, int], program: PixelProgram, *, turned: bool) -> tu
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _resize(picture: Image.Image, program: PixelProgram, fill: _Fill) -> Image.Image:
+def resized(picture: Image.Image, program: PixelProgram, fill: Fill) -> Image.Image:
+    """A picture at the program's size; `fill` is what lies beside it where it is padded."""
     picture = _POLICIES[program.resize](picture, program.stored or program.size, program, fill)
     return picture if program.stored is None else _squash(picture, program.size, program)
 
 
-def _squash(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: _Fill = 0) -> Image.Image:
+def _squash(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: Fill = 0) -> Image.Image:
     return _scaled(picture, (size[1], size[0]), program, None)
 
 
-def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: _Fill) -> Image.Image:
+def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: Fill) -> Image.Image:
     height, width = size
     scale = max(width / picture.width, height / picture.height) / program.crop_fraction
     box_width, box_height = min(width / scale, picture.width), min(height / scale, picture.height)
@@ -335,7 +389,7 @@ def _crop(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fi
     return _scaled(picture, (width, height), program, (left, top, left + box_width, top + box_height))
 
 
-def _pad(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: _Fill) -> Image.Image:
+def _pad(picture: Image.Image, size: tuple[int, int], program: PixelProgram, fill: Fill) -> Image.Image:
     height, width = size
     scale = min(width / picture.width, height / picture.height)
     inner = max(1, min(width, round(picture.width * scale))), max(1, min(height, round(picture.height * scale)))

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from regraft import commit
 from regraft.data.cache_folder import cache_folder, make_room, private_folder
-from regraft.data.decode import NO_MEMORY, PixelProgram, decode_or_reason, read_file
+from regraft.data.decode import NO_MEMORY
 from regraft.data.hashes import FileHashes, stamp, stamps
+from regraft.data.row_program import RowProgram
 from regraft.data.store import READABLE, UNKNOWN, PixelStore, checksum
 from regraft.errors import StorageError
 
@@ -62,7 +63,7 @@ class DiskCache:
         StorageError: The folder cannot be used.
     """
 
-    def __init__(self, program: PixelProgram, folder: Path | None = None) -> None:
+    def __init__(self, program: RowProgram, folder: Path | None = None) -> None:
         self.root = private_folder((folder or cache_folder()) / "pixels")
         commit.sweep(self.root)
         self.store = PixelStore(self.root, program)
@@ -166,9 +167,13 @@ class KeptRows:
         if self._map is not None:
             num = len(self._map) // store.row_bytes
             rows = np.frombuffer(self._map, dtype=np.uint8, count=num * store.row_bytes)
-            self._rows = rows.reshape(num, *store.program.size, store.program.num_channels)
+            self._rows = rows.reshape(num, *store.program.row_shape)
         self._checked = np.zeros(len(digests), dtype=bool)
         self.num_kept = int((self._slots >= 0).sum())
+
+    def of(self, digests: Pixels, paths: Sequence[str]) -> KeptRows:
+        """The same for other rows of the same store."""
+        return KeptRows(self._store, digests, paths)
 
     def fill(self, rows: Indices, out: Pixels) -> Indices:
         """Write the rows that are there into `out`; returns the places in `rows` of the others."""
@@ -188,8 +193,8 @@ class KeptRows:
     def _check(self, row: int, pixels: Pixels) -> None:
         """Compare a row's pixels with its checksum; a damaged row is decoded, and written, again."""
         if checksum(self._digests[row], pixels) != self._checks[row].tobytes():
-            data = read_file(self._paths[row])
-            fresh = data if isinstance(data, str) else decode_or_reason(data, self._store.program)
+            data = self._store.program.fetch(self._paths[row])
+            fresh = data if isinstance(data, str) else self._store.program.read(data)
             if isinstance(fresh, str) or checksum(self._digests[row], fresh) != self._checks[row].tobytes():
                 self._slots[row] = UNKNOWN  # the record is wrong, or the file is another one now
                 return

@@ -15,6 +15,7 @@ __all__ = [
     "label_names",
     "labels_from_names",
     "labels_from_places",
+    "no_labels",
     "renumbered",
 ]
 
@@ -72,6 +73,11 @@ def labels_from_places(rows: Sequence[Any], num_classes: int, *, multilabel: boo
     for row, places in enumerate(rows):
         labels[row, places] = 1
     return labels
+
+
+def no_labels(num_rows: int, num_classes: int) -> Labels:
+    """Labels of images of which nothing is known yet: zeros of shape (rows, classes)."""
+    return np.zeros((num_rows, num_classes), dtype=np.uint8)
 
 
 def renumbered(labels: Labels, places: npt.NDArray[np.int64], num_classes: int) -> Labels:

@@ -28,7 +28,8 @@ Allocate = Callable[[tuple[int, ...]], Pixels]
 class Batch(NamedTuple):
     """Rows of a split: numbers, int64 (n,); images, uint8 (n, height, width, channels), red first; labels.
 
-    Labels are int64 (n,), or uint8 (n, classes) where an image may have any number of classes.
+    Labels are int64 (n,), or uint8 (n, classes) where an image may have any number of classes; in segmentation they
+    are masks, uint8 (n, height, width): class positions, and 255 for pixels that are ignored.
     """
 
     indices: Indices
@@ -43,7 +44,7 @@ def num_batches(num_rows: int, batch_size: int) -> int:
 
 def batches(
     cache: PixelCache,
-    labels: Labels,
+    labels: Labels | PixelCache,
     order: Indices,
     batch_size: int,
     *,
@@ -58,7 +59,7 @@ def batches(
 
     Args:
         cache: The pixels, in RAM, on the disk or streamed.
-        labels: The label of each row of the cache.
+        labels: The label of each row of the cache; or its masks, `cache.masks`.
         order: Row numbers; any subset, in any order, repeats allowed.
         batch_size: Rows in a batch; the last batch holds what is left.
         start_batch: The number of the first batch to give, for resuming within an epoch.
@@ -82,21 +83,27 @@ def batches(
 
 def _run(
     cache: PixelCache,
-    labels: Labels,
+    labels: Labels | PixelCache,
     order: Indices,
     batch_size: int,
     threads: int | None,
     ahead: int,
     allocate: Allocate,
 ) -> Iterator[Batch]:
-    num_threads = (threads or num_cpus()) if cache.needs_threads else 1
+    caches = [cache, labels] if isinstance(labels, PixelCache) else [cache]
+    num_threads = (threads or num_cpus()) if any(part.needs_threads for part in caches) else 1
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="regraft-load")
     waiting: deque[_Pending] = deque()
     try:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            images = allocate((len(indices), *cache.program.size, cache.program.num_channels))
-            waiting.append(_begin(cache, indices, images, pool, num_threads))
+            arrays = [allocate((len(indices), *part.program.row_shape)) for part in caches]
+            parts = [
+                job
+                for part, array in zip(caches, arrays, strict=True)
+                for job in _begin(part, indices, array, pool, num_threads)
+            ]
+            waiting.append(_Pending(indices, arrays, parts))
             if len(waiting) > ahead:
                 yield _finish(waiting.popleft(), labels)
         while waiting:
@@ -107,17 +114,20 @@ def _run(
 
 class _Pending(NamedTuple):
     indices: Indices
-    images: Pixels
+    arrays: list[Pixels]
     parts: list[Future[None]]
 
 
-def _begin(cache: PixelCache, indices: Indices, images: Pixels, pool: ThreadPoolExecutor, num_parts: int) -> _Pending:
+def _begin(
+    cache: PixelCache, indices: Indices, out: Pixels, pool: ThreadPoolExecutor, num_parts: int
+) -> list[Future[None]]:
     size = -(-len(indices) // num_parts)
     parts = [slice(start, start + size) for start in range(0, len(indices), size)]
-    return _Pending(indices, images, [pool.submit(cache.fill, indices[part], images[part]) for part in parts])
+    return [pool.submit(cache.fill, indices[part], out[part]) for part in parts]
 
 
-def _finish(pending: _Pending, labels: Labels) -> Batch:
+def _finish(pending: _Pending, labels: Labels | PixelCache) -> Batch:
     for part in pending.parts:
         part.result()
-    return Batch(pending.indices, pending.images, labels[pending.indices])
+    images, *masks = pending.arrays
+    return Batch(pending.indices, images, masks[0] if isinstance(labels, PixelCache) else labels[pending.indices])

@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
-from regraft.data.labels import Labels, class_counts, labels_from_places
+from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
 from regraft.data.paths import Paths
 from regraft.data.sources.find import list_source
 from regraft.data.sources.listing import Listing
+from regraft.data.sources.mask_listing import Classes, list_masks
 from regraft.data.split import divide, folds, require_fractions
 from regraft.errors import SettingsError
 
@@ -30,12 +32,17 @@ def open_data(
     labels: str | os.PathLike[str] | None = None,
     names: str | os.PathLike[str] | None = None,
     fold: Sequence[int] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    class_table: str | os.PathLike[str] | Sequence[Any] | None = None,
+    ignore: object = None,
 ) -> DataSet:
     """The labelled files of a source, divided into splits.
 
     A source is a folder of classes (`source/class/*` or `source/{train,val,test}/class/*`), a list of lines
     `path label`, a table (`path,label[,split]`, CSV or TSV), a folder with one list or table for each split, or a
-    folder of pictures with a list of labels. `docs/data.md` shows each.
+    folder of pictures with a list of labels. For segmentation it is a folder of images and masks: `images/` and
+    `masks/`, in each split's folder or beside each other, `train/` and `trainannot/`, VOC, or COCO. `docs/data.md`
+    shows each.
 
     Splits that the source has are kept as they are. What is missing is drawn, stratified, as a function of the seed:
     all three splits where there are none, and the validation split where there is only `train`.
@@ -49,6 +56,11 @@ def open_data(
         names: A file with the names of labels that are numbers, one a line; likewise.
         fold: (k, K): of K folds that are drawn from everything but a test split, fold k (from 0) is for validation and
             the rest for training.
+        masks: Where the masks of a folder of images lie: a folder, a JSON file of COCO, or a pattern of names such as
+            `*_mask.png`; found by itself under the usual names.
+        class_table: What stands in masks for which class: a file, or a list of names or of rows such as
+            `{"name": "road", "value": 3, "colour": [128, 64, 128]}`; found by itself under the usual names.
+        ignore: What counts for nothing in masks: a value, a colour, the name of a class, or a list of such.
 
     Raises:
         DataError: If the source is no usable data set; all mistakes at once.
@@ -57,12 +69,14 @@ def open_data(
     shares = require_fractions(fractions)
     root = _path(source)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
-    listing = list_source(root, labels=files["labels"], names=files["names"])
+    said = {"masks": masks, "class_table": class_table, "ignore": ignore}
+    listing = _listing(root, files, said)
     data = _divided(listing, seed, shares) if fold is None else _folded(listing, seed, _require_fold(fold))
     options = {
         "fractions": list(shares),
         **{key: os.fspath(path) for key, path in files.items() if path is not None},
         **({"fold": list(fold)} if fold is not None else {}),
+        **{key: _plain(value) for key, value in said.items() if value is not None},
     }
     return replace(data, name=root.stem if root.is_file() else root.name, source=os.fspath(root), options=options)
 
@@ -72,6 +86,9 @@ def open_undivided(
     *,
     labels: str | os.PathLike[str] | None = None,
     names: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    class_table: str | os.PathLike[str] | Sequence[Any] | None = None,
+    ignore: object = None,
 ) -> DataSet:
     """The labelled files of a source as it gives them, for measuring: one class is enough, and nothing is drawn.
 
@@ -79,6 +96,9 @@ def open_undivided(
         source: As for `open_data`.
         labels: As for `open_data`.
         names: As for `open_data`.
+        masks: As for `open_data`.
+        class_table: As for `open_data`.
+        ignore: As for `open_data`.
 
     Returns:
         A data set with the splits that the source has; where it has none, everything is `test`.
@@ -87,7 +107,9 @@ def open_undivided(
         DataError: If the source has no labelled pictures; all mistakes at once.
     """
     root = _path(source)
-    listing = list_source(root, labels=_beside(labels, root), names=_beside(names, root), for_training=False)
+    files = {"labels": _beside(labels, root), "names": _beside(names, root)}
+    said = {"masks": masks, "class_table": class_table, "ignore": ignore}
+    listing = _listing(root, files, said, for_training=False)
     splits = {name or "test": split for name, split in _splits(listing).items()}
     return _data_set(listing, splits, listing.warnings, "lists" if listing.listed else "folders", seed=0)
 
@@ -105,7 +127,50 @@ def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
     return path if path.exists() or not (folder / given).exists() else folder / given
 
 
+def _listing(
+    root: Path, files: Mapping[str, Path | None], said: Mapping[str, Any], *, for_training: bool = True
+) -> Listing:
+    """What a source of any kind holds: labels for its images, or masks."""
+    if files["labels"] is None and root.is_dir():
+        masks = None if said["masks"] is None else os.fspath(said["masks"])
+        listing = list_masks(root, masks, _classes(root, files["names"], said))
+        if listing is not None:
+            return listing
+    given = [f"data.{key}" for key, value in said.items() if value is not None]
+    if given:
+        raise SettingsError(
+            f"{', '.join(given)} was given, and {os.fspath(root)!r} is no folder of images and masks.",
+            "Expected images/ and masks/, train/ and trainannot/, VOC, or COCO.",
+            "Say where the masks lie (`--masks FOLDER`), or leave this out.",
+        )
+    return list_source(root, labels=files["labels"], names=files["names"], for_training=for_training)
+
+
+def _classes(root: Path, names: Path | None, said: Mapping[str, Any]) -> Classes:
+    table, ignore = said["class_table"], said["ignore"]
+    if table is not None and names is not None:
+        raise SettingsError(
+            "Both data.names and data.class_table were given.",
+            "Masks have one list of classes.",
+            "Leave data.names out.",
+        )
+    if isinstance(table, (str, os.PathLike)):
+        table = _beside(table, root)
+    items = ignore if isinstance(ignore, (list, tuple)) else [] if ignore is None else [ignore]
+    return Classes(names if table is None else table, tuple(items))
+
+
+def _plain(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _splits(listing: Listing) -> dict[str, Split]:
+    if listing.class_table is not None:
+        num = len(listing.class_names)
+        return {
+            name: Split(paths, no_labels(len(paths), num), listing.masks[name])
+            for name, (paths, _) in listing.rows.items()
+        }
     return {
         name: Split(paths, labels_from_places(labels, len(listing.class_names), multilabel=listing.multilabel))
         for name, (paths, labels) in listing.rows.items()
@@ -124,6 +189,7 @@ def _data_set(
         ignored=dict(listing.ignored),
         split_origin=origin,
         seed=seed,
+        class_table=listing.class_table,
     )
 
 
@@ -159,7 +225,8 @@ def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
     given = _splits(listing)
     pool = [split for name, split in given.items() if name != "test"]
     labels: Labels = np.concatenate([split.labels for split in pool])
-    whole = Split(Paths.joined(Paths.of(split.paths) for split in pool), labels)
+    paths = Paths.joined(Paths.of(split.paths) for split in pool)
+    whole = Split(paths, labels, Paths.joined(Paths.of(split.masks) for split in pool))
     number = folds(whole.labels, fold[1], seed)
     splits = {
         "train": whole.take(np.flatnonzero(number != fold[0])),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import mmap
 import os
 import shutil
@@ -24,8 +25,8 @@ import PIL
 from PIL import features
 
 from regraft import commit
-from regraft.data.decode import PixelProgram
 from regraft.data.ledger import Ledger, Records, disk_errors, open_private, write_all
+from regraft.data.row_program import RowProgram
 from regraft.errors import StorageError
 
 __all__ = ["READABLE", "UNKNOWN", "PixelStore", "checksum"]
@@ -51,9 +52,9 @@ class PixelStore:
         StorageError: The folder cannot be read or written, or belongs to somebody else.
     """
 
-    def __init__(self, root: Path, program: PixelProgram) -> None:
+    def __init__(self, root: Path, program: RowProgram) -> None:
         self.program = program.first
-        self.row_bytes = self.program.size[0] * self.program.size[1] * self.program.num_channels
+        self.row_bytes = math.prod(self.program.row_shape)
         identity = _identity(self.program)
         self.folder = root / hashlib.sha256(commit.as_json(identity).encode()).hexdigest()[:16]
         _prepare(self.folder, identity)
@@ -205,7 +206,7 @@ def checksum(digest: Digests, pixels: Pixels) -> bytes:
     return hashlib.sha256(digest.tobytes() + np.ascontiguousarray(pixels).data).digest()[:16]
 
 
-def _identity(program: PixelProgram) -> dict[str, Any]:
+def _identity(program: RowProgram) -> dict[str, Any]:
     """All that decides about a row beside the file's contents."""
     codecs = ("jpg", "zlib", "libtiff")
     modules = ("webp", "avif")

@@ -1,4 +1,4 @@
-"""Bilinear affine warps of whole batches, one inverse matrix for each image, in Keras's conventions."""
+"""Affine warps of whole batches, one inverse matrix for each image, in Keras's conventions: bilinear, masks nearest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Fill", "Level", "affine_matrices", "levels", "warp"]
+__all__ = ["Fill", "Level", "affine_matrices", "levels", "warp", "warp_masks"]
 
 Fill = Literal["nearest", "reflect", "constant"]
 Level = float | Sequence[float]  # one value for all channels, or one per channel
@@ -83,6 +83,28 @@ def warp(images: Tensor, matrices: Array, *, fill: Fill = "nearest", constant: L
         pixels = pixels - colour
     out = F.grid_sample(pixels, grid, mode="bilinear", padding_mode=_PADDING[fill], align_corners=False)
     return out if colour is None else out.add_(colour)
+
+
+def warp_masks(masks: Tensor, matrices: Array, *, fill: Fill = "nearest", ignored: int = 255) -> Tensor:
+    """Each mask seen through its inverse affine map: the value of the nearest pixel, so that no value is made up.
+
+    Args:
+        masks: uint8, shape (N, H, W).
+        matrices: float64, shape (N, 2, 3), as `affine_matrices` gives them.
+        fill: What the images get beyond their border. Masks get the value `ignored` there, or are mirrored as well.
+        ignored: The value of pixels that count for nothing.
+
+    Returns:
+        uint8, shape (N, H, W).
+    """
+    values = masks[:, None].to(torch.float32)
+    grid = _sampling_grid(matrices, (masks.shape[1], masks.shape[2]), masks.device)
+    if fill == "reflect":
+        out = F.grid_sample(values, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+    else:
+        out = F.grid_sample(values.sub_(ignored), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+        out.add_(ignored)
+    return out[:, 0].to(torch.uint8)
 
 
 def levels(constant: Level, like: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from regraft.data.class_table import ClassTable
+
 __all__ = ["SPLIT_WORDS", "Listing", "Rows", "folded", "quoted", "twin_warnings"]
 
 SPLIT_WORDS = {
@@ -24,7 +26,8 @@ class Listing:
 
     `rows` maps a split name to (paths, labels); the split named "" still has to be divided. A label is a position in
     `class_names`, or a list of them where `multilabel` says that an image may have any number of classes. Paths that
-    are written somewhere are relative to `root`; `listed` says that the splits come from a list, not from folders.
+    are written somewhere are relative to `root`; `listed` says that the splits come from a list, not from folders. In
+    segmentation each split has as many masks as images, no labels, and there is a class table.
     """
 
     root: str
@@ -34,6 +37,8 @@ class Listing:
     ignored: dict[str, int] = field(default_factory=dict)
     multilabel: bool = False
     listed: bool = False
+    masks: Mapping[str, list[str]] = field(default_factory=dict)
+    class_table: ClassTable | None = None
 
 
 def twin_warnings(class_names: Iterable[str]) -> Iterator[str]:

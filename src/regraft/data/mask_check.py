@@ -1,0 +1,66 @@
+"""Whether a mask lies on its image: the same height and width, once both are turned upright."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from PIL import Image
+
+from regraft.data.decode import exif_orientation
+from regraft.data.sniff import FORMATS
+
+__all__ = ["Misfit", "misfit"]
+
+_TAIL = 1 << 16  # bytes at the end of a PNG file in which its EXIF block is looked for
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What is wrong with a pair; the reason is empty where the mask may have been drawn either way."""
+
+    reason: str
+
+
+def misfit(image: str, mask: str) -> Misfit | None:
+    """What is wrong with a readable image and its readable mask; None where they fit. Only headers are read."""
+    of_image, of_mask = _header(image), _header(mask)
+    if of_image is None or of_mask is None:
+        return None
+    size, tag = of_image
+    mask_size, mask_tag = of_mask
+    upright, mask_upright = _upright(size, tag), _upright(mask_size, mask_tag)
+    is_turned = tag != 1 and mask_tag == 1
+    if upright == mask_upright:
+        same_either_way = size == mask_size and (tag not in _QUARTER_TURNS or size[0] == size[1])
+        return Misfit("") if is_turned and same_either_way else None
+    shown = f"its mask has {mask_upright[0]} x {mask_upright[1]} pixels"
+    if is_turned and size == mask_size:
+        return Misfit(
+            f"is turned by its EXIF tag ({upright[0]} x {upright[1]} pixels upright) and its mask is not "
+            f"({mask_upright[0]} x {mask_upright[1]}); turn the picture itself, or its mask"
+        )
+    return Misfit(f"has {upright[0]} x {upright[1]} pixels, and {shown}")
+
+
+def _header(path: str) -> tuple[tuple[int, int], int] | None:
+    """Width and height as they are stored, and the EXIF orientation; None for what cannot be told."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.format == "TIFF" or (image.format == "PNG" and _ends_with_exif(path)):
+                image.load()  # a TIFF turns itself; a PNG may hold its EXIF block behind the pixels
+            is_plain = image.format == "PNG" and "exif" not in image.info
+            return image.size, 1 if is_plain else exif_orientation(image)
+    except Exception:  # it was read a moment ago; whatever is wrong now will be told when it is read again
+        return None
+
+
+def _ends_with_exif(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        return b"eXIf" in file.read()
+
+
+def _upright(size: tuple[int, int], tag: int) -> tuple[int, int]:
+    return (size[1], size[0]) if tag in _QUARTER_TURNS else size

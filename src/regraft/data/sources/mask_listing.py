@@ -1,0 +1,172 @@
+"""Data sets for segmentation: images, their masks, and the classes that stand in them."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regraft.data.sources.class_list import Entry, find_class_list, inline_classes, read_class_list
+from regraft.data.sources.known_classes import CAMVID, VOC, are_camvid
+from regraft.data.sources.listing import Listing, quoted
+from regraft.data.sources.mask_classes import choose_table
+from regraft.data.sources.mask_folders import FolderPair, find_pairs, given_pairs
+from regraft.data.sources.pairing import Pairing, pair_up
+from regraft.data.sources.voc import find_voc
+from regraft.data.sources.walk import Walk
+from regraft.errors import DataError
+
+__all__ = ["Classes", "list_masks"]
+
+_FEW = 5
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the user says about the classes.
+
+    Attributes:
+        table: A file with the list of classes, or its rows.
+        ignore: Values, colours or names that count for nothing.
+    """
+
+    table: Path | Sequence[Any] | None = None
+    ignore: Sequence[Any] = ()
+
+
+def list_masks(root: Path, masks: str | None, classes: Classes) -> Listing | None:
+    """The images and masks below a folder; None for one that does not look like a data set for segmentation.
+
+    Args:
+        root: The folder.
+        masks: Where the masks lie, if it is said: a folder, or a pattern of names.
+        classes: What is said about the classes.
+
+    Raises:
+        DataError: With every mistake at once.
+    """
+    known: tuple[Entry, ...] = ()
+    if masks is not None:
+        pairs = given_pairs(root, masks)
+    elif pairs := find_voc(root):
+        known = VOC
+    else:
+        pairs = find_pairs(root)
+    if not pairs:
+        return None
+    found = _Found()
+    rows = {pair.split: found.add(pair) for pair in pairs}
+    found.require_most(root)
+    every = [mask for pairing in rows.values() for mask in pairing.masks]
+    entries, origin = _entries(root, [pair.masks for pair in pairs], classes)
+    if not entries and are_camvid(every):
+        known = CAMVID
+    chosen = choose_table(root, every, entries, origin, classes.ignore, known)
+    empty: list[int] = []
+    return Listing(
+        os.fspath(root),
+        chosen.table.names,
+        {split: (pairing.images, empty) for split, pairing in rows.items()},
+        (*found.warnings, *chosen.warnings),
+        dict(sorted(found.ignored.items())),
+        masks={split: pairing.masks for split, pairing in rows.items()},
+        class_table=chosen.table,
+    )
+
+
+def _entries(root: Path, folders: Sequence[Path], classes: Classes) -> tuple[list[Entry], str]:
+    """The list of classes, and where it comes from."""
+    if isinstance(classes.table, Path):
+        return read_class_list(classes.table), classes.table.name
+    if classes.table is not None:
+        return inline_classes(classes.table), "data.class_table"
+    path = find_class_list([root, *(folder.parent for folder in folders), *folders])
+    return (read_class_list(path), path.name) if path is not None else ([], "")
+
+
+@dataclass
+class _Found:
+    """What the folders hold, and what was left out."""
+
+    ignored: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+
+    def add(self, pair: FolderPair) -> Pairing:
+        """The images of one split with their masks."""
+        images, masks = self._files(pair)
+        pairing = pair_up(images, masks, os.fspath(pair.images), os.fspath(pair.masks))
+        where = f" of {pair.split}" if pair.split else ""
+        if not pairing.images:
+            self.mistakes.append(self._nothing(pair, images, masks))
+        elif 2 * len(pairing.missing) > len(images):
+            self.mistakes.append(
+                f"{len(pairing.missing)} of {len(images)} images{where} have no mask, for example "
+                f"{_names(pairing.missing)} in {os.fspath(pair.masks)!r}."
+            )
+        elif pairing.missing:
+            self._leave("image without a mask", len(pairing.missing))
+            self.warnings.append(
+                f"{len(pairing.missing)} images{where} have no mask and were left out: {_names(pairing.missing)}."
+            )
+        if pairing.extra:
+            self._leave("mask without an image", len(pairing.extra))
+            self.warnings.append(
+                f"{len(pairing.extra)} masks{where} belong to no image and were left out: {_names(pairing.extra)}."
+            )
+        return pairing
+
+    def require_most(self, root: Path) -> None:
+        """Raise where whole splits have no masks."""
+        if self.mistakes:
+            raise DataError(
+                f"The images and masks of {os.fspath(root)!r} do not fit together.",
+                "Each image has a mask of the same name, or with the same ending for all, as in x.jpg and x_mask.png.",
+                "Correct the names, or say where the masks lie: `--masks FOLDER`, or a pattern such as '*_mask.png'.",
+                details=self.mistakes,
+            )
+
+    def _files(self, pair: FolderPair) -> tuple[list[str], list[str]]:
+        images = self._pictures(pair.images)
+        if pair.pattern:
+            masks = [path for path in images if fnmatch.fnmatch(os.path.basename(path), pair.pattern)]
+            return sorted(set(images) - set(masks)), masks
+        masks = self._pictures(pair.masks) if pair.masks != pair.images else images
+        inside = os.fspath(pair.masks) + os.sep
+        images = [path for path in images if not path.startswith(inside)]
+        if pair.only is not None:
+            wanted = set(pair.only)
+            images = [path for path in images if Path(path).stem in wanted]
+            lost = sorted(wanted - {Path(path).stem for path in images})
+            if lost:
+                self.mistakes.append(f"There is no image for {len(lost)} names of {pair.split}: {quoted(lost, _FEW)}.")
+            masks = [path for path in masks if Path(path).stem in wanted]
+        return images, masks
+
+    def _pictures(self, folder: Path) -> list[str]:
+        walk = Walk()
+        walk.enter(folder)
+        paths = list(walk.pictures(folder))
+        for reason, count in walk.ignored.items():
+            self._leave(reason, count)
+        self.mistakes += walk.mistakes
+        return paths
+
+    def _leave(self, reason: str, count: int) -> None:
+        self.ignored[reason] = self.ignored.get(reason, 0) + count
+
+    def _nothing(self, pair: FolderPair, images: Sequence[str], masks: Sequence[str]) -> str:
+        where = f" of {pair.split}" if pair.split else ""
+        if not images:
+            return f"There is no image{where} in {os.fspath(pair.images)!r}."
+        if not masks:
+            kind = f" like {pair.pattern!r}" if pair.pattern else ""
+            return f"There is no mask{where}{kind} in {os.fspath(pair.masks)!r}."
+        return f"No image{where} has a mask: images are called {_names(images[:2])}, masks {_names(masks[:2])}."
+
+
+def _names(paths: Sequence[str]) -> str:
+    return quoted((os.path.basename(path) for path in paths), _FEW)
