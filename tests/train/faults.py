@@ -42,6 +42,7 @@ class FailingDisk:
         self.count = 0
         self.failed_at: list[str] = []
         self._lock = threading.Lock()
+        self._renamed = _Renamed()
         for name in CALLS:
             patch.setattr(os, name, self._wrapped(getattr(os, name), name))
         patch.setattr(io, "open", self._opened(io.open))  # what Path.open calls
@@ -66,9 +67,11 @@ class FailingDisk:
 
     def _wrapped(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(target: Any, *rest: Any, **options: Any) -> Any:
-            place = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+            place = Path(os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target))
             if str(place).startswith(self.root):
-                self._meet(f"{name} {Path(place).name}")
+                # A folder is flushed for the sake of what was renamed in it last.
+                self._meet(f"{name} {self._renamed.name if name == 'fsync' and place.is_dir() else place.name}")
+                self._renamed.name = place.name if name in ("rename", "replace") else self._renamed.name
             return real(target, *rest, **options)
 
         return call
@@ -92,6 +95,12 @@ class FailingDisk:
             return real(tensors, file, *rest, **options)
 
         return call
+
+
+class _Renamed(threading.local):
+    """What each thread renamed last."""
+
+    name = "nothing"
 
 
 class _Stream:
