@@ -73,6 +73,13 @@ def test_without_a_top(name: str, arguments: dict[str, Any], size: tuple[int, in
     assert info_of(base).args["include_top"] is False
 
 
+@pytest.mark.parametrize(("name", "size"), [("alexnet", (100, 131)), ("vgg16", (40, 33)), ("keras_vgg16", (40, 33))])
+def test_a_base_takes_images_that_its_top_would_refuse(name: str, size: tuple[int, int]) -> None:
+    base = rg.build_model(name, include_top=False, pooling="avg", image_size=size)
+    assert base(torch.zeros(1, 3, *size)).shape == (1, 256 if name == "alexnet" else 512)
+    assert (info_of(base).preprocessing or {})["pixels"]["size"] == list(size)
+
+
 def test_published_base_of_vgg16() -> None:
     with torch.device("meta"):
         base = rg.build_model("keras_vgg16", include_top=False, image_size=150)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from tests.conftest import photos
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 import regraft as rg
 from regraft.errors import SettingsError, StoppedError
@@ -150,6 +151,28 @@ def test_what_is_frozen_does_not_move(small: nn.Module, seed: int) -> None:
     assert [type(module) for module in model.modules()] == kinds
     group = {"params": [p for p in model.parameters() if p.requires_grad], "lr": 0.1}
     assert snapshot.audit(model, torch.optim.SGD([group])).verdict == "ok"
+
+
+@pytest.mark.parametrize("wrap", ["pickle", "save", "compile", "ddp"])
+def test_what_is_frozen_stays_so_inside_what_wraps_it(small: nn.Module, wrap: str, tmp_path: Path) -> None:
+    model = copy.deepcopy(small)
+    plan = freeze(model, ["conv_pw_13", "head"])
+    if wrap == "ddp":
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        if wrap == "pickle":
+            outer = model = pickle.loads(pickle.dumps(model))
+        elif wrap == "save":
+            torch.save(model, tmp_path / "model.pt")
+            outer = model = torch.load(tmp_path / "model.pt", weights_only=False)
+        else:
+            outer = torch.compile(model, backend="eager") if wrap == "compile" else DistributedDataParallel(model)
+        before = state_of(model)
+        train_steps(outer)
+        assert changed(before, model) == set(plan.trainable)
+    finally:
+        if wrap == "ddp":
+            torch.distributed.destroy_process_group()
 
 
 def test_each_policy_of_a_batch_norm(small: nn.Module) -> None:

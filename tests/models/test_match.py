@@ -57,6 +57,26 @@ def test_watching_leaves_the_model_alone() -> None:
     assert all(module.training for module in model.modules())
 
 
+class LostOnMeta(nn.Module):
+    """As Keras's max pooling: without numbers, what it gives comes from nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.conv = nn.Linear(4, 2), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        x = torch.empty(x.shape, device="meta") if x.device.type == "meta" else x
+        out: torch.Tensor = self.fc(x.mean((2, 3)))
+        return out
+
+
+def test_a_run_without_numbers_that_is_lost_is_made_again_with_them() -> None:
+    flow = flow_of(LostOnMeta())
+    assert flow is not None
+    assert (flow.order, flow.inputs["fc"]) == (["conv", "fc"], {"conv"})
+
+
 def test_roles_cover_every_tensor_of_a_network() -> None:
     roles = {slot.role for slot in slots_of(timm.create_model("tf_efficientnet_b0"))}
     assert roles == {

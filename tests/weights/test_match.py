@@ -33,7 +33,8 @@ def _file(
             name = f"{layer}/{role}:0"
             axes = {4: "HWIO", 2: "IO"}.get(len(shape), "C")
             values = np.random.default_rng([len(tensors)]).standard_normal(shape).astype(np.float32)
-            tensors[name] = SourceTensor(name, shape, "float32", layer, lambda values=values: values, role, axes)
+            known = None if role.startswith("unnamed") else role
+            tensors[name] = SourceTensor(name, shape, "float32", layer, lambda values=values: values, known, axes)
     return WeightFile(Path("weights.h5"), format, "", tensors, ordered=ordered, **more)
 
 
@@ -149,6 +150,20 @@ def test_a_bias_goes_into_the_mean_behind_it() -> None:
     layers = {"conv": _CHAIN_FILE["x"], "bn": dict.fromkeys(("gamma", "beta", "mean", "variance"), (4,))}
     report = match(_file(layers), model).require("all")
     assert _source_of(report, "bn.running_mean") == ["bn/mean:0", "conv/bias:0"]
+
+
+@pytest.mark.parametrize("lacking", ["gamma", "beta"])
+def test_an_unnamed_part_of_a_norm_is_what_the_model_has_a_place_for(lacking: str) -> None:
+    """A file of numbered variables does not say whether a norm of three has a scale or a shift; the network does."""
+    slots = _slots({"conv": ("conv", (4, 3, 3, 3), [""]), "bn": ("norm", (4,), ["conv"])})
+    parts = dict.fromkeys(("unnamed", "mean", "variance"), (4,))
+    file = _file({"conv": _CHAIN_FILE["x"], "bn": parts}, format="keras_v3")
+    left = [slot for slot in slots if slot.role != lacking]
+    report = match(file, left).require("all")
+    target = next(slot.name for slot in left if slot.layer == "bn" and slot.role in ("gamma", "beta"))
+    assert _source_of(report, target) == ["bn/unnamed:0"]
+    with pytest.raises(WeightsError, match="bn/unnamed:0 has no place"):
+        match(file, slots).require()
 
 
 def test_folded_norms_are_unfolded_and_reported() -> None:

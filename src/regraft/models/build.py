@@ -93,8 +93,9 @@ def build_model(
         model = _with_weights(name, options, seed, weights, options_of_match)
         if classes is not None and not isinstance(classes, int):
             _name_rows(model, classes)
-    model = _operated(model, classes, image_size, in_channels, seed)
-    return model if include_top else without_top(model, None if pooling == "none" else pooling)
+    if not include_top:  # first: a top that flattens would refuse images of other sizes
+        model = without_top(model, None if pooling == "none" else pooling)
+    return _operated(model, classes, image_size, in_channels, seed)
 
 
 def load_pretrained(model: nn.Module, weights: str | Path, *, skip: Sequence[str] = ()) -> nn.Module:

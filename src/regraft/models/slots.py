@@ -119,22 +119,31 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def flow_of(model: nn.Module) -> Flow | None:
-    """Run the model once and watch; None when it runs on no image that was tried."""
+    """Run the model once and watch; None when it runs on no image that was tried.
+
+    A run on the meta device that was lost on the way is made again with numbers: Keras's max pooling makes a tensor of
+    its own there.
+    """
     model = plain(model)
+    lost: Flow | None = None
     sizes = trace_sizes(model)
     sizes += [(side, side) for side in _MORE_SIZES if (side, side) not in sizes]
     for channels in in_channels(model):
         for size in sizes:
             for device in ("meta", "real"):
                 try:
-                    return _watch(model, (1, channels, *size), device)
+                    flow, followed = _watch(model, (1, channels, *size), device)
                 except Exception:
                     # Whatever a foreign forward raises on an image that it does not take: the next one is tried.
                     continue
-    return None
+                if followed or (lost is not None and device == "real"):
+                    return flow
+                lost = lost or flow
+    return lost
 
 
-def _watch(model: nn.Module, shape: tuple[int, ...], device: str) -> Flow:
+def _watch(model: nn.Module, shape: tuple[int, ...], device: str) -> tuple[Flow, bool]:
+    """What the run showed, and whether its output was seen to come from the image."""
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     first = next(iter(named.values()), torch.zeros(()))
     if device == "meta":
@@ -145,8 +154,8 @@ def _watch(model: nn.Module, shape: tuple[int, ...], device: str) -> Flow:
     image = torch.zeros(shape, dtype=kind, device="meta" if device == "meta" else first.device)
     watcher = _Watcher({id(tensor): name.rpartition(".")[0] for name, tensor in tensors.items()}, image)
     with torch.no_grad(), _eval_mode(model), watcher:
-        functional_call(model, tensors, (image,))
-    return watcher.flow
+        output = functional_call(model, tensors, (image,))
+    return watcher.flow, any(map(watcher.follows, _tensors(output)))
 
 
 @dataclass
@@ -184,6 +193,11 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _Origin(frozenset([owner]), None)
         known = self._origins.get(id(tensor))
         return known[1] if known else None
+
+    def follows(self, tensor: torch.Tensor) -> bool:
+        """Whether it is known to come from the image."""
+        origin = self._origin(tensor)
+        return origin is not None and origin.layers is not None
 
     def _note(self, tensor: torch.Tensor, origin: _Origin) -> None:
         self._origins[id(tensor)] = (tensor, origin)  # the tensor is kept, so that its id stays its own

@@ -218,11 +218,20 @@ def _adapted(slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
 
 
 def _named_roles(pair: Pair) -> dict[str, SourceTensor]:
-    """The tensors of the file's layer by role; where the family says so, a lone unnamed one of a norm is its beta."""
+    """The tensors of the file's layer by role.
+
+    A lone unnamed one of a normalisation is its beta where the family says so, and is what it must be where the model's
+    layer has one place left for it: the beta of a normalisation without scale, the scale of one that is nothing else.
+    """
     tensors = dict(pair.source.tensors)
     unnamed = [role for role in tensors if role.startswith("other:")]
-    if pair.target.kind == "norm" and not pair.scaled and len(unnamed) == 1 and "beta" not in tensors:
-        tensors["beta"] = tensors.pop(unnamed[0])
+    if pair.target.kind != "norm" or len(unnamed) != 1:
+        return tensors
+    left = [role for role in ("gamma", "beta") if role in pair.target.tensors and role not in tensors]
+    if not pair.scaled and "beta" not in tensors:
+        left = ["beta"]
+    if len(left) == 1 and not {"gamma", "beta"} & tensors.keys():
+        tensors[left[0]] = tensors.pop(unnamed[0])
     return tensors
 
 
