@@ -73,10 +73,8 @@ def by_regraft(name: str, images: torch.Tensor, labels: torch.Tensor, threads: i
         training_step(
             engine,
             program,
-            (images,),
-            labels,
+            [((images,), labels, 1.0)],
             loss=loss,
-            factor=1.0,
             parameters=parameters,
             clip_norm=None,
             optimizer=optimizer,
