@@ -10,8 +10,9 @@ import torch
 from tests.conftest import COLOURS, photo
 
 import regraft as rg
+from regraft.data.inputs import list_inputs
 from regraft.errors import DataError, SettingsError
-from regraft.evaluate.predict import Predictor, list_inputs
+from regraft.evaluate.predict import Predictor
 from regraft.models.numerics import Numerics
 
 FP32 = Numerics("cpu", "fp32", True, 1)

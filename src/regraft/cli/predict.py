@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +17,12 @@ from regraft import commit
 from regraft.cli.options import DeviceOption, PrecisionOption, ThreadsOption
 
 if TYPE_CHECKING:
-    from regraft.evaluate.predict import Prediction
+    from regraft.data.stream import DecodedStream
+    from regraft.evaluate.predict import Prediction, Predictor
 
 __all__ = ["predict"]
 
+_BATCH = 16  # files: what a CPU computes at once
 _BREAKS = "\x7f\x85\u2028\u2029"
 
 
@@ -38,31 +41,64 @@ def predict(
 ) -> None:
     """Predict the class, or all labels, of images, by name; an image that cannot be read is a row with an error."""
     from regraft.errors import SettingsError
-    from regraft.evaluate.predict import Predictor, list_inputs
-    from regraft.models.folder import find_model_folder, load_model
-    from regraft.models.numerics import choose_numerics, keep_freed_memory
-    from regraft.run.folder import fold_runs
 
     if as_json and as_csv:
         raise SettingsError("--json and --csv were both given.", "Expected one of them.", "Leave one out.")
-    if not fold_runs(run):
-        find_model_folder(run)
-    paths: Iterable[str]
+    with ExitStack() as stack:
+        paths = _begun(run, inputs, threads, stack)
+
+        predictor = _predictor(run, device, precision, threads, threshold)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+        write = _write_json if as_json else _write_csv if as_csv else _write_text
+        num_errors = write(predictor.predict(paths), predictor.class_names)
+    if num_errors:
+        inputs_are = "input" if num_errors == 1 else "inputs"
+        print(f"{num_errors} {inputs_are} could not be read; each is a row with an error", file=sys.stderr)
+
+
+def _predictor(run: Path, device: str, precision: str, threads: int | None, threshold: float | None) -> Predictor:
+    """The run's model, ready to predict."""
+    from regraft.models.early import without_compiler
+
+    def load() -> Predictor:
+        from regraft.evaluate.predict import Predictor
+        from regraft.models.folder import load_model
+        from regraft.models.numerics import choose_numerics, keep_freed_memory
+
+        keep_freed_memory()
+        return Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
+
+    try:
+        with without_compiler():
+            return load()
+    except (ImportError, AttributeError):
+        return load()
+
+
+def _begun(run: Path, inputs: str, threads: int | None, stack: ExitStack) -> Iterable[str] | DecodedStream:
+    """The inputs: those on stdin as they come, others as a stream that decodes while torch is imported."""
+    from regraft.data.inputs import list_inputs
+    from regraft.data.stream import DecodedStream
+    from regraft.models.early import short_turns, stored_preprocessing
+
+    preprocessing = stored_preprocessing(run)
+    if preprocessing is None:
+        from regraft.models.folder import find_model_folder
+
+        find_model_folder(run)  # says what is wrong
+    paths: Iterable[str] | DecodedStream
     if inputs == "-":
         paths = _lines()
     else:
         paths, ignored = list_inputs(inputs)
         for reason, count in ignored.items():
             print(f"left out: {count} x {reason}", file=sys.stderr)
-    keep_freed_memory()
-    predictor = Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    write = _write_json if as_json else _write_csv if as_csv else _write_text
-    num_errors = write(predictor.predict(paths), predictor.class_names)
-    if num_errors:
-        inputs_are = "input" if num_errors == 1 else "inputs"
-        print(f"{num_errors} {inputs_are} could not be read; each is a row with an error", file=sys.stderr)
+        if preprocessing is not None:
+            paths = DecodedStream(paths, preprocessing.pixels, batch_size=_BATCH, threads=threads, far=True)
+            stack.callback(paths.close)
+            stack.enter_context(short_turns())
+    return paths
 
 
 def _lines() -> Iterator[str]:

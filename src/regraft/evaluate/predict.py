@@ -6,30 +6,33 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import fx, nn
 
-from regraft.data.decode import PixelProgram, decode_or_reason
+from regraft.data.decode import PixelProgram
+from regraft.data.inputs import list_inputs
 from regraft.data.preprocess import Preprocessing
-from regraft.data.sources.walk import find_pictures
-from regraft.errors import DataError, SettingsError
+from regraft.data.stream import DecodedBatch, DecodedStream
+from regraft.errors import SettingsError
 from regraft.models.folder import load_model
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.inputs import Normaliser
+from regraft.models.keras.layer import KerasLayer
 from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.outputs import DEFAULT_THRESHOLD, decide, threshold_names
 from regraft.models.outputs import probabilities as probabilities_of
 from regraft.models.program import inference_program
 
-__all__ = ["Prediction", "Predictor", "list_inputs", "predict"]
+__all__ = ["SMALL_BATCH", "Prediction", "Predictor", "predict"]
 
-_AHEAD = 4  # batches that are decoded while one is computed
+SMALL_BATCH = 16  # images, on a CPU: larger ones leave its caches
+_LARGE_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,6 @@ class Prediction:
         return values if labels is None else {**values, "labels": list(labels)}
 
 
-class _Pending(NamedTuple):
-    paths: list[str]
-    images: npt.NDArray[np.uint8]
-    reasons: list[Future[str | None]]
-
-
 class Predictor:
     """A loaded model, ready to predict many inputs.
 
@@ -93,14 +90,31 @@ class Predictor:
         preprocessing = Preprocessing.from_dict(info.preprocessing)
         self.pixels: PixelProgram = preprocessing.pixels
         self._normaliser = Normaliser(preprocessing, self.numerics.device)
-        batch_size = 16 if torch.device(self.numerics.device).type == "cpu" else 128
+        batch_size = SMALL_BATCH if torch.device(self.numerics.device).type == "cpu" else _LARGE_BATCH
         self._program = inference_program(model, self.numerics, batch_size)
 
-    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
-        """One prediction for each path, in order; files are decoded a few batches ahead."""
-        for batch, probabilities, reasons in self._batches(paths):
-            for row, (path, reason) in enumerate(zip(batch, reasons, strict=True)):
-                yield self._prediction(path, None if reason else probabilities[row], reason)
+    def predict(self, paths: Iterable[str] | DecodedStream) -> Iterator[Prediction]:
+        """One prediction for each path, in order; files are decoded a few batches ahead.
+
+        Args:
+            paths: Files, or the stream of files that are being decoded already, in the model's own program.
+        """
+        stream = paths if isinstance(paths, DecodedStream) else self._stream(paths)
+        try:
+            for batch, probabilities in self._computed(_regrouped(stream, self._program.batch_size)):
+                for row, (path, reason) in enumerate(zip(batch.paths, batch.reasons, strict=True)):
+                    yield self._prediction(path, None if reason else probabilities[row], reason)
+        finally:
+            stream.close()
+
+    def _stream(self, paths: Iterable[str]) -> DecodedStream:
+        return DecodedStream(
+            paths,
+            self.pixels,
+            batch_size=self._program.batch_size,
+            threads=self.numerics.threads,
+            allocate=self._normaliser.allocate,
+        )
 
     def probabilities(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         """Pixels uint8 (N, H, W, channels) of the model's image size -> probabilities (N, classes)."""
@@ -109,32 +123,35 @@ class Predictor:
         result: npt.NDArray[np.floating] = probabilities_of(self.output, logits.float()).cpu().numpy()
         return result
 
-    def _batches(self, paths: Iterable[str]) -> Iterator[tuple[list[str], npt.NDArray[np.floating], list[str | None]]]:
-        size, coming = self._program.batch_size, iter(paths)
-        waiting: deque[_Pending] = deque()
-        pool = ThreadPoolExecutor(self.numerics.threads, thread_name_prefix="regraft-decode")
+    def _computed(self, stream: Iterable[DecodedBatch]) -> Iterator[tuple[DecodedBatch, npt.NDArray[np.floating]]]:
+        """Each batch with its probabilities, in order; on a CPU several are computed at once.
+
+        A batch on one processor each is faster than one batch after the other on all of them: nobody waits for the
+        others at the end of every layer, and decoding goes on between.
+        """
+        coming = iter(stream)
+        first = list(islice(coming, self._most_at_once))
+        at_once = max(1, len(first))
+        threads = max(1, self.numerics.threads // at_once)
+        pool = ThreadPoolExecutor(at_once, "regraft-predict", torch.set_num_threads, (threads,))
+        waiting: deque[tuple[DecodedBatch, Future[npt.NDArray[np.floating]]]] = deque()
         try:
-            while True:
-                while len(waiting) < _AHEAD and (part := list(islice(coming, size))):
-                    waiting.append(self._begin(part, pool))
-                if not waiting:
-                    return
-                batch = waiting.popleft()
-                reasons = [reason.result() for reason in batch.reasons]
-                # While this batch is computed, which lets other threads run, the next ones are decoded.
-                yield batch.paths, self.probabilities(batch.images), reasons
+            for batch in chain(first, coming):
+                waiting.append((batch, pool.submit(self.probabilities, batch.images)))
+                if len(waiting) > at_once:
+                    yield waiting[0][0], waiting.popleft()[1].result()
+            while waiting:
+                yield waiting[0][0], waiting.popleft()[1].result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(self.numerics.threads)
 
-    def _begin(self, paths: list[str], pool: ThreadPoolExecutor) -> _Pending:
-        images = self._normaliser.allocate((len(paths), *self.pixels.size, self.pixels.num_channels))
-        return _Pending(paths, images, [pool.submit(self._decode, path, images[row]) for row, path in enumerate(paths)])
-
-    def _decode(self, path: str, pixels: npt.NDArray[np.uint8]) -> str | None:
-        """Fill in the pixels of a file; where it cannot be read, zeros, and the reason."""
-        result = decode_or_reason(path, self.pixels)
-        pixels[...] = 0 if isinstance(result, str) else result
-        return result if isinstance(result, str) else None
+    @property
+    def _most_at_once(self) -> int:
+        """Batches to compute at once: only of a graph of plain layers, whose calls know nothing of each other."""
+        module = self._program.module
+        is_plain = isinstance(module, fx.GraphModule) and not any(isinstance(m, KerasLayer) for m in module.modules())
+        return self.numerics.threads if is_plain and self.numerics.device == "cpu" else 1
 
     def _prediction(self, path: str, probabilities: npt.NDArray[np.floating] | None, reason: str | None) -> Prediction:
         many = self.output == "multilabel"
@@ -147,6 +164,17 @@ class Predictor:
             labels = tuple(self.class_names[place] for place in sorted(chosen, key=lambda place: -values[place]))
             return Prediction(path, "|".join(labels), None, named, labels=labels)
         return Prediction(path, self.class_names[chosen[0]], values[chosen[0]], named)
+
+
+def _regrouped(stream: DecodedStream, batch_size: int) -> Iterator[DecodedBatch]:
+    """The same files in batches of this size, which is a multiple of the stream's."""
+    coming = iter(stream)
+    while parts := list(islice(coming, max(1, batch_size // stream.batch_size))):
+        if len(parts) == 1:
+            yield parts[0]
+            continue
+        paths, reasons = (list(chain.from_iterable(part[place] for part in parts)) for place in (0, 2))
+        yield DecodedBatch(paths, np.concatenate([part.images for part in parts]), reasons)
 
 
 def _thresholds(info: ModelInfo, threshold: float | None) -> dict[str, float]:
@@ -186,30 +214,3 @@ def predict(
     loaded = model if isinstance(model, nn.Module) else load_model(model)
     paths, _ = list_inputs(inputs)
     return list(Predictor(loaded, numerics, threshold=threshold).predict(paths))
-
-
-def list_inputs(inputs: str | Path | Iterable[str | Path]) -> tuple[list[str], dict[str, int]]:
-    """The image files that `inputs` names, and how many other files were left out, by reason.
-
-    Raises:
-        DataError: A single input that does not exist, or a folder without images.
-    """
-    if not isinstance(inputs, (str, Path)):
-        return [str(path) for path in inputs], {}
-    path = Path(inputs)
-    if path.is_dir():
-        found, ignored = find_pictures(path)
-        if not found:
-            raise DataError(
-                f"The folder {str(path)!r} holds no images.",
-                "Expected at least one image file, at any depth.",
-                "Check the path; hidden folders are not searched.",
-            )
-        return found, ignored
-    if not path.exists():
-        raise DataError(
-            f"There is no file or folder {str(path)!r}.",
-            "Expected an image, a folder of images, or - for paths on stdin.",
-            "Check the spelling of the path.",
-        )
-    return [str(path)], {}

@@ -1,0 +1,99 @@
+"""Files decoded by threads, some batches ahead of their reader: for inputs that are looked at once.
+
+Needs no torch, so that decoding can begin while torch is still being imported.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft.data.budget import num_cpus
+from regraft.data.decode import PixelProgram, decode_or_reason
+
+__all__ = ["DecodedBatch", "DecodedStream"]
+
+Pixels = npt.NDArray[np.uint8]
+Allocate = Callable[[tuple[int, ...]], Pixels]
+
+_AHEAD = 4
+_MOST_BYTES = 128_000_000  # of pixels that wait for a reader who is not there yet
+
+
+class DecodedBatch(NamedTuple):
+    """Paths; images, uint8 (n, height, width, channels); why a path has none (its pixels are zeros), else None."""
+
+    paths: list[str]
+    images: Pixels
+    reasons: list[str | None]
+
+
+class _Pending(NamedTuple):
+    paths: list[str]
+    images: Pixels
+    reasons: list[Future[str | None]]
+
+
+class DecodedStream:
+    """Batches of decoded files, in order; threads begin when it is made, and end when it is read or closed.
+
+    Args:
+        paths: The files; read as far ahead as is decoded.
+        program: What to do with their pixels.
+        batch_size: Files in a batch; the last one has what is left.
+        threads: Decoding threads; None takes one for each processor.
+        far: Whether to decode far ahead, 128 MB of pixels, in place of four batches.
+        allocate: Makes the uint8 array of this shape for the images of a batch.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str],
+        program: PixelProgram,
+        *,
+        batch_size: int,
+        threads: int | None = None,
+        far: bool = False,
+        allocate: Allocate = lambda shape: np.empty(shape, dtype=np.uint8),
+    ) -> None:
+        self.program, self.batch_size = program, batch_size
+        self._coming, self._allocate = iter(paths), allocate
+        self._shape = (*program.size, program.num_channels)
+        batch_bytes = batch_size * int(np.prod(self._shape))
+        self._ahead = max(_AHEAD, _MOST_BYTES // batch_bytes) if far else _AHEAD
+        self._pool = ThreadPoolExecutor(threads or num_cpus(), thread_name_prefix="regraft-decode")
+        self._waiting: deque[_Pending] = deque()
+        self._fill()
+
+    def __iter__(self) -> Iterator[DecodedBatch]:
+        try:
+            while self._waiting:
+                paths, images, reasons = self._waiting.popleft()
+                yield DecodedBatch(paths, images, [reason.result() for reason in reasons])
+                self._ahead = _AHEAD
+                self._fill()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the threads; nothing more is decoded."""
+        self._waiting.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fill(self) -> None:
+        while len(self._waiting) < self._ahead and (part := list(islice(self._coming, self.batch_size))):
+            images = self._allocate((len(part), *self._shape))
+            reasons = [self._pool.submit(self._decode, path, images[row]) for row, path in enumerate(part)]
+            self._waiting.append(_Pending(part, images, reasons))
+
+    def _decode(self, path: str, pixels: Pixels) -> str | None:
+        """Fill in the pixels of a file; where it cannot be read, zeros, and the reason."""
+        result = decode_or_reason(path, self.program)
+        pixels[...] = 0 if isinstance(result, str) else result
+        return result if isinstance(result, str) else None
