@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from regraft.data.coco import coco_size, fetch_annotations
 from regraft.data.decode import exif_orientation
 from regraft.data.sniff import FORMATS
 
@@ -25,7 +26,15 @@ class Misfit:
 
 def misfit(image: str, mask: str) -> Misfit | None:
     """What is wrong with a readable image and its readable mask; None where they fit. Only headers are read."""
-    of_image, of_mask = _header(image), _header(mask)
+    annotations = fetch_annotations(mask)
+    of_image = _header(image)
+    of_mask = (
+        _header(mask)
+        if annotations is None
+        else (coco_size(annotations), 1)
+        if isinstance(annotations, bytes)
+        else None
+    )
     if of_image is None or of_mask is None:
         return None
     size, tag = of_image

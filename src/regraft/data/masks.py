@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from regraft.data.class_table import IGNORED, UNKNOWN, ClassTable, Coding, unpack
+from regraft.data.class_table import IGNORED, UNKNOWN, ClassTable, Coding
+from regraft.data.coco import coco_codes, fetch_annotations, is_annotated
 from regraft.data.decode import PixelProgram, exif_orientation, opened_or_reason, read_file, resized, turned
 from regraft.data.sniff import RefusedError
 from regraft.errors import DecodeError
 
-__all__ = ["MaskProgram", "codes_or_reason", "read_mask", "shown"]
+__all__ = ["MaskProgram", "codes_or_reason", "fetch_mask", "read_mask"]
 
 Mask = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.integer]
@@ -71,8 +71,8 @@ class MaskProgram:
         return {"mask": kept, **{name: self.table.to_dict()[name] for name in ("coding", "codes")}}
 
     def fetch(self, path: str) -> bytes | str:
-        """The contents that a mask is made of, or the reason as text why there are none."""
-        return read_file(path)
+        """As `fetch_mask`."""
+        return fetch_mask(path)
 
     def read(self, data: bytes) -> Mask | str:
         """The mask at the program's size, uint8 (height, width), or the reason as text why there is none."""
@@ -90,6 +90,12 @@ class MaskProgram:
         return dataclasses.replace(self.pixels, interpolation="nearest")
 
 
+def fetch_mask(path: str) -> bytes | str:
+    """The contents that a mask is made of: a file's, or the annotations of an image; or the reason why there are none."""
+    found = fetch_annotations(path)
+    return read_file(path) if found is None else found
+
+
 def read_mask(path: str | os.PathLike[str], table: ClassTable) -> Mask:
     """The class of each pixel of a mask at its own size, uint8 (H, W): a position in `table.names`, or 255 for none.
 
@@ -100,7 +106,7 @@ def read_mask(path: str | os.PathLike[str], table: ClassTable) -> Mask:
     Raises:
         DecodeError: The file is no mask of these classes.
     """
-    data = read_file(os.fspath(path))
+    data = fetch_mask(os.fspath(path))
     mask = data if isinstance(data, str) else _mask_or_reason(data, table)
     if not isinstance(mask, str):
         return mask
@@ -118,6 +124,9 @@ def codes_or_reason(data: bytes, coding: Coding | None = None) -> tuple[Coding, 
         data: The bytes of the file.
         coding: What is expected; None takes what the file is: colours where it holds any, else numbers.
     """
+    if is_annotated(data):
+        drawn = coco_codes(data)
+        return drawn if isinstance(drawn, str) else ("index", drawn)
     if data[:4] == b"RIFF" and data[12:16] == b"VP8 ":
         return _lossy("WebP")
     return opened_or_reason(data, lambda image: _codes(image, coding, _grey_bits(data)))
@@ -209,8 +218,3 @@ def _strange(codes: Codes, table: ClassTable) -> str:
     listed = ", ".join(table.describe(int(code)) for code in sorted(values[order].tolist()))
     plural = "s" if len(values) > 1 else ""
     return f"holds the {kind}{plural} {listed}{many}, which the class table does not have ({counts.sum():,} pixels)"
-
-
-def shown(codes: Iterable[int], coding: Coding) -> str:
-    """Numbers or colours for a sentence."""
-    return ", ".join(str(code) if coding == "index" else str(unpack(code)) for code in codes)

@@ -13,8 +13,7 @@ import numpy as np
 
 from regraft.data.budget import in_order, num_cpus
 from regraft.data.class_table import IGNORED, MOST_CLASSES, ClassTable, Coding, default_colours, pack, unpack
-from regraft.data.decode import read_file
-from regraft.data.masks import codes_or_reason
+from regraft.data.masks import codes_or_reason, fetch_mask
 from regraft.data.sources.class_list import Entry, as_colour, is_void
 from regraft.data.sources.listing import quoted
 from regraft.errors import DataError, SettingsError, nearest
@@ -118,7 +117,7 @@ def _looked_at(masks: Sequence[str], most: int, *, with_colours: bool) -> _Look:
 
 
 def _codes_in(path: str, with_colours: bool) -> tuple[Coding, list[int], list[int]] | None:
-    data = read_file(path)
+    data = fetch_mask(path)
     found = data if isinstance(data, str) else codes_or_reason(data)
     if isinstance(data, str) or isinstance(found, str):
         return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from regraft.data.sources.class_list import Entry, find_class_list, inline_classes, read_class_list
+from regraft.data.sources.coco import CocoSplit, by_name, find_coco, read_coco
 from regraft.data.sources.known_classes import CAMVID, VOC, are_camvid
 from regraft.data.sources.listing import Listing, quoted
 from regraft.data.sources.mask_classes import choose_table
@@ -48,6 +49,9 @@ def list_masks(root: Path, masks: str | None, classes: Classes) -> Listing | Non
     Raises:
         DataError: With every mistake at once.
     """
+    annotated = find_coco(root, masks)
+    if annotated:
+        return _annotated(root, annotated, classes)
     known: tuple[Entry, ...] = ()
     if masks is not None:
         pairs = given_pairs(root, masks)
@@ -58,21 +62,53 @@ def list_masks(root: Path, masks: str | None, classes: Classes) -> Listing | Non
     if not pairs:
         return None
     found = _Found()
-    rows = {pair.split: found.add(pair) for pair in pairs}
-    found.require_most(root)
-    every = [mask for pairing in rows.values() for mask in pairing.masks]
+    pairings = {pair.split: found.add(pair) for pair in pairs}
+    rows = {split: (pairing.images, pairing.masks) for split, pairing in pairings.items()}
     entries, origin = _entries(root, [pair.masks for pair in pairs], classes)
-    if not entries and are_camvid(every):
+    if not entries and not known and are_camvid(path for images, _ in rows.values() for path in images):
         known = CAMVID
-    chosen = choose_table(root, every, entries, origin, classes.ignore, known)
+    return _listed(root, rows, found, (entries, origin), classes, known)
+
+
+def _annotated(root: Path, parts: Sequence[CocoSplit], classes: Classes) -> Listing:
+    """The images of COCO, with masks that are drawn from their annotations."""
+    found = _Found()
+    rows: dict[str, tuple[list[str], list[str]]] = {}
+    categories: dict[str, list[Entry]] = {}
+    for part in parts:
+        images, masks, categories[part.split], lost = read_coco(part)
+        rows[part.split] = (images, masks)
+        found.lose(part, lost, len(images))
+    first, *others = categories.items()
+    for split, entries in others:
+        if entries != first[1]:
+            found.mistakes.append(f"The categories of {split} are not those of {first[0]}.")
+    entries, origin = first[1], "the annotations"
+    if classes.table is not None:
+        given, origin = _entries(root, (), classes)
+        entries = by_name(given, entries)
+    return _listed(root, rows, found, (entries, origin), classes, ())
+
+
+def _listed(
+    root: Path,
+    rows: Mapping[str, tuple[list[str], list[str]]],
+    found: _Found,
+    named: tuple[Sequence[Entry], str],
+    classes: Classes,
+    known: Sequence[Entry],
+) -> Listing:
+    found.require_most(root)
+    every = [mask for _, masks in rows.values() for mask in masks]
+    chosen = choose_table(root, every, *named, classes.ignore, known)
     empty: list[int] = []
     return Listing(
         os.fspath(root),
         chosen.table.names,
-        {split: (pairing.images, empty) for split, pairing in rows.items()},
+        {split: (images, empty) for split, (images, _) in rows.items()},
         (*found.warnings, *chosen.warnings),
         dict(sorted(found.ignored.items())),
-        masks={split: pairing.masks for split, pairing in rows.items()},
+        masks={split: masks for split, (_, masks) in rows.items()},
         class_table=chosen.table,
     )
 
@@ -118,6 +154,17 @@ class _Found:
                 f"{len(pairing.extra)} masks{where} belong to no image and were left out: {_names(pairing.extra)}."
             )
         return pairing
+
+    def lose(self, part: CocoSplit, lost: Sequence[str], num: int) -> None:
+        """Note images that annotations name and that are not there."""
+        if len(lost) > num:
+            self.mistakes.append(
+                f"{len(lost)} images of {part.file.name} are not there, for example {quoted(lost[:1])}; looked for in "
+                f"{quoted(map(os.fspath, part.folders))}."
+            )
+        elif lost:
+            self._leave("annotated image that is not there", len(lost))
+            self.warnings.append(f"{len(lost)} images of {part.file.name} are not there: {quoted(lost, _FEW)}.")
 
     def require_most(self, root: Path) -> None:
         """Raise where whole splits have no masks."""
