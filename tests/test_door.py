@@ -33,6 +33,7 @@ PUBLIC = [
     "open_data",
     "predict",
     "predict_tiled",
+    "read_mask",
     "read_weights",
     "replace_layer",
     "resume",

@@ -35,6 +35,7 @@ _HOMES = {
     "open_data": "regraft.data.open",
     "predict": "regraft.evaluate.predict",
     "predict_tiled": "regraft.models.segment.tiles",
+    "read_mask": "regraft.data.masks",
     "read_weights": "regraft.weights.file",
     "replace_layer": "regraft.models.replace",
     "resume": "regraft.pipeline",
@@ -48,6 +49,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from regraft.data.augment import Augment
+    from regraft.data.masks import read_mask
     from regraft.data.open import open_data
     from regraft.errors import RegraftError
     from regraft.evaluate.evaluate import evaluate
@@ -96,6 +98,7 @@ __all__ = [
     "open_data",
     "predict",
     "predict_tiled",
+    "read_mask",
     "read_weights",
     "replace_layer",
     "resume",

@@ -10,6 +10,7 @@ from regraft.recipe_stages import Strict
 
 __all__ = ["DataSettings", "PreprocessSettings"]
 
+_CHOICES = ("labels", "names", "masks", "class_table", "ignore", "fractions", "fold")
 _LARGEST_SHARE = 2.0  # a mean or a deviation above this is no share of full brightness
 
 
@@ -42,9 +43,20 @@ class PreprocessSettings(Strict):
 class DataSettings(Strict):
     """Which photos, how they are divided, and how they become pixels."""
 
-    source: str | None = Field(None, description="a folder of classes, a list, a table, or a folder with lists")
+    source: str | None = Field(
+        None, description="a folder of classes, a list, a table, a folder with lists, or one of images and masks"
+    )
     labels: str | None = Field(None, description="the list of the labels of the pictures in the folder `source`")
     names: str | None = Field(None, description="the names of labels that are numbers, one a line")
+    masks: str | None = Field(
+        None, description="where the masks of `source` lie: a folder, a JSON file of COCO, or a pattern as '*_mask.png'"
+    )
+    class_table: str | list[str | dict[str, Any]] | None = Field(
+        None, description="the classes in masks: a file, or a list of names or of {name, value, colour, ignore}"
+    )
+    ignore: int | str | list[int | str | list[int]] | None = Field(
+        None, description="what counts for nothing in masks: a value, a class name, a colour, or a list of such"
+    )
     fractions: tuple[float, float, float] = Field((0.70, 0.15, 0.15), description="shares of train, val, test")
     fold: tuple[int, int] | None = Field(None, description="[k, K]: fold k, from 0, of K is for validation")
     batch_size: int = Field(32, ge=1, description="images at a time, of stages that do not say")
@@ -78,7 +90,7 @@ class DataSettings(Strict):
 
     def choices(self) -> dict[str, Any]:
         """What `open_data` takes beside the source and the seed."""
-        return {name: getattr(self, name) for name in ("labels", "names", "fractions", "fold")}
+        return {name: getattr(self, name) for name in _CHOICES}
 
 
 def _numbers(values: float | list[float]) -> list[float]:

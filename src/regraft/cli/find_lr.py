@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, ThreadsOption
+from regraft.cli.options import (
+    ClassTableOption,
+    DeviceOption,
+    IgnoreOption,
+    LabelsOption,
+    MasksOption,
+    NamesOption,
+    ThreadsOption,
+    ignored_items,
+)
 from regraft.cli.settings import checked_recipe, opened_data
 
 __all__ = ["find_lr"]
@@ -20,6 +29,9 @@ def find_lr(
     ] = None,
     labels: LabelsOption = None,
     names: NamesOption = None,
+    masks: MasksOption = None,
+    class_table: ClassTableOption = None,
+    ignore: IgnoreOption = None,
     model: Annotated[str | None, typer.Option("--model", help="A timm name.", show_default=False)] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML recipe.", show_default=False)] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="Else the first that has a learning rate.")] = None,
@@ -42,6 +54,9 @@ def find_lr(
         "data.source": photos,
         "data.labels": labels and str(labels),
         "data.names": names and str(names),
+        "data.masks": masks,
+        "data.class_table": class_table and str(class_table),
+        "data.ignore": ignored_items(ignore),
         "model.name": model,
         "model.image_size": image_size,
         "numerics.device": device if device != "auto" else None,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regraft.cli.options import ArgumentsOption, LabelsOption, NamesOption, arguments_of
+from regraft.cli.options import (
+    ArgumentsOption,
+    ClassTableOption,
+    IgnoreOption,
+    LabelsOption,
+    MasksOption,
+    NamesOption,
+    arguments_of,
+    ignored_items,
+)
 
 if TYPE_CHECKING:
     from regraft.run.folder import RunFolder
@@ -26,6 +35,9 @@ def inspect(
     ],
     labels: LabelsOption = None,
     names: NamesOption = None,
+    masks: MasksOption = None,
+    class_table: ClassTableOption = None,
+    ignore: IgnoreOption = None,
     image_size: Annotated[int | None, typer.Option("--image-size", min=1, help="For output shapes.")] = None,
     arguments: ArgumentsOption = None,
     key: Annotated[str | None, typer.Option("--from", help="Which set of tensors of a weights file.")] = None,
@@ -38,12 +50,13 @@ def inspect(
     elif (path / "config.json").is_file():
         facts = _model_folder(path)
     elif _is_list(path):
-        facts = _photos(path, None, names)
+        facts = _photos(path, names=names)
     elif _is_weights(path):
         _weights(path, key, as_json=as_json)
         return
     elif path.is_dir():
-        facts = _photos(path, labels, names)
+        said = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
+        facts = _photos(path, labels=labels, names=names, **said)
     else:
         _require_name(path, target)
         _network(target, image_size, arguments_of(arguments), as_json=as_json)
@@ -180,21 +193,26 @@ def _model_folder(path: Path) -> dict[str, Any]:
     }
 
 
-def _photos(path: Path, labels: Path | None, names: Path | None) -> dict[str, Any]:
+def _photos(path: Path, **choices: Any) -> dict[str, Any]:
     from regraft.data.check import check
     from regraft.data.leaks import with_leaks
     from regraft.data.open import open_data
 
-    data = with_leaks(open_data(path, labels=labels, names=names))
+    data = with_leaks(open_data(path, **choices))
+    if data.segmentation:
+        from regraft.data.pairs import surveyed
+
+        data = surveyed(data)
     rows = []
     for name, split in data.splits.items():
         counts = data.counts(name)
         shown = ", ".join(f"{label} {count}" for label, count in list(zip(data.class_names, counts, strict=True))[:12])
         rows.append(f"{name}: {len(split)} images ({shown}{', ...' if len(counts) > 12 else ''})")
+    kind = "any number for each image" if data.multilabel else "one for each image"
     return {
         "photos": str(path),
         "classes": len(data.class_names),
-        "labels": "any number for each image" if data.multilabel else "one for each image",
+        "labels": "a mask for each image" if data.segmentation else kind,
         "splits": rows,
         "split by": f"regraft (seed {data.seed})" if data.split_origin == "random" else data.split_origin,
         "findings": [f"{finding.level}: {finding.text}" for finding in check(data)] or ["none"],

@@ -9,10 +9,13 @@ import typer
 
 __all__ = [
     "ArgumentsOption",
+    "ClassTableOption",
     "DeviceOption",
+    "IgnoreOption",
     "JsonOption",
     "LabelsOption",
     "LogOption",
+    "MasksOption",
     "NamesOption",
     "OutOption",
     "PrecisionOption",
@@ -28,6 +31,20 @@ LabelsOption = Annotated[
 ]
 NamesOption = Annotated[
     Path | None, typer.Option("--names", help="The names of labels that are numbers, one a line.", show_default=False)
+]
+MasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--masks", help="Where the masks lie: a folder, a COCO file, a pattern as '*_mask.png'.", show_default=False
+    ),
+]
+ClassTableOption = Annotated[
+    Path | None,
+    typer.Option("--class-table", help="The classes in masks: a CSV, text or YAML file.", show_default=False),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", help="What is void in masks: a value, a class, a colour as #000000.", show_default=False),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; without it runs/<data>-<n>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -68,6 +85,14 @@ def arguments_of(given: list[str] | None) -> dict[str, Any]:
             )
         apply_set(values, pair)
     return values
+
+
+def ignored_items(given: list[str] | None) -> list[int | str] | None:
+    """What `--ignore` names, given once for each, or with commas: numbers are values of masks."""
+    if given is None:
+        return None
+    words = [word.strip() for text in given for word in text.split(",")]
+    return [int(word) if word.isdecimal() else word for word in words if word]
 
 
 def log_names(given: list[str] | None) -> list[str] | None:

@@ -9,13 +9,17 @@ import typer
 
 from regraft.cli.news import News
 from regraft.cli.options import (
+    ClassTableOption,
     DeviceOption,
+    IgnoreOption,
     JsonOption,
     LabelsOption,
     LogOption,
+    MasksOption,
     NamesOption,
     OutOption,
     ThreadsOption,
+    ignored_items,
     log_names,
 )
 from regraft.cli.settings import checked_recipe, opened_data
@@ -37,6 +41,9 @@ def train(
     ] = None,
     labels: LabelsOption = None,
     names: NamesOption = None,
+    masks: MasksOption = None,
+    class_table: ClassTableOption = None,
+    ignore: IgnoreOption = None,
     model: Annotated[str | None, typer.Option("--model", help="A timm name.", show_default=False)] = None,
     out: OutOption = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML recipe.", show_default=False)] = None,
@@ -76,6 +83,9 @@ def train(
         "data.source": photos,
         "data.labels": labels and str(labels),
         "data.names": names and str(names),
+        "data.masks": masks,
+        "data.class_table": class_table and str(class_table),
+        "data.ignore": ignored_items(ignore),
         "model.name": model,
         "model.image_size": image_size,
         "seed": seed,

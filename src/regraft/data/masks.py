@@ -18,7 +18,7 @@ from regraft.data.decode import PixelProgram, exif_orientation, opened_or_reason
 from regraft.data.sniff import RefusedError
 from regraft.errors import DecodeError
 
-__all__ = ["MaskProgram", "codes_or_reason", "fetch_mask", "read_mask"]
+__all__ = ["MaskProgram", "codes_or_reason", "fetch_mask", "mask_or_reason", "read_mask"]
 
 Mask = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.integer]
@@ -91,7 +91,7 @@ class MaskProgram:
 
 
 def fetch_mask(path: str) -> bytes | str:
-    """The contents that a mask is made of: a file's, or the annotations of an image; or the reason why there are none."""
+    """The contents that a mask is made of, a file's or the annotations of an image; or why there are none."""
     found = fetch_annotations(path)
     return read_file(path) if found is None else found
 
@@ -106,8 +106,7 @@ def read_mask(path: str | os.PathLike[str], table: ClassTable) -> Mask:
     Raises:
         DecodeError: The file is no mask of these classes.
     """
-    data = fetch_mask(os.fspath(path))
-    mask = data if isinstance(data, str) else _mask_or_reason(data, table)
+    mask = mask_or_reason(os.fspath(path), table)
     if not isinstance(mask, str):
         return mask
     raise DecodeError(
@@ -115,6 +114,12 @@ def read_mask(path: str | os.PathLike[str], table: ClassTable) -> Mask:
         "A mask holds a value or a colour of the class table in each pixel.",
         "Correct the mask or the class table (data.class_table, data.ignore), or leave the image out.",
     )
+
+
+def mask_or_reason(path: str, table: ClassTable) -> Mask | str:
+    """Like `read_mask`, but what is no mask gives the reason as text and raises nothing."""
+    data = fetch_mask(path)
+    return data if isinstance(data, str) else _mask_or_reason(data, table)
 
 
 def codes_or_reason(data: bytes, coding: Coding | None = None) -> tuple[Coding, Codes] | str:

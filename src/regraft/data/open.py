@@ -69,7 +69,8 @@ def open_data(
     shares = require_fractions(fractions)
     root = _path(source)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
-    said = {"masks": masks, "class_table": class_table, "ignore": ignore}
+    table = _beside(class_table, root) if isinstance(class_table, (str, os.PathLike)) else class_table
+    said = {"masks": masks, "class_table": table, "ignore": ignore}
     listing = _listing(root, files, said)
     data = _divided(listing, seed, shares) if fold is None else _folded(listing, seed, _require_fold(fold))
     options = {

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from regraft.data.budget import in_order
+from regraft.data.budget import in_order, num_cpus
 from regraft.data.dataset import DataSet, Quarantined, Split
 from regraft.data.mask_check import Misfit, misfit
+from regraft.data.masks import mask_or_reason
 
 if TYPE_CHECKING:
     from regraft.data.cache import PixelCache
 
-__all__ = ["class_pixels", "paired"]
+__all__ = ["class_pixels", "paired", "surveyed"]
 
 _CHUNK = 16
+_MASK = "has a mask, {path!r}, that {reason}"
 
 
 def paired(data: DataSet, images: Mapping[str, PixelCache], masks: Mapping[str, PixelCache], threads: int) -> DataSet:
@@ -35,32 +37,77 @@ def paired(data: DataSet, images: Mapping[str, PixelCache], masks: Mapping[str, 
         threads: Threads that compare sizes.
     """
     splits: dict[str, Split] = {}
-    leaving: list[Quarantined] = []
-    warnings: list[str] = []
+    found = _Left(data.root)
     for name, split in data.splits.items():
         reasons = _reasons(split, images[name], masks[name], data.root)
-        rows = np.array([row for row in range(len(split)) if row not in reasons], dtype=np.int64)
-        misfits = _misfits(split, rows, threads)
-        reasons |= {row: found.reason for row, found in misfits.items() if found.reason}
-        turned = sum(not found.reason for found in misfits.values())
-        if turned:
-            warnings.append(
-                f"{turned} {name} images are turned by their EXIF tag, and their masks fit either way: make sure that "
-                "the masks were drawn on the upright pictures."
-            )
-        good = np.array([row for row in range(len(split)) if row not in reasons], dtype=np.int64)
+        good = found.look(name, split, reasons, threads)
         for cache in (images[name], masks[name]):
             cache.keep(np.searchsorted(cache.good, good))
         images[name].masks = masks[name]
-        leaving += [Quarantined(split.paths[row], reasons[row], name) for row in sorted(reasons)]
         present = (class_pixels(masks[name], len(data.class_names), threads) > 0).astype(np.uint8)
         splits[name] = replace(split.take(good), labels=present)
-    return replace(
-        data,
-        splits=splits,
-        quarantined=(*data.quarantined, *leaving),
-        warnings=(*data.warnings, *warnings),
-    )
+    return found.without(data, splits)
+
+
+def surveyed(data: DataSet, threads: int | None = None) -> DataSet:
+    """The same for a data set of which nothing is decoded: its masks are read at their own size, images are not.
+
+    Args:
+        data: The rows.
+        threads: Threads that read; None takes one for each processor.
+    """
+    table = data.class_table
+    if table is None:
+        return data
+    splits: dict[str, Split] = {}
+    found = _Left(data.root)
+    for name, split in data.splits.items():
+        present = np.zeros((len(split), len(data.class_names)), dtype=np.uint8)
+
+        def look(row: int, masks: Sequence[str] = split.masks, present: npt.NDArray[np.uint8] = present) -> str:
+            mask = mask_or_reason(masks[row], table)
+            if isinstance(mask, str):
+                return _MASK.format(path=_short(masks[row], data.root), reason=mask)
+            present[row] = np.bincount(mask.ravel(), minlength=256)[: present.shape[1]] > 0
+            return ""
+
+        num_threads = threads or num_cpus()
+        reasons = {row: text for row, text in enumerate(in_order(look, range(len(split)), num_threads)) if text}
+        good = found.look(name, split, reasons, num_threads)
+        splits[name] = replace(split.take(good), labels=present[good])
+    return found.without(data, splits)
+
+
+class _Left:
+    """The rows that cannot be used, and what people should know of the others."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.leaving: list[Quarantined] = []
+        self.warnings: list[str] = []
+
+    def look(self, name: str, split: Split, reasons: dict[int, str], threads: int) -> npt.NDArray[np.int64]:
+        """The rows of a split whose mask lies on its image, of those that have no reason against them yet."""
+        rows = np.array([row for row in range(len(split)) if row not in reasons], dtype=np.int64)
+        misfits = _misfits(split, rows, threads)
+        reasons |= {row: wrong.reason for row, wrong in misfits.items() if wrong.reason}
+        turned = sum(not wrong.reason for wrong in misfits.values())
+        if turned:
+            self.warnings.append(
+                f"{turned} {name} images are turned by their EXIF tag, and their masks fit either way: make sure that "
+                "the masks were drawn on the upright pictures."
+            )
+        self.leaving += [Quarantined(split.paths[row], reasons[row], name) for row in sorted(reasons)]
+        return np.array([row for row in range(len(split)) if row not in reasons], dtype=np.int64)
+
+    def without(self, data: DataSet, splits: dict[str, Split]) -> DataSet:
+        """The data set of the other rows."""
+        return replace(
+            data,
+            splits=splits,
+            quarantined=(*data.quarantined, *self.leaving),
+            warnings=(*data.warnings, *self.warnings),
+        )
 
 
 def class_pixels(masks: PixelCache, num_classes: int, threads: int = 1) -> npt.NDArray[np.int64]:
@@ -82,12 +129,16 @@ def class_pixels(masks: PixelCache, num_classes: int, threads: int = 1) -> npt.N
 def _reasons(split: Split, images: PixelCache, masks: PixelCache, root: str) -> dict[int, str]:
     """Why rows cannot be used, by row: their image, or else their mask, cannot be read."""
     reasons = {}
-    for cache, form in ((masks, "has a mask, {path!r}, that {reason}"), (images, "{reason}")):
+    for cache, form in ((masks, _MASK), (images, "{reason}")):
         left = np.setdiff1d(np.arange(len(split)), cache.good)
         for row, item in zip(left.tolist(), cache.quarantined, strict=True):
-            path = os.path.relpath(item.path, root) if item.path.startswith(root + os.sep) else item.path
-            reasons[row] = form.format(path=path, reason=item.reason)
+            reasons[row] = form.format(path=_short(item.path, root), reason=item.reason)
     return reasons
+
+
+def _short(path: str, root: str) -> str:
+    """A path as it is seen from the root of the data set."""
+    return os.path.relpath(path, root) if path.startswith(root + os.sep) else path
 
 
 def _misfits(split: Split, rows: npt.NDArray[np.int64], threads: int) -> dict[int, Misfit]:

@@ -73,7 +73,7 @@ def read_class_list(path: Path) -> list[Entry]:
         entries = _from_yaml(path, bad)
     else:
         lines = TextLines(path, bad)
-        rows = [(lines.number, text) for line in lines if (text := line.strip()) and not text.startswith("#")]
+        rows = [(lines.number, line.rstrip("\r\n")) for line in lines if line.strip() and not line.startswith("#")]
         is_table = path.suffix.lower() in (".csv", ".tsv") or (bool(rows) and _header(rows[0][1]) is not None)
         entries = list((_from_table if is_table else _from_lines)(path, rows, bad))
     if not entries and not len(bad):
@@ -150,14 +150,15 @@ def _from_table(path: Path, rows: Sequence[tuple[int, str]], bad: BadRows) -> It
 
 
 def _from_lines(path: Path, rows: Sequence[tuple[int, str]], bad: BadRows) -> Iterable[Entry]:
+    rows = [(row, text.strip()) for row, text in rows]
     forms = (
-        (r"(?P<name>[^:]+):\s*(?P<r>\d+)\s*,\s*(?P<g>\d+)\s*,\s*(?P<b>\d+)\s*(:.*)?",),
-        (r"(?P<r>\d+)[\s,]+(?P<g>\d+)[\s,]+(?P<b>\d+)[\s,]+(?P<name>\S.*)",),
-        (r"(?P<name>.*\S)[\s,]+(?P<r>\d+)[\s,]+(?P<g>\d+)[\s,]+(?P<b>\d+)",),
-        (r"(?P<value>\d+)[\s:,]+(?P<name>\S.*)",),
-        (r"(?P<name>.*)",),
+        r"(?P<name>[^:]+):\s*(?P<r>\d+)\s*,\s*(?P<g>\d+)\s*,\s*(?P<b>\d+)\s*(:.*)?",
+        r"(?P<r>\d+)[\s,]+(?P<g>\d+)[\s,]+(?P<b>\d+)[\s,]+(?P<name>\S.*)",
+        r"(?P<name>.*\S)[\s,]+(?P<r>\d+)[\s,]+(?P<g>\d+)[\s,]+(?P<b>\d+)",
+        r"(?P<value>\d+)[\s:,]+(?P<name>\S.*)",
+        r"(?P<name>.*)",
     )
-    for (form,) in forms:
+    for form in forms:
         found = [re.fullmatch(form, text) for _, text in rows]
         if found and (all(found) or (found[0] is not None and "r" in found[0].groupdict())):
             break

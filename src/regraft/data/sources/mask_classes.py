@@ -209,7 +209,7 @@ def _table(
             "Add them; the masks hold: "
             + ", ".join(str(unpack(code)) for code, _ in look.codes.most_common(_MOST_SHOWN)),
         )
-    if not ignore and not any(entry.ignored for entry in entries):
+    if not any(entry.ignored for entry in entries):
         entries = [replace(entry, ignored=is_void(entry.name)) for entry in entries]
     numbers = _values(entries) if coding == "index" else [pack(entry.colour or (0, 0, 0)) for entry in entries]
     codes, names, colours, twice = _numbered(entries, numbers)

@@ -13,6 +13,7 @@ Key = tuple[str, str]  # folder below the root, name without suffix
 
 _LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 _PREFERRED = ("labeltrainids", "trainids", "labelids", "mask", "label", "gt", "seg")
+_IMAGE_ENDS = ("_leftImg8bit", "_sat", "_image", "_img", "_rgb")
 _NOT_CLASSES = ("color", "colour", "instance", "edge", "overlay", "vis", "depth", "preview", "blend")
 
 
@@ -48,7 +49,7 @@ def pair_up(images: Sequence[str], masks: Sequence[str], image_root: str, mask_r
         by_key = _by_key(masks, mask_root, deep=deep)
         if not deep and (len(set(image_keys)) < len(image_keys) or len(by_key) < len(masks)):
             continue
-        for end in ("", _common_end(image_keys)):
+        for end in dict.fromkeys(("", *_known_ends(image_keys), _common_end(image_keys))):
             keys = [(folder, stem[: len(stem) - len(end)]) for folder, stem in image_keys]
             for affix in _affixes(keys, by_key):
                 found = _matches(keys, by_key, affix)
@@ -89,6 +90,11 @@ def _by_key(masks: Sequence[str], root: str, *, deep: bool) -> dict[Key, int]:
 
 def _is_lossless(path: str) -> bool:
     return path.lower().endswith(_LOSSLESS)
+
+
+def _known_ends(keys: Sequence[Key]) -> list[str]:
+    """Usual ends that all names of images have."""
+    return [end for end in _IMAGE_ENDS if all(stem.endswith(end) and len(stem) > len(end) for _, stem in keys)]
 
 
 def _common_end(keys: Sequence[Key]) -> str:
