@@ -249,8 +249,13 @@ def test_only_some_stages_in_the_order_of_the_recipe() -> None:
 def test_what_a_recipe_says_about_data() -> None:
     data = validate_recipe({"data": {"source": "a.csv", "fractions": [0.8, 0.2, 0], "names": "n.txt"}}).data
     assert data.choices() == {
-        **{"labels": None, "names": "n.txt", "fractions": (0.8, 0.2, 0.0), "fold": None},
-        **{"masks": None, "class_table": None, "ignore": None},
+        "labels": None,
+        "names": "n.txt",
+        "fractions": (0.8, 0.2, 0.0),
+        "fold": None,
+        "masks": None,
+        "class_table": None,
+        "ignore": None,
     }
     assert validate_recipe({"data": {"fold": [1, 5]}}).data.fold == (1, 5)
     for word in ("model", "caffe", "tf", "torch", "raw"):
