@@ -94,7 +94,9 @@ def keras(photos: Path, pipeline: str, precision: str, epochs: int, seed: int = 
     return {**json.loads(text.splitlines()[-1]), "seconds": took}
 
 
-def extrapolated(run: Run, views: int, measured_views: int, scale: float) -> tuple[float, list[float]]:
+def extrapolated(
+    run: Run, views: int, measured_views: int, scale: float, once_scale: float
+) -> tuple[float, list[float]]:
     """Seconds of the whole recipe, and those of an epoch of each stage that computes no view.
 
     Args:
@@ -102,9 +104,10 @@ def extrapolated(run: Run, views: int, measured_views: int, scale: float) -> tup
         views: How many epochs of a stage compute one, beginning with the first; 1 where only the first is special.
         measured_views: How many of them were measured.
         scale: All photos / photos that were measured.
+        once_scale: What to count everything outside of the epochs by; of regraft that is where photos are decoded.
     """
     once = run["seconds"] - sum(epoch["seconds"] for stage in run["stages"] for epoch in stage)
-    total, usual = once, []
+    total, usual = once_scale * once, []
     for stage, count in zip(run["stages"], RECIPE.values(), strict=True):
         seconds = [epoch["seconds"] for epoch in stage]
         first, special, rest = seconds[0], seconds[1:measured_views], seconds[measured_views:]
@@ -119,30 +122,28 @@ def speed(arguments: argparse.Namespace, photos: Path, used: Path, results: Resu
     seen = min(views, 2)
     counts = [seen + arguments.epochs] * 2
     name = f"regraft views {seen} epochs {counts[0]}"
-    totals: dict[str, float] = {}
+    totals: dict[str, list[float]] = {"regraft": [], **{pipeline: [] for pipeline in arguments.pipelines}}
     for number in range(1, arguments.rounds + 1):
         ours = results.once(f"{name} {number}", lambda: regraft(used, counts, seen))
-        total, usual = extrapolated(ours, views, seen, scale)
-        totals.setdefault("regraft", total)
-        totals["regraft"] = max(totals["regraft"], total)
-        print(f"regraft, {views} views: {total:,.0f} s; an epoch {usual[0]:.1f} s and {usual[1]:.1f} s", flush=True)
+        _tell(f"regraft, {views} views", extrapolated(ours, views, seen, scale, scale), totals["regraft"])
         for pipeline in arguments.pipelines:
             key = f"keras {pipeline} {arguments.precision} epochs {arguments.epochs + 1} {number}"
             theirs = results.once(
                 key, lambda pipeline=pipeline: keras(used, pipeline, arguments.precision, arguments.epochs + 1)
             )
-            total, usual = extrapolated(theirs, 1, 1, scale)
-            totals[pipeline] = min(totals.get(pipeline, total), total)
-            print(f"Keras, {pipeline}: {total:,.0f} s; an epoch {usual[0]:.1f} s and {usual[1]:.1f} s", flush=True)
-    peers = {key: value for key, value in totals.items() if key != "regraft"}
-    if peers:
-        best = min(peers, key=lambda key: peers[key])
+            _tell(f"Keras, {pipeline}", extrapolated(theirs, 1, 1, scale, 1.0), totals[pipeline])
+    if arguments.pipelines:
+        best = min(arguments.pipelines, key=lambda pipeline: statistics.median(totals[pipeline]))
+        mine, theirs = (statistics.median(totals[side]) for side in ("regraft", best))
         print(machine())
-        ratio = peers[best] / totals["regraft"]
-        print(
-            f"30 + 100 epochs: {totals['regraft']:,.0f} s against {peers[best]:,.0f} s ({best}, {arguments.precision})"
-        )
-        print(f"ratio: {ratio:.1f}x (aim: {AIM:.0f}x)")
+        print(f"30 + 100 epochs: {mine:,.0f} s against {theirs:,.0f} s ({best}, {arguments.precision})")
+        print(f"ratio: {theirs / mine:.1f}x (aim: {AIM:.0f}x)")
+
+
+def _tell(side: str, found: tuple[float, list[float]], totals: list[float]) -> None:
+    total, usual = found
+    totals.append(total)
+    print(f"{side}: {total:,.0f} s; an epoch {usual[0]:.1f} s and {usual[1]:.1f} s", flush=True)
 
 
 def accuracy(arguments: argparse.Namespace, used: Path, results: Results) -> None:

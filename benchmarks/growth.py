@@ -4,9 +4,9 @@
 
 Each row is a fresh `regraft train PHOTOS --stages head`, whole process, and the most memory that it ever took. Photos
 beyond those that there are come again with another comment in their JPEG header, so that each file has bytes of its own
-and is decoded. The last column compares with the row before: the growth of the seconds / of the memory, divided by the
-growth of the number; 1 is in proportion, more than 1 is worse than linear. For image sizes the number is that of the
-pixels.
+and is decoded. The last columns compare with the row before: the growth of the seconds / of the memory, divided by the
+growth of the number (1 is in proportion, more than 1 is worse than linear), and what one more costs. For image sizes
+the number is that of the pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ LINEAR = 1.1
 
 
 def photos_of(source: Path) -> list[Path]:
-    return sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    """One photo of each class after the other, so that every second file is of the same class where there are two."""
+    by_class: dict[str, list[Path]] = {}
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            by_class.setdefault(path.parent.name, []).append(path)
+    return [path for paths in zip(*by_class.values(), strict=False) for path in paths]
 
 
 def make(place: Path, source: Path, images: int, classes: int) -> None:
@@ -79,8 +84,10 @@ def main() -> None:
     source = arguments.photos.absolute()
     results = Results("growth", {"photos": source}, again=arguments.again)
     print(machine())
-    print("| grows | photos | classes | size | seconds | MB at most | growth / growth of the number |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| grows | photos | classes | size | seconds | MB at most | growth of both / of the number | ms for one more |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     worst = 0.0
     for what, table in rows(arguments):
         before: tuple[float, float, float] | None = None
@@ -91,8 +98,10 @@ def main() -> None:
             )
             now = (number, run["seconds"], run["megabytes"])
             share = [(now[place] / before[place]) / (number / before[0]) for place in (1, 2)] if before else []
-            worst, before = max([worst, *share]), now
             shown = " / ".join(f"{value:.2f}" for value in share)
+            if before:
+                shown += f" | {1000 * (now[1] - before[1]) / (number - before[0]):.4g}"
+            worst, before = max([worst, *share]), now
             print(
                 f"| {what} | {images:,} | {classes:,} | {size} | {now[1]:.1f} | {now[2]:,.0f} | {shown} |", flush=True
             )

@@ -24,7 +24,7 @@ from peers import Results, cold_cache, machine, timed
 AUGMENT = {"flip": "horizontal", "rotation": 15, "zoom": 0.2, "shift": 0.1, "brightness": 0.2, "contrast": 0.2}
 
 
-def run(photos: Path, views: int | None, epochs: int, size: int, seed: int) -> dict[str, Any]:
+def run(photos: Path, views: int | None, seed: int, *, epochs: int, size: int, threads: int | None) -> dict[str, Any]:
     """The best accuracy and loss of a run, its seconds, and the hash of its weights after the last epoch."""
     stage = {"name": "head", "train": "head", "epochs": epochs, "optimizer": "adamw", "lr": 1e-3, "augment": AUGMENT}
     recipe = {"model": {"image_size": size}, "seed": seed, "data": {"batch_size": 32}, "stages": [stage]}
@@ -33,6 +33,7 @@ def run(photos: Path, views: int | None, epochs: int, size: int, seed: int) -> d
         file.write_text(json.dumps(recipe))  # JSON is YAML
         command = [sys.executable, "-m", "regraft.cli.main", "-q", "train", photos, "--recipe", file, "--out", out]
         command += ["--feature-cache", "auto" if views is None else views]
+        command += [] if threads is None else ["--threads", threads]
         seconds, _ = timed([str(part) for part in command], env=cache)
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         last = max(out.glob("checkpoints/step-*/model.safetensors"))
@@ -54,12 +55,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, help="of each class and split; all of them")
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--threads", type=int, help="of each run; the processors that there are")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
     arguments = parser.parse_args()
     photos = arguments.photos.absolute()
     used = subset(photos, arguments.images)
-    settings = {name: getattr(arguments, name) for name in ("epochs", "images", "size")} | {"photos": photos}
-    results = Results("views", settings, again=arguments.again)
+    settings = {name: getattr(arguments, name) for name in ("epochs", "size", "threads")}
+    results = Results("views", {**settings, "photos": photos, "images": arguments.images}, again=arguments.again)
     print(machine())
     exact: list[dict[str, Any]] = []
     for views in (None, arguments.epochs, *arguments.views):
@@ -67,7 +69,7 @@ def main() -> None:
         runs = [
             results.once(
                 f"views {views} seed {seed}",
-                lambda views=views, seed=seed: run(used, views, arguments.epochs, arguments.size, seed),
+                lambda views=views, seed=seed: run(used, views, seed, **settings),
             )
             for seed in seeds
         ]
