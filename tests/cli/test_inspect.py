@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.conftest import Cli, photos
+from tests.data.drawn import classes, plant_pairs, save
 
 
 def test_a_run(cli: Cli, tiny_run: Path) -> None:
@@ -83,3 +84,38 @@ def test_lists_and_tables_of_photos(cli: Cli, tmp_path: Path) -> None:
     result = cli("inspect", root / "tags.csv")
     assert result.code == 3
     assert "tags.csv, row 2: there is no file 'none.png'." in result.err
+
+
+def test_images_and_masks_with_everything_that_is_wrong_with_them(cli: Cli, tmp_path: Path) -> None:
+    root = plant_pairs(tmp_path / "scenes", {"train": 12, "val": 3})
+    facts = json.loads(cli("inspect", root, "--json").out)
+    assert facts["labels"] == "a mask for each image"
+    assert facts["splits"][1] == "val: 3 images (ground 3, house 3, tree 3, river 3)"
+    assert facts["findings"] == ["none"]
+
+    masks = root / "train" / "masks"
+    save(masks / "train_000.png", classes(10, 12))
+    save(masks / "train_001.png", classes() + 40)
+    save(masks / "train_002.jpg", classes())
+    (masks / "train_002.png").unlink()
+    (masks / "train_003.png").unlink()
+    (masks / "train_004.png").write_bytes(b"")
+    save(masks / "spare.png", classes())
+    (root / "val" / "images" / "val_000.png").write_bytes((root / "train" / "images" / "train_009.png").read_bytes())
+    findings = " ".join(json.loads(cli("inspect", root, "--json").out)["findings"])
+    for said in (
+        "has 44 x 30 pixels, and its mask has 12 x 10 pixels",
+        "holds the values 40, 41, 42, 43, which the class table does not have",
+        "'train/masks/train_002.jpg', that is a JPEG file",
+        "'train/masks/train_004.png', that is empty",
+        "1 images of train have no mask and were left out: 'train_003.png'",
+        "1 masks of train belong to no image and were left out: 'spare.png'",
+        "1 of 3 val images are in train too",
+    ):
+        assert said in findings
+    assert "did you mean 'river'" in cli("inspect", root, "--ignore", "rivr").err
+    facts = json.loads(cli("inspect", root, "--ignore", "river,2", "--json").out)
+    assert facts["classes"] == 2
+    (root / "other.csv").write_text("name,value\nall,0\nall,1\nall,2\nrest,3\n")
+    assert json.loads(cli("inspect", root, "--class-table", root / "other.csv", "--json").out)["classes"] == 2
+    assert cli("inspect", root, "--masks", "nowhere").code == 3

@@ -288,7 +288,7 @@ def _require_known(root: Path, table: ClassTable, look: _Look, origin: str) -> N
     else:
         found = {}
     unknown = {code: count for code, count in found.items() if code not in table.codes}
-    if not unknown or max(unknown.values()) <= _TOLERATED * look.num:
+    if not unknown or max(unknown.values()) <= max(1, _TOLERATED * look.num):
         return
     common = sorted(unknown, key=lambda code: (-unknown[code], code))[:_MOST_SHOWN]
     example = os.path.relpath(look.example.get(common[0], os.fspath(root)), root)

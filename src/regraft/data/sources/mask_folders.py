@@ -11,7 +11,7 @@ from regraft.data.sources.listing import SPLIT_WORDS, quoted
 from regraft.data.sources.walk import is_hidden, is_picture_name
 from regraft.errors import DataError
 
-__all__ = ["FolderPair", "find_pairs", "given_pairs", "has_pictures"]
+__all__ = ["FolderPair", "find_pairs", "given_pairs", "has_folders", "has_pictures"]
 
 _IMAGES = (
     "images",
@@ -101,6 +101,11 @@ def given_pairs(root: Path, masks: str) -> list[FolderPair]:
             f"Check the spelling of data.masks; the folders there are: {quoted(path.name for path in _folders(root))}.",
         )
     return _by_split(_images_beside(root, folder), folder)
+
+
+def has_folders(root: Path) -> bool:
+    """Whether a folder holds others, or annotations of COCO: a flat one may be very large, and is left at once."""
+    return (root / "_annotations.coco.json").is_file() or bool(_folders(root))
 
 
 def has_pictures(folder: Path) -> bool:

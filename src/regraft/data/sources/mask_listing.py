@@ -14,7 +14,7 @@ from regraft.data.sources.coco import CocoSplit, by_name, find_coco, read_coco
 from regraft.data.sources.known_classes import CAMVID, VOC, are_camvid
 from regraft.data.sources.listing import Listing, quoted
 from regraft.data.sources.mask_classes import choose_table
-from regraft.data.sources.mask_folders import FolderPair, find_pairs, given_pairs
+from regraft.data.sources.mask_folders import FolderPair, find_pairs, given_pairs, has_folders
 from regraft.data.sources.pairing import Pairing, pair_up
 from regraft.data.sources.voc import find_voc
 from regraft.data.sources.walk import Walk
@@ -49,6 +49,8 @@ def list_masks(root: Path, masks: str | None, classes: Classes) -> Listing | Non
     Raises:
         DataError: With every mistake at once.
     """
+    if masks is None and not has_folders(root):
+        return None
     annotated = find_coco(root, masks)
     if annotated:
         return _annotated(root, annotated, classes)
