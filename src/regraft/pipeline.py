@@ -29,6 +29,7 @@ from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
 from regraft.run.changes import Place, differences, is_of_network, require_allowed
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
+from regraft.train.fastest import measured_numerics
 from regraft.train.find_lr import RangeTest, find_lr
 from regraft.train.fit import check_bands
 from regraft.train.forecast import forecast
@@ -69,6 +70,7 @@ def run_recipe(
     numerics = _numerics(recipe)
     data = data or _open(recipe)
     model = _adapted(recipe, data, weights=recipe.model.weights)
+    numerics = _measured(recipe, model, numerics)
     plan = make_plan(model, _stages(recipe))
     return train(
         model,
@@ -365,6 +367,22 @@ def _feature_cache(recipe: Recipe) -> str | int:
 def _numerics(recipe: Recipe) -> Numerics:
     settings = recipe.numerics
     return choose_numerics(settings.device, settings.precision, settings.threads, channels_last=settings.channels_last)
+
+
+def _measured(recipe: Recipe, model: nn.Module, numerics: Numerics) -> Numerics:
+    """The numerics of a new run: those of the table, or what is measured where the recipe asks for that."""
+    settings, preprocessing = recipe.numerics, info_of(model).preprocessing
+    if settings.choose == "table" or preprocessing is None:
+        return numerics
+    height, width = preprocessing["pixels"]["size"]
+    return measured_numerics(
+        model,
+        numerics,
+        image_size=(height, width),
+        batch_size=recipe.data.batch_size,
+        precision=settings.precision,
+        say=_log.info,
+    )
 
 
 def _own_module(model: nn.Module, recipe: Recipe, data: DataSet) -> nn.Module:

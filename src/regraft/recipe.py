@@ -105,6 +105,9 @@ class NumericsSettings(Strict):
     )
     channels_last: bool = Field(True, description="whether images are laid out NHWC in memory")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: all that there are")
+    choose: Literal["table", "measure"] = Field(
+        "table", description="where precision and layout come from: measured before, or for a few seconds now"
+    )
 
 
 class Recipe(Strict):

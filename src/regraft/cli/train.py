@@ -56,6 +56,10 @@ def train(
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
     threads: ThreadsOption = None,
+    numerics: Annotated[
+        str | None,
+        typer.Option("--numerics", help="Precision and layout: table, or measure, for seconds.", show_default=False),
+    ] = None,
     cache: Annotated[
         str | None, typer.Option("--cache", help="Decoded pixels: auto, off, ram or disk.", show_default=False)
     ] = None,
@@ -92,6 +96,7 @@ def train(
         "numerics.device": device if device != "auto" else None,
         "numerics.precision": precision,
         "numerics.threads": threads,
+        "numerics.choose": numerics,
         "log": log_names(log_with),
         "data.cache": cache,
         "feature_cache": {"views": int(feature_cache)}

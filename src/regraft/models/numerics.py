@@ -119,12 +119,32 @@ def _check_number(device: str, kind: str, number: str) -> None:
         )
 
 
+# The fastest precision of a training step by what the processor or the GPU computes, always the same one; the times are
+# those of benchmarks/numerics.py in benchmarks/README.md. Measured: the processor with AMX, on residual and depthwise
+# networks. The others follow from what the hardware has, and `--numerics measure` finds out.
+_TABLE: dict[str, Precision] = {
+    "cpu with AMX": "bf16",
+    "cpu with AVX-512 BF16": "bf16",
+    "cpu": "fp32",
+    "cuda with bf16": "bf16",
+    "cuda": "fp32",
+    "mps": "fp32",
+}
+
+
 def _default_precision(kind: str) -> Precision:
-    if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return _TABLE[_hardware(kind)]
+
+
+def _hardware(kind: str) -> str:
+    """The row of the table for a kind of device of this machine."""
+    if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "cuda with bf16"
+    if kind == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "cpu with AMX"
     if kind == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return "bf16"
-    return "fp32"
+        return "cpu with AVX-512 BF16"
+    return kind
 
 
 def _available_cpus() -> int:
