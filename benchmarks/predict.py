@@ -138,6 +138,9 @@ def main() -> None:
             sides.setdefault("regraft", []).append(seconds)
             sides.setdefault("timm", []).append(run(*timm, "plain")[0])
             sides.setdefault("timm, tuned", []).append(run(*timm, "tuned")[0])
+            print(
+                ", ".join(f"{name} {values[-1]:.1f} s" for name, values in sides.items()), file=sys.stderr, flush=True
+            )
     median = {name: statistics.median(values) for name, values in sides.items()}
     parts = median["import"] + median["decode"] + median["forward"]
     print(
