@@ -36,6 +36,7 @@ from regraft.train.forecast import forecast
 from regraft.train.forecast_text import render_plan
 from regraft.train.loggers import require_loggers
 from regraft.train.train import train
+from regraft.weights.file import read_weights
 
 __all__ = ["range_test", "rehearse", "resume", "run_recipe"]
 
@@ -94,7 +95,8 @@ def run_recipe(
 def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None) -> str:
     """What `run_recipe` would do to the network, and what would train in each stage, as plain text.
 
-    Reads no weights, writes nothing, trains nothing but a copy on a few batches of noise, to see how long that takes.
+    Of weights, reads those of an earlier run alone, whose classes and head decide what is kept. Writes nothing, trains
+    nothing but a copy on a few batches of noise, to see how long that takes.
 
     Args:
         recipe: Checked settings, or plain data that is checked first.
@@ -107,7 +109,7 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     _tell(recipe)
     require_loggers(recipe.log)
     data = data or _open(recipe)
-    model = build_model(recipe.model.name, **_arguments(recipe))
+    model = _unfilled(recipe)
     for step in recipe.model.channels_before:
         model = adapt(model, **step.model_dump())
     surgery = _surgery(recipe, model, data)
@@ -253,6 +255,21 @@ def _adapted(recipe: Recipe, data: DataSet, *, weights: str) -> nn.Module:
     for step in recipe.model.channels_before:
         model = adapt(model, **step.model_dump())
     return adapt(model, **_surgery(recipe, model, data))
+
+
+def _unfilled(recipe: Recipe) -> nn.Module:
+    """The recipe's network before surgery: the model of an earlier run, else the network without its weights.
+
+    Raises:
+        RegraftError: The weights are a file that is not there or cannot be read.
+    """
+    weights = recipe.model.weights
+    if weights not in ("none", "pretrained"):
+        earlier = _earlier(recipe, Path(weights))
+        if earlier is not None:
+            return earlier
+        read_weights(weights)
+    return build_model(recipe.model.name, **_arguments(recipe))
 
 
 def _earlier(recipe: Recipe, weights: Path) -> nn.Module | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from tests.conftest import photos
 from torch import nn
 
 import regraft as rg
@@ -113,3 +114,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(cli: Any, tiny_photos: Any
     bands = cli("train", tiny_photos, *options, "--set", "model.in_channels=4", "--dry-run")
     assert bands.code == 2
     assert "takes 4 bands" in bands.err
+
+
+def test_a_dry_run_on_an_earlier_run_tells_which_rows_stay(cli: Any, tiny_run: Any, tmp_path: Any) -> None:
+    source = photos(tmp_path / "photos", {"red": 6, "yellow": 6, "blue": 6})
+    options = ("--model", "test_efficientnet", "--image-size", 32, "--dry-run")
+    result = cli("train", source, *options, "--set", f"model.weights={tiny_run}")
+    assert result.code == 0, result.err
+    assert "classes     3: kept blue, red; added yellow; dropped green" in result.out
+    missing = cli("train", source, *options, "--set", f"model.weights={tmp_path / 'not_there'}")
+    assert missing.code != 0
+    assert "not_there" in missing.err
