@@ -20,6 +20,7 @@ from regraft.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from regraft.data.class_table import ClassTable
     from regraft.run.folder import RunFolder
 
 __all__ = ["inspect"]
@@ -213,10 +214,18 @@ def _photos(path: Path, **choices: Any) -> dict[str, Any]:
         "photos": str(path),
         "classes": len(data.class_names),
         "labels": "a mask for each image" if data.segmentation else kind,
+        **({} if data.class_table is None else {"masks": _held(data.class_table)}),
         "splits": rows,
         "split by": f"regraft (seed {data.seed})" if data.split_origin == "random" else data.split_origin,
         "findings": [f"{finding.level}: {finding.text}" for finding in check(data)] or ["none"],
     }
+
+
+def _held(table: ClassTable) -> str:
+    """What masks hold, and what of it is ignored."""
+    ignored = ", ".join(table.describe(code) for code in table.ignored[:12]) or "nothing"
+    more = ", ..." if len(table.ignored) > 12 else ""
+    return f"{'numbers' if table.coding == 'index' else 'colours'}; ignored: {ignored}{more}"
 
 
 def _network(name: str, image_size: int | None, arguments: dict[str, Any], *, as_json: bool) -> None:

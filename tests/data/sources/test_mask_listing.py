@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -113,6 +114,18 @@ def test_missing_and_extra_masks_are_told(tmp_path: Path) -> None:
         "1 masks of val belong to no image and were left out: 'val_001.png'.",
     )
     assert data.ignored == {"image without a mask": 1, "mask without an image": 1}
+
+
+@pytest.mark.parametrize("layout", ["splits inside", "splits outside", "camvid"])
+def test_a_split_without_masks_is_left_out_and_told(tmp_path: Path, layout: str) -> None:
+    image, mask = LAYOUTS[layout]
+    root = plant_pairs(tmp_path / "scenes", SPLITS, image=image, mask=mask)
+    shutil.rmtree((root / mask.format(split="test", name="x")).parent)
+    data = open_data(root)
+    assert list(data.splits) == ["train", "val"]
+    assert len(data.warnings) == 1
+    assert "test" in data.warnings[0]
+    assert "has no masks and was left out" in data.warnings[0]
 
 
 def test_folders_that_do_not_fit_are_refused_at_once(tmp_path: Path) -> None:
@@ -325,6 +338,30 @@ def test_colours_without_a_table_come_as_a_table_to_complete(tmp_path: Path) -> 
     assert "name,r,g,b" in text
     for colour in COLOURS.tolist():
         assert ",{},{},{}".format(*colour) in text
+
+
+def test_colours_are_known_where_most_masks_happen_to_be_grey(tmp_path: Path) -> None:
+    root = plant_pairs(tmp_path / "scenes", {"train": 6, "val": 1}, table=None, colours=True)
+    for number in range(4):
+        save(root / "train" / "masks" / f"train_{number:03}.png", np.full((30, 44, 3), 7, dtype=np.uint8))
+    text = mistakes(root)
+    assert ",7,7,7" in text
+    assert ",220,30,40" in text
+
+
+def test_a_stray_in_colours_does_not_make_the_others_colours(tmp_path: Path) -> None:
+    root = plant_pairs(tmp_path / "scenes", {"train": 12, "val": 1})
+    save(root / "train" / "masks" / "train_003.png", picture(classes()))
+    data = open_data(root)
+    assert data.class_table is not None
+    assert data.class_table.coding == "index"
+    with pytest.raises(DataError, match="holds colours"):
+        read_mask(data.train.masks[3], data.class_table)
+
+
+def test_names_that_differ_only_in_how_they_are_written_are_told(tmp_path: Path) -> None:
+    data = open_data(plant_pairs(tmp_path / "scenes", {"train": 2, "val": 1}, table="Ground\nground\ntree\nriver\n"))
+    assert any("differ only in how they are written" in text for text in data.warnings)
 
 
 def test_smeared_masks_are_told_apart(tmp_path: Path) -> None:

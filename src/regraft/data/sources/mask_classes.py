@@ -57,6 +57,8 @@ def choose_table(
         SettingsError: `ignore` names what is not there.
     """
     look = _looked_at(masks, _FEW_MASKS if entries else _MANY_MASKS, with_colours=bool(entries))
+    if not entries and look.coding == "colour" and look.codings["index"]:
+        look = _looked_at(masks, _MANY_MASKS, with_colours=True)
     warnings = list(look.warnings)
     if not entries and known and look.coding == "index" and set(look.codes) <= {IGNORED, *_values(known)}:
         entries, origin = known, "the built-in list of this data set"
@@ -92,8 +94,8 @@ class _Look:
 
     @property
     def coding(self) -> Coding:
-        """What most masks hold; one with colours is enough to make it colours."""
-        return "colour" if self.codings["colour"] else "index"
+        """What the masks hold: of a set in colours, many may be grey by chance; a few others are strays."""
+        return "colour" if self.codings["colour"] > _TOLERATED * self.num else "index"
 
 
 def _looked_at(masks: Sequence[str], most: int, *, with_colours: bool) -> _Look:

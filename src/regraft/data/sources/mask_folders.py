@@ -11,7 +11,7 @@ from regraft.data.sources.listing import SPLIT_WORDS, quoted
 from regraft.data.sources.walk import is_hidden, is_picture_name
 from regraft.errors import DataError
 
-__all__ = ["FolderPair", "find_pairs", "given_pairs", "has_folders", "has_pictures"]
+__all__ = ["FolderPair", "find_pairs", "given_pairs", "has_folders", "has_pictures", "left_out"]
 
 _IMAGES = (
     "images",
@@ -108,6 +108,14 @@ def has_folders(root: Path) -> bool:
     return (root / "_annotations.coco.json").is_file() or bool(_folders(root))
 
 
+def left_out(pairs: Sequence[FolderPair]) -> list[Path]:
+    """Folders of splits that hold pictures and lie beside those that were found, but have no masks."""
+    used = {pair.images for pair in pairs} | {pair.images.parent for pair in pairs} | {pair.masks for pair in pairs}
+    places = {path.parent for path in used if path.name.lower() in SPLIT_WORDS}
+    beside = [folder for place in sorted(places) for _, folder in _split_folders(_folders(place))]
+    return [folder for folder in beside if folder not in used and has_pictures(folder)]
+
+
 def has_pictures(folder: Path) -> bool:
     """Whether any picture lies below a folder, judged by its name."""
     return any(is_picture_name(name) and not is_hidden(name) for _, _, files in os.walk(folder) for name in files)
@@ -161,6 +169,7 @@ def _beside(folders: Sequence[Path]) -> list[FolderPair]:
         images, masks = (
             [path for path in folders if _says(path.name, words, kinds)] for kinds in (("", *_IMAGES), _MASKS)
         )
+        masks = [path for path in masks if has_pictures(path)]
         if images and masks:
             pairs.append(FolderPair(split, images[0], masks[0]))
     return pairs

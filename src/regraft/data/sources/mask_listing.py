@@ -12,9 +12,9 @@ from typing import Any
 from regraft.data.sources.class_list import Entry, find_class_list, inline_classes, read_class_list
 from regraft.data.sources.coco import CocoSplit, by_name, find_coco, read_coco
 from regraft.data.sources.known_classes import CAMVID, VOC, are_camvid
-from regraft.data.sources.listing import Listing, quoted
+from regraft.data.sources.listing import Listing, quoted, twin_warnings
 from regraft.data.sources.mask_classes import choose_table
-from regraft.data.sources.mask_folders import FolderPair, find_pairs, given_pairs, has_folders
+from regraft.data.sources.mask_folders import FolderPair, find_pairs, given_pairs, has_folders, left_out
 from regraft.data.sources.pairing import Pairing, pair_up
 from regraft.data.sources.voc import find_voc
 from regraft.data.sources.walk import Walk
@@ -65,6 +65,7 @@ def list_masks(root: Path, masks: str | None, classes: Classes) -> Listing | Non
         return None
     found = _Found()
     pairings = {pair.split: found.add(pair) for pair in pairs}
+    found.warnings += [f"{os.path.relpath(path, root)!r} has no masks and was left out." for path in left_out(pairs)]
     rows = {split: (pairing.images, pairing.masks) for split, pairing in pairings.items()}
     entries, origin = _entries(root, [pair.masks for pair in pairs], classes)
     if not entries and not known and are_camvid(path for images, _ in rows.values() for path in images):
@@ -108,7 +109,7 @@ def _listed(
         os.fspath(root),
         chosen.table.names,
         {split: (images, empty) for split, (images, _) in rows.items()},
-        (*found.warnings, *chosen.warnings),
+        (*found.warnings, *chosen.warnings, *twin_warnings(chosen.table.names)),
         dict(sorted(found.ignored.items())),
         masks={split: masks for split, (_, masks) in rows.items()},
         class_table=chosen.table,
