@@ -46,13 +46,14 @@ def make(place: Path, source: Path, images: int, classes: int) -> None:
         (folder / f"{number:06d}.jpg").write_bytes(data[:2] + note + data[2:])
 
 
-def measured(source: Path, images: int, classes: int, size: int) -> dict[str, float]:
+def measured(source: Path, images: int, classes: int, size: int, threads: int | None) -> dict[str, float]:
     """Seconds of the process, those of processors that it used, and its most memory in MB."""
     with cold_cache() as cache, tempfile.TemporaryDirectory() as place:
         make(Path(place) / "photos", source, images, classes)
         out = Path(place) / "run"
         command = [sys.executable, "-m", "regraft.cli.main", "-q", "train", f"{place}/photos", "--out", str(out)]
         command += ["--stages", "head", "--image-size", str(size)]
+        command += [] if threads is None else ["--threads", str(threads)]
         env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | cache
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
@@ -81,10 +82,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[96, 160, 224, 320])
     parser.add_argument("--base-images", type=int, default=1000, help="photos where the image size grows")
     parser.add_argument("--size", type=int, default=128, help="image size where photos or classes grow")
+    parser.add_argument("--threads", type=int, help="of each run; the processors that there are")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
     arguments = parser.parse_args()
     source = arguments.photos.absolute()
-    results = Results("growth", {"photos": source, "labels": "true"}, again=arguments.again)
+    results = Results("growth", {"photos": source, "threads": arguments.threads}, again=arguments.again)
     print(machine())
     titles = ("grows", "photos", "classes", "size", "seconds", "of CPUs", "MB at most", "growth / of number", "ms each")
     print(f"| {' | '.join(titles)} |")
@@ -95,7 +97,9 @@ def main() -> None:
         for images, classes, size, number in table:
             run = results.once(
                 f"{images} photos {classes} classes {size} px",
-                lambda images=images, classes=classes, size=size: measured(source, images, classes, size),
+                lambda images=images, classes=classes, size=size: measured(
+                    source, images, classes, size, arguments.threads
+                ),
             )
             now = (number, run["cpu"], run["megabytes"])
             share = [(now[place] / before[place]) / (number / before[0]) for place in (1, 2)] if before else []

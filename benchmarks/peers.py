@@ -95,7 +95,8 @@ class Results:
             self.path.unlink(missing_ok=True)
         self.known: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.known["settings"], self.known["machine"] = json.loads(json.dumps(settings, default=str)), machine()
-        print(f"results: {self.path}", flush=True)
+        known = len(set(self.known) - {"settings", "machine"})
+        print(f"results: {self.path}" + (f" ({known} of earlier runs count; --again forgets them)" if known else ""))
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
         """The result of this name, from the file or by doing the work now."""
