@@ -32,6 +32,7 @@ PUBLIC = [
     "match_weights",
     "open_data",
     "predict",
+    "predict_masks",
     "predict_tiled",
     "read_mask",
     "read_weights",

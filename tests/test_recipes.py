@@ -18,10 +18,15 @@ from regraft.plan.stages import Stage
 from regraft.recipe import read_recipe, schema, validate_recipe
 from regraft.run.records import read_metrics
 from tests.conftest import Cli
+from tests.segmentation import scenes_in
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-CLASSIC = {"vgg16-two-stages", "alexnet-txt-list", "resnet50-plateau-folds", "gradual-unfreezing", "lp-ft"}
+CLASSIC = {"vgg16-two-stages", "alexnet-txt-list", "resnet50-plateau-folds", "gradual-unfreezing", "lp-ft"} | {
+    "camvid-unet-lite0",
+    "camvid-unet-vgg16",
+    "camvid-segnet-vgg16",
+}
 # What makes each small enough for a test; the layer names stay.
 SMALL = {
     "vgg16-two-stages": ["model.image_size=32", "head.hidden=[8]"],
@@ -29,6 +34,9 @@ SMALL = {
     "resnet50-plateau-folds": ["model.name=test_resnet", "model.image_size=32"],
     "gradual-unfreezing": ["model.name=test_resnet", "model.image_size=32"],
     "lp-ft": ["model.name=test_resnet", "model.image_size=32"],
+    "camvid-unet-lite0": ["model.args={encoder: test_resnet, depth: 3, filters: [8, 8]}"],
+    "camvid-unet-vgg16": ["model.args={encoder: keras_vgg16, depth: 2, filters: [4]}"],
+    "camvid-segnet-vgg16": ["model.args={encoder: keras_vgg16, depth: 2}"],
 }
 
 
@@ -46,10 +54,24 @@ def lists(root: Path, num: int = 4) -> Path:
     return root
 
 
+def streets(root: Path) -> Path:
+    """A few pictures with masks, and CamVid's names for what is in them."""
+    scenes_in(root, {"train": 4, "val": 2, "test": 1}, size=(32, 40))
+    names = "sky building pole road pavement tree sign fence car pedestrian cyclist void"
+    (root / "classes.txt").write_text("\n".join(f"{place} {name}" for place, name in enumerate(names.split())))
+    for place, path in enumerate(sorted(root.glob("*/masks/*.png"))):
+        with Image.open(path) as picture:
+            mask = np.array(picture)
+        mask = np.arange(mask.size).reshape(mask.shape) // (mask.size // 12 + 1) if place % 2 == 0 else mask % 3
+        Image.fromarray(mask.astype(np.uint8)).save(path)
+    return root
+
+
 def shrunk(path: Path) -> list[str]:
     """The options that make a recipe small: no weights, one epoch a stage, small batches."""
     stages = read_recipe(path)["stages"]
     sets = ["model.weights=none", "model.skip=[]", "data.batch_size=4", *SMALL[path.stem]]
+    sets += ["model.image_size=[32, 40]"] if path.stem.startswith("camvid") else []
     sets += [f"stages.{n}.epochs=1" for n, stage in enumerate(stages) if stage.get("optimizer") != "lbfgs"]
     return [word for setting in sets for word in ("--set", setting)]
 
@@ -70,6 +92,7 @@ def test_a_recipe_is_what_editors_and_regraft_accept(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs(path: Path, cli: Cli, tiny_photos: Path, tmp_path: Path) -> None:
     source = lists(tmp_path / "lists") if path.stem == "alexnet-txt-list" else tiny_photos
+    source = streets(tmp_path / "streets") if path.stem.startswith("camvid") else source
     folds = ["--folds", "2"] if path.stem == "resnet50-plateau-folds" else []
     out = tmp_path / "run"
     result = cli("train", source, "--recipe", path, "--out", out, *shrunk(path), *folds, "--precision", "fp32")

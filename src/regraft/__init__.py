@@ -34,6 +34,7 @@ _HOMES = {
     "match_weights": "regraft.models.match",
     "open_data": "regraft.data.open",
     "predict": "regraft.evaluate.predict",
+    "predict_masks": "regraft.evaluate.masks",
     "predict_tiled": "regraft.models.segment.tiles",
     "read_mask": "regraft.data.masks",
     "read_weights": "regraft.weights.file",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from regraft.data.open import open_data
     from regraft.errors import RegraftError
     from regraft.evaluate.evaluate import evaluate
+    from regraft.evaluate.masks import predict_masks
     from regraft.evaluate.predict import predict
     from regraft.folds import cross_validate, resume_folds
     from regraft.models.build import build_model
@@ -97,6 +99,7 @@ __all__ = [
     "match_weights",
     "open_data",
     "predict",
+    "predict_masks",
     "predict_tiled",
     "read_mask",
     "read_weights",

@@ -302,7 +302,8 @@ def _matching(recipe: Recipe, weights: str) -> dict[str, Any]:
 
 def _surgery(recipe: Recipe, model: nn.Module, data: DataSet) -> dict[str, Any]:
     """The recipe's arguments of `adapt`."""
-    output = recipe.head.output or ("multilabel" if data.multilabel else "softmax")
+    usual = "segmentation" if data.segmentation else "multilabel" if data.multilabel else "softmax"
+    output = recipe.head.output or usual
     return {
         "classes": data.class_names,
         "head": Head(**{**recipe.head.model_dump(), "output": output}),

@@ -92,7 +92,8 @@ class HeadSettings(Strict):
     dropout: float = Field(0.0, ge=0, lt=1, description="share dropped before the classifier and after hidden layers")
     activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="after each hidden layer")
     output: Literal["softmax", "binary", "multilabel", "segmentation"] | None = Field(
-        None, description="null: multilabel where an image of the data may have several labels, else softmax"
+        None,
+        description="null: segmentation of images with masks, multilabel of those with several labels, else softmax",
     )
 
 

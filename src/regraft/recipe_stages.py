@@ -175,9 +175,15 @@ class StageSettings(Strict):
     augment: AugmentSettings | None = Field(None, description="how training images vary")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup: images and targets are blended; 0 is off")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix: a box of one image is put into another; 0 is off")
+    loss: Literal["cross_entropy", "dice", "focal"] | dict[Literal["cross_entropy", "dice", "focal"], Positive] = Field(
+        "cross_entropy",
+        description="of segmentation: cross_entropy, dice, focal, or factors of a sum, as {cross_entropy: 1, dice: 1}",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = Field(
-        None, description="weights in the loss: balanced, one for each class in order, or by class name"
+    class_weights: Literal["balanced", "median_frequency"] | list[float] | dict[str, float] | None = Field(
+        None,
+        description="weights in the loss: balanced, median_frequency (of pixels), one for each class in order, or by "
+        "class name",
     )
     sampling: Literal["shuffled", "balanced"] = Field(
         "shuffled", description="each image once an epoch, or each class equally often"

@@ -72,7 +72,8 @@ def _differs(measures: dict[str, Any], key: str) -> bool:
 
 def _columns(row: dict[str, Any]) -> list[str]:
     """What is said of one class; a dash for what is not defined."""
-    names = {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
+    names = {"iou": "IoU", "boundary_f1": "boundary F1"} if "iou" in row else {}
+    names |= {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
     columns = [(key, name) for key, name in (*names.items(), ("f1", "f1")) if key in row]
     shown = [f"{name} " + ("–" if row[key] is None else f"{row[key]:.3f}") for key, name in columns]
-    return [*shown, f"images {row['support']}"]
+    return [*shown, f"{'pixels' if 'iou' in row else 'images'} {row['support']}"]

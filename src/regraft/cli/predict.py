@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regraft import commit
+from regraft.cli.lines import lines_of_stdin, one_line
+from regraft.cli.masks import MaskOptions, names_pixels, refuse_options, write_masks
 from regraft.cli.options import DeviceOption, PrecisionOption, ThreadsOption
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 _BATCH = 16  # files: what a CPU computes at once
-_BREAKS = "\x7f\x85\u2028\u2029"
 
 
 def predict(
@@ -35,15 +35,38 @@ def predict(
         float | None,
         typer.Option("--threshold", min=0, max=1, help="Binary and multi-label: instead of those in the model."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Segmentation: the folder of the masks; masks/ by default.")
+    ] = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Segmentation: images with the colours too.")] = False,
+    tta: Annotated[
+        str | None, typer.Option("--tta", help="Segmentation: flip, that is also mirrored.", show_default=False)
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", min=32, help="Segmentation: the image's own pixels, in tiles of this side."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option("--overlap", min=0, help="Of tiles, in pixels; a quarter by default.")
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Predict the class, or all labels, of images, by name; an image that cannot be read is a row with an error."""
+    """Predict the class, or all labels, of images, by name; an image that cannot be read is a row with an error.
+
+    A network for segmentation writes a PNG mask of each image, at the image's size.
+    """
     from regraft.errors import SettingsError
 
     if as_json and as_csv:
         raise SettingsError("--json and --csv were both given.", "Expected one of them.", "Leave one out.")
+    of_masks = MaskOptions(out, overlay=overlay, tta=tta, tile=tile, overlap=overlap)
+    if names_pixels(run):
+        refuse_options({"--csv": as_csv, "--threshold": threshold}, "a network for segmentation writes masks")
+        _tell_errors(write_masks(run, inputs, of_masks, (device, precision, threads), as_json=as_json))
+        return
+    refuse_options(of_masks.given(), "the model classifies whole images")
     with ExitStack() as stack:
         paths = _begun(run, inputs, threads, stack)
 
@@ -52,6 +75,10 @@ def predict(
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         write = _write_json if as_json else _write_csv if as_csv else _write_text
         num_errors = write(predictor.predict(paths), predictor.class_names)
+    _tell_errors(num_errors)
+
+
+def _tell_errors(num_errors: int) -> None:
     if num_errors:
         inputs_are = "input" if num_errors == 1 else "inputs"
         print(f"{num_errors} {inputs_are} could not be read; each is a row with an error", file=sys.stderr)
@@ -59,12 +86,21 @@ def predict(
 
 def _predictor(run: Path, device: str, precision: str, threads: int | None, threshold: float | None) -> Predictor:
     """The run's model, ready to predict."""
-    from regraft.evaluate.predict import Predictor
-    from regraft.models.folder import load_model
-    from regraft.models.numerics import choose_numerics, keep_freed_memory
+    from regraft.models.early import without_compiler
 
-    keep_freed_memory()
-    return Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
+    def load() -> Predictor:
+        from regraft.evaluate.predict import Predictor
+        from regraft.models.folder import load_model
+        from regraft.models.numerics import choose_numerics, keep_freed_memory
+
+        keep_freed_memory()
+        return Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
+
+    try:
+        with without_compiler():
+            return load()
+    except (ImportError, AttributeError):
+        return load()
 
 
 def _begun(run: Path, inputs: str, threads: int | None, stack: ExitStack) -> Iterable[str] | DecodedStream:
@@ -80,7 +116,7 @@ def _begun(run: Path, inputs: str, threads: int | None, stack: ExitStack) -> Ite
         find_model_folder(run)  # says what is wrong
     paths: Iterable[str] | DecodedStream
     if inputs == "-":
-        paths = _lines()
+        paths = lines_of_stdin()
     else:
         paths, ignored = list_inputs(inputs)
         for reason, count in ignored.items():
@@ -90,19 +126,6 @@ def _begun(run: Path, inputs: str, threads: int | None, stack: ExitStack) -> Ite
             stack.callback(paths.close)
             stack.enter_context(short_turns())
     return paths
-
-
-def _lines() -> Iterator[str]:
-    """The paths on stdin, one a line; names that are no UTF-8 stay the bytes that they are."""
-    for line in sys.stdin.buffer:
-        path = line.rstrip(b"\r\n")
-        if path.strip():
-            yield os.fsdecode(path)
-
-
-def _one_line(text: str) -> str:
-    """A text that neither breaks the line nor the columns."""
-    return "".join(repr(sign)[1:-1] if ord(sign) < 32 or sign in _BREAKS else sign for sign in text)
 
 
 def _write_json(predictions: Iterator[Prediction], class_names: Sequence[str]) -> int:
@@ -130,9 +153,9 @@ def _write_text(predictions: Iterator[Prediction], class_names: Sequence[str]) -
     for prediction in predictions:
         if prediction.error is not None:
             num_errors += 1
-            sys.stdout.write(f"{_one_line(prediction.path)}\terror: {_one_line(prediction.error)}\n")
+            sys.stdout.write(f"{one_line(prediction.path)}\terror: {one_line(prediction.error)}\n")
         else:
-            sys.stdout.write(f"{_one_line(prediction.path)}\t{_named(prediction)}\n")
+            sys.stdout.write(f"{one_line(prediction.path)}\t{_named(prediction)}\n")
     return num_errors
 
 
@@ -140,4 +163,4 @@ def _named(prediction: Prediction) -> str:
     """The names and their probabilities, in two columns."""
     names = [prediction.prediction or ""] if prediction.labels is None else list(prediction.labels)
     shares = [f"{prediction.probabilities[name]:.4f}" for name in names]
-    return f"{'|'.join(map(_one_line, names))}\t{'|'.join(shares)}" if names else "(no label)\t"
+    return f"{'|'.join(map(one_line, names))}\t{'|'.join(shares)}" if names else "(no label)\t"

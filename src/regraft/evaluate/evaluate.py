@@ -14,12 +14,15 @@ from regraft import commit
 from regraft.data.labels import Labels, label_names
 from regraft.errors import DataError, SettingsError
 from regraft.evaluate.binary import binary_metrics
+from regraft.evaluate.mask_split import measure_masks
+from regraft.evaluate.masks import MaskPredictor
 from regraft.evaluate.metrics import classification_metrics
 from regraft.evaluate.multilabel import multilabel_metrics
 from regraft.evaluate.predict import Prediction, Predictor
-from regraft.evaluate.rows import other_rows, own_rows
+from regraft.evaluate.rows import other_mask_rows, other_rows, own_mask_rows, own_rows
 from regraft.models.folder import load_model
 from regraft.models.numerics import Numerics, choose_numerics
+from regraft.models.outputs import output_of
 from regraft.run.folder import RunFolder, open_run
 
 __all__ = ["SELECTION_LABEL", "evaluate"]
@@ -53,8 +56,8 @@ def evaluate(
         progress: Called with (images done, images in all).
 
     Returns:
-        The measures of `classification_metrics`, `binary_metrics` or `multilabel_metrics`, with `split`, `label`,
-        `used_for_selection`, `output` and `num_errors`.
+        The measures of `classification_metrics`, `binary_metrics`, `multilabel_metrics` or `measure_masks`, with
+        `split`, `label`, `used_for_selection`, `output` and `num_errors`.
 
     Raises:
         SettingsError: There is no run, or it has no model yet.
@@ -62,6 +65,8 @@ def evaluate(
     """
     run = run if isinstance(run, RunFolder) else open_run(run)
     loaded = load_model(run.path, model=model)
+    if output_of(loaded) == "segmentation":
+        return _evaluate_masks(run, loaded, data, split, numerics or stored_numerics(run), progress)
     predictor = Predictor(loaded, numerics or stored_numerics(run))
     multilabel = predictor.output == "multilabel"
     if data is None:
@@ -89,6 +94,28 @@ def evaluate(
     run.predictions.mkdir(exist_ok=True)
     commit.write_text(run.predictions / f"{name}.jsonl", "".join(commit.as_json(row) + "\n" for row in rows))
     commit.write_json(run.predictions / f"{name}.json", measures)
+    return measures
+
+
+def _evaluate_masks(
+    run: RunFolder,
+    model: nn.Module,
+    data: str | Path | None,
+    split: str | None,
+    numerics: Numerics,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    predictor = MaskPredictor(model, numerics)
+    names = predictor.class_names
+    rows = own_mask_rows(run, names, split=split) if data is None else other_mask_rows(data, names)
+    measures = {
+        "split": rows.name,
+        "label": SELECTION_LABEL if rows.selected_by else rows.name,
+        "used_for_selection": rows.selected_by,
+        "output": "segmentation",
+        **measure_masks(predictor, rows, run.predictions, progress),
+    }
+    commit.write_json(run.predictions / f"{rows.name}.json", measures)
     return measures
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regraft.data.class_table import IGNORED
+from regraft.evaluate.pixels import pixel_metrics
 from regraft.evaluate.scores import average_precision, roc_auc
 from regraft.evaluate.thresholds import choose_thresholds
 from regraft.models.outputs import probabilities
@@ -162,10 +164,36 @@ class _MultiLabel(_Collected):
         }
 
 
+class _Segmentation(Measure):
+    """Mean cross-entropy of the pixels that count, and what a confusion matrix of pixels gives; no logits are kept."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names, num = class_names, len(class_names)
+        self.loss_sum, self.pairs = 0.0, torch.zeros(num * num, dtype=torch.int64)
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        masks = targets.long()
+        self.loss_sum += float(F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum"))
+        counted = masks != IGNORED
+        pairs = masks[counted] * len(self.class_names) + logits.argmax(1)[counted]
+        self.pairs += torch.bincount(pairs, minlength=len(self.pairs)).cpu()
+
+    def compute(self) -> dict[str, float]:
+        measures = pixel_metrics(self.confusion(), self.class_names)
+        values = {name: measures[name] for name in ("miou", "pixel_accuracy", "class_accuracy")}
+        num = int(self.pairs.sum())
+        named = {name: float("nan") if value is None else float(value) for name, value in values.items()}
+        return {"loss": self.loss_sum / num if num else float("nan"), **named}
+
+    def confusion(self) -> npt.NDArray[np.int64]:
+        return self.pairs.reshape(len(self.class_names), -1).numpy()
+
+
 _MEASURES: Mapping[str, Callable[[Sequence[str]], Measure]] = {
     "softmax": _Softmax,
     "binary": _Binary,
     "multilabel": _MultiLabel,
+    "segmentation": _Segmentation,
 }
 
 

@@ -83,6 +83,12 @@ class Predictor:
                 "Predictions are names, made from files.",
                 "Load it with `rg.load_model(PATH)`.",
             )
+        if info.output == "segmentation":
+            raise SettingsError(
+                "The model names the class of every pixel, not of an image.",
+                "Expected a model that classifies images.",
+                "Use `rg.predict_masks(MODEL, IMAGES)`, or type `regraft predict`.",
+            )
         self.class_names: Sequence[str] = info.class_names
         self.output = info.output
         self.thresholds = _thresholds(info, threshold)

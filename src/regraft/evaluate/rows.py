@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from regraft.data.class_table import IGNORED, ClassTable
 from regraft.data.dataset import DataSet, Split
 from regraft.data.labels import Labels, are_multilabel, labels_from_places, renumbered
+from regraft.data.masks import read_mask
 from regraft.data.open import open_undivided
-from regraft.errors import DataError, SettingsError
+from regraft.errors import DataError, RegraftError, SettingsError
 from regraft.run.folder import RunFolder
 
-__all__ = ["Rows", "other_rows", "own_rows"]
+__all__ = ["MaskRows", "Rows", "other_mask_rows", "other_rows", "own_mask_rows", "own_rows"]
 
 
 class Rows(NamedTuple):
@@ -34,6 +38,66 @@ class Rows(NamedTuple):
     selected_by: bool = False
 
 
+@dataclass(frozen=True)
+class MaskRows:
+    """Images with masks to measure.
+
+    Attributes:
+        name: What their measures are called.
+        paths: The images.
+        masks: Their masks.
+        table: What stands in the masks.
+        places: uint8 (256,): the model's class for each class of the table; 255 stays 255.
+        selected_by: Whether these images chose the model.
+    """
+
+    name: str
+    paths: Sequence[str]
+    masks: Sequence[str]
+    table: ClassTable
+    places: npt.NDArray[np.uint8]
+    selected_by: bool = False
+
+    def truth(self, mask: str) -> npt.NDArray[np.uint8] | str:
+        """A mask (H, W) among the model's classes, or the reason why it cannot be used."""
+        try:
+            return self.places[read_mask(mask, self.table)]
+        except RegraftError as error:
+            return f"has a mask that cannot be used: {error.what}"
+
+
+def own_mask_rows(run: RunFolder, class_names: Sequence[str], *, split: str | None = None) -> MaskRows:
+    """As `own_rows`, of a run on images with masks."""
+    data, name = _own_split(run, split)
+    return _mask_rows(name, data, data.splits[name], class_names, selected_by=name == "val")
+
+
+def other_mask_rows(source: str | Path, class_names: Sequence[str]) -> MaskRows:
+    """All images of another source with masks, or those of its test split where it has splits.
+
+    Raises:
+        DataError: It has no masks, or classes that the model does not know.
+    """
+    data = open_undivided(source)
+    split = next(data.splits[name] for name in ("test", "val", "train") if name in data.splits)
+    return _mask_rows(_name(Path(source)), data, split, class_names)
+
+
+def _mask_rows(
+    name: str, data: DataSet, split: Split, class_names: Sequence[str], *, selected_by: bool = False
+) -> MaskRows:
+    if data.class_table is None:
+        raise DataError(
+            f"The images of {data.source or data.root!r} have no masks, and the model names the class of every pixel.",
+            "Expected a mask for each image, as in images/ and masks/.",
+            "Name a folder that holds both.",
+        )
+    known = _places(data, class_names)
+    places = np.full(256, IGNORED, np.uint8)
+    places[: len(known)] = known
+    return MaskRows(name, split.paths, split.masks, data.class_table, places, selected_by)
+
+
 def own_rows(run: RunFolder, class_names: Sequence[str], *, multilabel: bool, split: str | None = None) -> Rows:
     """The run's split of this name; else its test split, or its validation split where there is none.
 
@@ -41,6 +105,13 @@ def own_rows(run: RunFolder, class_names: Sequence[str], *, multilabel: bool, sp
         SettingsError: The run has no such split.
         DataError: The stored list of splits is damaged, or none of its images could be read.
     """
+    data, name = _own_split(run, split)
+    labels = _among(data.splits[name].labels, data, class_names, multilabel=multilabel)
+    return Rows(name, data.splits[name].paths, labels, name == "val")
+
+
+def _own_split(run: RunFolder, split: str | None) -> tuple[DataSet, str]:
+    """The run's data, and the name of the split to measure."""
     data = DataSet.from_dict(run.read(run.splits))
     name = split or ("test" if data.test is not None else "val")
     if name not in data.splits:
@@ -52,8 +123,7 @@ def own_rows(run: RunFolder, class_names: Sequence[str], *, multilabel: bool, sp
     rows = data.splits[name]
     if not rows.paths and any(item.split == name for item in data.quarantined):
         raise DataError(f"The {name} split has no readable image left.", "Expected one.", "Put the files back.")
-    labels = _among(rows.labels, data, class_names, multilabel=multilabel)
-    return Rows(name, rows.paths, labels, name == "val")
+    return data, name
 
 
 def other_rows(
@@ -89,6 +159,21 @@ def _name(source: Path) -> str:
 
 def _among(labels: Labels, data: DataSet, class_names: Sequence[str], *, multilabel: bool) -> Labels:
     """The labels of a data set among the model's class names."""
+    places = _places(data, class_names)
+    if are_multilabel(labels) and not multilabel:
+        raise DataError(
+            f"{data.source or data.root!r} has images with several labels, and the model gives each image one.",
+            "Expected one label for each image.",
+            "Measure it with a run that was trained with `head.output: multilabel`.",
+        )
+    moved = renumbered(labels, places, len(class_names))
+    if multilabel and not are_multilabel(moved):
+        return labels_from_places([[label] for label in moved.tolist()], len(class_names), multilabel=True)
+    return moved
+
+
+def _places(data: DataSet, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """For each class of a data set its number among the model's class names."""
     place = {name: number for number, name in enumerate(class_names)}
     unknown = [name for name in data.class_names if name not in place]
     if unknown:
@@ -97,14 +182,4 @@ def _among(labels: Labels, data: DataSet, class_names: Sequence[str], *, multila
             f"The model knows: {', '.join(map(repr, class_names))}.",
             "Rename the folders or labels, or leave these classes out.",
         )
-    if are_multilabel(labels) and not multilabel:
-        raise DataError(
-            f"{data.source or data.root!r} has images with several labels, and the model gives each image one.",
-            "Expected one label for each image.",
-            "Measure it with a run that was trained with `head.output: multilabel`.",
-        )
-    places = np.array([place[name] for name in data.class_names], dtype=np.int64)
-    moved = renumbered(labels, places, len(class_names))
-    if multilabel and not are_multilabel(moved):
-        return labels_from_places([[label] for label in moved.tolist()], len(class_names), multilabel=True)
-    return moved
+    return np.array([place[name] for name in data.class_names], dtype=np.int64)

@@ -37,8 +37,18 @@ TASKS: Mapping[str, Task] = {
         "map",
         {"map": "mean average precision", "f1_micro": "micro F1", "f1_macro": "macro F1", "exact": "all labels right"},
     ),
+    "segmentation": Task(
+        "miou",
+        {
+            "miou": "mean IoU",
+            "pixel_accuracy": "pixel accuracy",
+            "class_accuracy": "class accuracy",
+            "boundary_f1": "boundary F1",
+        },
+    ),
 }
-SHARES = ("top1", "top5", "balanced_accuracy", "exact")  # shares of images are told as percentages
+# Told as percentages: shares of images, or of pixels.
+SHARES = ("top1", "top5", "balanced_accuracy", "exact", "pixel_accuracy", "class_accuracy")
 
 
 def task_of(measures: Mapping[str, Any]) -> Task:

@@ -120,6 +120,8 @@ def load_model(path: str | Path, *, model: nn.Module | None = None) -> nn.Module
     info.preprocessing = config["regraft"]["preprocessing"]
     info.output = config["regraft"].get("output", "softmax")
     info.thresholds = dict(config["regraft"].get("thresholds", {}))
+    colours = config["regraft"].get("class_colours")
+    info.colours = None if colours is None else tuple((red, green, blue) for red, green, blue in colours)
     info.origin["new_layers"] = []  # every tensor is the folder's
     model.regraft_info = info  # type: ignore[assignment]
     return model.eval()
@@ -188,6 +190,8 @@ def _check_config(config: dict[str, Any]) -> None:
         raise ValueError(f"{len(rows)} label_names for {config['num_classes']} classes")
     if not set(thresholds) <= set(threshold_names(output, names)) or not all(map(_is_share, thresholds.values())):
         raise ValueError("thresholds are not one share from 0 to 1 for a name")
+    if not _are_colours(section.get("class_colours"), len(names)):
+        raise ValueError("class_colours are not three numbers from 0 to 255 for each class")
     if not isinstance(section["build"]["name"], str) or not isinstance(arguments, dict):
         raise ValueError("build is no name with arguments")
     if "head" in arguments and Head(**arguments["head"]).output != output:
@@ -196,6 +200,16 @@ def _check_config(config: dict[str, Any]) -> None:
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _are_colours(value: Any, num: int) -> bool:
+    if value is None:
+        return True
+    rows = value if isinstance(value, list) and len(value) == num else [None]
+    return all(
+        isinstance(row, list) and len(row) == 3 and all(type(level) is int and 0 <= level <= 255 for level in row)
+        for row in rows
+    )
 
 
 def _metadata(info: ModelInfo) -> dict[str, str]:
@@ -268,7 +282,8 @@ def _meaning(info: ModelInfo) -> dict[str, Any]:
     """What the logits mean, and how names are made of their probabilities."""
     names = threshold_names(info.output, info.class_names or ())
     if not names:
-        return {"output": info.output}
+        colours = {} if info.colours is None else {"class_colours": [list(colour) for colour in info.colours]}
+        return {"output": info.output, **colours}
     thresholds = {name: info.thresholds.get(name, DEFAULT_THRESHOLD) for name in names}
     meaning = {"output": info.output, "thresholds": thresholds, "default_threshold": DEFAULT_THRESHOLD}
     return (

@@ -41,6 +41,7 @@ class ModelInfo:
             `origin["encoder"]` the name and the arguments of the network that an encoder was cut from.
         decoder: Module-name prefixes of what stands between the backbone (the encoder) and the head, in a network
             for segmentation.
+        colours: In segmentation: red, green, blue of each class, for drawing masks; None for those of PASCAL VOC.
     """
 
     architecture: str
@@ -53,6 +54,7 @@ class ModelInfo:
     thresholds: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     decoder: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] | None = None
 
     def is_head(self, name: str) -> bool:
         """Whether a module, a parameter or a buffer of this (full) name belongs to the head."""

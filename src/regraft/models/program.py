@@ -109,7 +109,7 @@ def split_program(model: nn.Module) -> SplitProgram:
     finally:
         model.train(was_training)
     names = _boundary(graphs[0], moving)
-    if names != _boundary(graphs[1], moving) or _is_input(graphs[0], names):
+    if names != _boundary(graphs[1], moving) or _is_input(graphs[0], names, moving):
         return SplitProgram(prefix=None, tail_train=model, tail_eval=model, is_linear=None)
     tails = [fx.GraphModule(model, _tail_graph(graph, moving, names)) for graph in graphs if graph is not None]
     prefix = _folded_prefix(model, graphs[1], names)
@@ -286,10 +286,11 @@ def _boundary(graph: fx.Graph, moving: set[str]) -> list[str]:
     ]
 
 
-def _is_input(graph: fx.Graph, names: Sequence[str]) -> bool:
-    """Nothing is frozen before what trains: the boundary is the image itself, or there is none."""
-    inputs = {node.name for node in graph.nodes if node.op == "placeholder"}
-    return not names or bool(inputs & set(names))
+def _is_input(graph: fx.Graph, names: Sequence[str], moving: set[str]) -> bool:
+    """Nothing is frozen before what trains: it reads the image itself (more of it than its shape), or nothing else."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    read = [node for node in inputs if any(user.name in moving and not _reads_shape(user) for user in node.users)]
+    return bool(read) or not set(names) - {node.name for node in inputs}
 
 
 def _prefix_graph(graph: fx.Graph, names: Sequence[str]) -> fx.Graph:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from regraft.plan.losses import loss_terms
 from regraft.plan.optimizers import has_momentum
 from regraft.plan.stages import Stage
 
@@ -37,6 +38,10 @@ def without_effect(stage: Stage, asked: str) -> Iterator[str]:
         yield "momentum has no effect: a one-cycle schedule sets it; `schedule.cycle_momentum: false` leaves it"
     if stage.decay_norm_and_bias and not stage.weight_decay:
         yield "decay_norm_and_bias has no effect without weight_decay"
+    if stage.label_smoothing and "cross_entropy" not in loss_terms(stage.loss):
+        yield "label_smoothing has no effect without cross_entropy in the loss"
+    if stage.class_weights is not None and set(loss_terms(stage.loss)) == {"dice"}:
+        yield "class_weights has no effect on dice, in which every class counts the same"
     if stage.augment is not None and stage.augment.is_identity:
         yield "augment has no effect: nothing in it is above zero"
     stopping, length = stage.early_stopping, stage.epochs

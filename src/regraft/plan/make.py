@@ -16,6 +16,7 @@ from regraft.models.program import split_program
 from regraft.models.trace import trace
 from regraft.plan.effects import without_effect
 from regraft.plan.freeze import freeze
+from regraft.plan.losses import mask_mistakes
 from regraft.plan.monitors import monitor_mistakes
 from regraft.plan.optimizers import has_momentum
 from regraft.plan.rates import rates_of
@@ -102,6 +103,7 @@ def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) ->
     if stage.image_size is not None:
         yield from _size_misfits(frozen_model, stage)
     yield from monitor_mistakes(stage, frozen_model)
+    yield from mask_mistakes(stage, output_of(frozen_model))
     yield from _class_misfits(stage, info_of(frozen_model).class_names or ())
     if stage.sampling == "balanced" and output_of(frozen_model) == "multilabel":
         yield "sampling: balanced needs one class for each image; set `class_weights: balanced` for several labels"

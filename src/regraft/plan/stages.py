@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from regraft.data.augment import Augment
 from regraft.errors import SettingsError
+from regraft.plan.losses import loss_mistakes
 from regraft.plan.optimizers import optimizer_mistake, usual_rate
 from regraft.plan.rules import EarlyStopping, Plateau, Schedule
 
@@ -53,8 +54,11 @@ class Stage:
         augment: How training images are varied; None shows them as they are.
         mixup: Alpha of mixup (Zhang et al. 2017, arXiv:1710.09412); 0 mixes nothing.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0 mixes nothing. With both, each image gets one.
+        loss: What is minimised in segmentation: `cross_entropy`, `dice`, `focal`, or a sum of them with factors, as
+            `{"cross_entropy": 1, "dice": 1}`. Other outputs have the cross-entropy of their own.
         label_smoothing: Share of the target spread over all classes.
-        class_weights: `balanced`, a weight for each class in order, or weights by class name (others have 1).
+        class_weights: `balanced`, for masks also `median_frequency`, a weight for each class in order, or weights by
+            class name (others have 1).
         sampling: `shuffled` shows each image once an epoch; `balanced` shows each class equally often.
         clip_norm: Largest norm of the gradient; None does not clip.
         ema: Decay of the moving average of the weights that is validated and kept; None keeps the weights themselves.
@@ -86,6 +90,7 @@ class Stage:
     augment: Augment | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
+    loss: str | Mapping[str, float] = "cross_entropy"
     label_smoothing: float = 0.0
     class_weights: str | Sequence[float] | Mapping[str, float] | None = None
     sampling: str = "shuffled"
@@ -173,7 +178,7 @@ def _mistakes(stage: Stage) -> Iterator[str]:
         "mixup": (stage.mixup >= 0, "at least 0"),
         "cutmix": (stage.cutmix >= 0, "at least 0"),
         "label_smoothing": (0 <= stage.label_smoothing < 1, "at least 0 and less than 1"),
-        "class_weights": (_are_weights(stage.class_weights), "balanced, or numbers of at least 0"),
+        "class_weights": (_are_weights(stage.class_weights), "balanced, median_frequency, or numbers of at least 0"),
         "sampling": (stage.sampling in ("shuffled", "balanced"), "shuffled or balanced"),
         "clip_norm": (_none_or(stage.clip_norm, lambda v: v > 0), "more than 0"),
         "ema": (_none_or(stage.ema, lambda v: 0 < v < 1), "more than 0 and less than 1"),
@@ -182,6 +187,7 @@ def _mistakes(stage: Stage) -> Iterator[str]:
     for key, (is_right, expected) in rules.items():
         if not is_right:
             yield f"{key} is {getattr(stage, key)!r}; expected {expected}"
+    yield from loss_mistakes(stage.loss)
     if (mistake := optimizer_mistake(stage.optimizer)) is not None:
         yield mistake
     for rule in (stage.rate_schedule, stage.early_stopping, stage.plateau):
@@ -216,6 +222,6 @@ def _all_positive(lr: float | Mapping[str, float] | None) -> bool:
 
 def _are_weights(weights: str | Sequence[float] | Mapping[str, float] | None) -> bool:
     if weights is None or isinstance(weights, str):
-        return weights in (None, "balanced")
+        return weights in (None, "balanced", "median_frequency")
     numbers = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
     return bool(numbers) and all(number >= 0 and math.isfinite(number) for number in numbers) and max(numbers) > 0

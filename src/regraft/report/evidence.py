@@ -180,6 +180,10 @@ class _Reader:
             result.num_rows += 1
             if row.get("error"):
                 result.unreadable.append(row)
+            elif "miou" in row:
+                if isinstance(row.get("prediction"), str):  # the worst have their masks kept
+                    result.num_wrong += 1
+                    yield row
             elif _is_wrong(row):
                 result.num_wrong += 1
                 yield row
@@ -208,7 +212,9 @@ def _is_wrong(row: Record) -> bool:
 
 
 def _sureness(row: Record) -> float:
-    """How sure the network was of what is wrong."""
+    """How sure the network was of what is wrong; of masks, how little of them is right."""
+    if "miou" in row:
+        return 1 - float(row["miou"]) if is_number(row["miou"]) else 0.0
     if not isinstance(row.get("labels"), list):
         value = row.get("probability")
         return float(value) if isinstance(value, int | float) else 0.0

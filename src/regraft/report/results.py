@@ -17,6 +17,7 @@ from regraft.report.charts import MOST_CLASSES, bar, confusion_chart
 from regraft.report.curves import threshold_curves
 from regraft.report.evidence import Evaluated, Evidence, Record, part, parts, slips
 from regraft.report.markup import Html, html, join
+from regraft.report.masks import mask_classes, mask_pictures
 from regraft.report.tables import folded, table
 from regraft.report.wording import count, is_number, number, percent
 
@@ -70,12 +71,13 @@ def _with_half(metrics: Record, key: str) -> str:
 
 
 def _split(result: Evaluated, evidence: Evidence) -> Html:
-    metrics = result.metrics
+    metrics, is_masks = result.metrics, result.metrics.get("output") == "segmentation"
     facts = [
         *_figures(metrics),
         ("Cross-entropy", f"{number(metrics.get('loss'))} nats"),
         ("Images", count(metrics.get("num_images"), "image")),
-        ("Wrong", f"{result.num_wrong:,}" if result.num_rows else None),
+        ("Wrong", f"{result.num_wrong:,}" if result.num_rows and not is_masks else None),
+        ("Pixels", f"{metrics['num_pixels']:,}" if is_number(metrics.get("num_pixels")) else None),
         ("Unreadable", f"{len(result.unreadable):,}" if result.unreadable else None),
     ]
     return html(
@@ -83,9 +85,9 @@ def _split(result: Evaluated, evidence: Evidence) -> Html:
         join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text is not None),
         join(html('<p class="note">{}</p>', note) for note in metrics.get("notes") or ()),
         _confusion(metrics),
-        _classes(metrics),
+        mask_classes(metrics) if is_masks else _classes(metrics),
         threshold_curves(metrics),
-        _pictures(result, evidence),
+        mask_pictures(result, evidence) if is_masks else _pictures(result, evidence),
         _unreadable(result.unreadable),
     )
 

@@ -206,6 +206,9 @@ def _matched_table(matched: Sequence[Record]) -> Html:
 
 
 def _class_sizes(splits: Record) -> Html:
+    if part(splits, "class_table"):  # a row names an image and its mask
+        pairs = [(split, f"{len(rows):,}") for split, rows in part(splits, "splits").items()]
+        return table(("split", "#images with masks"), pairs)
     names = [str(name) for name in splits.get("class_names") or ()]
     sizes = {str(split): _sizes(rows, names) for split, rows in part(splits, "splits").items()}
     header = ("class", *(f"#{split}" for split in sizes))

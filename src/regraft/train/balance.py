@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from regraft.data.labels import Labels, are_multilabel, class_counts
 from regraft.data.random import bits, permutation
 from regraft.errors import SettingsError
 
-__all__ = ["class_weights", "epoch_order"]
+__all__ = ["class_weights", "epoch_order", "pixel_weights"]
 
 Indices = npt.NDArray[np.int64]
 _STREAM = 0x62616C616E6365  # keeps these numbers apart from others drawn with the same seed and epoch
@@ -40,6 +40,35 @@ def class_weights(
         return torch.from_numpy(np.where(counts * negatives > 0, negatives / np.maximum(counts, 1), 1.0)).float()
     balanced = len(labels) / (len(class_names) * np.maximum(counts, 1))
     return torch.from_numpy(np.where(counts > 0, balanced, 0.0)).float()
+
+
+def pixel_weights(
+    wanted: str | Sequence[float] | Mapping[str, float] | None,
+    class_names: Sequence[str],
+    counts: Callable[[], npt.NDArray[np.int64]],
+) -> Tensor | None:
+    """The weight of each class in a loss of pixels, fp32 (C,), or None; a class without a pixel has 0.
+
+    `median_frequency`: the median of the classes' frequencies over the class's own, where a frequency is the share of
+    its pixels in the images that have it (D. Eigen, R. Fergus, "Predicting Depth, Surface Normals and Semantic Labels",
+    2015). `balanced`: the number of pixels over the number of classes and the class's own pixels.
+
+    Args:
+        wanted: One of these, or the weights themselves.
+        class_names: The C names.
+        counts: Gives the pixels of each class in each image, int64 (images, C).
+    """
+    if not isinstance(wanted, str):
+        return class_weights(wanted, class_names, np.zeros((0, len(class_names)), np.uint8))
+    pixels = counts()
+    own, whole = pixels.sum(0), pixels.sum(1)
+    if wanted == "balanced":
+        weights = own.sum() / (len(class_names) * np.maximum(own, 1))
+    else:
+        frequencies = own / np.maximum(((pixels > 0) * whole[:, None]).sum(0), 1)
+        median = np.median(frequencies[own > 0]) if own.any() else 0.0
+        weights = median / np.maximum(frequencies, np.finfo(np.float64).tiny)
+    return torch.from_numpy(np.where(own > 0, weights, 0.0)).float()
 
 
 def epoch_order(sampling: str, seed: int, epoch: int, labels: Labels) -> Indices:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -38,13 +38,27 @@ Indices = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 FeatureCache = str | int  # off, auto, or the number of views
 _EVAL_BATCH = 64
+_MAP_BATCH = 8  # of images whose every pixel gets a class: their maps are large
 _NUM_SHOWN = 8
 
 
 @dataclass(frozen=True)
 class _Rows:
     cache: PixelCache
-    labels: Tensor
+    labels: Labels
+
+    @property
+    def targets(self) -> Labels | PixelCache:
+        """What `batches` gives beside the images: their masks where they have any, else their labels."""
+        return self.labels if self.cache.masks is None else self.cache.masks
+
+    def at(self, index: Indices) -> Tensor:
+        """The labels, or the masks, of some rows."""
+        if self.cache.masks is None:
+            return torch.from_numpy(self.labels[index])
+        masks = np.empty((len(index), *self.cache.masks.program.row_shape), dtype=np.uint8)
+        self.cache.masks.fill(index, masks)
+        return torch.from_numpy(masks)
 
 
 class FeatureSource:
@@ -53,7 +67,7 @@ class FeatureSource:
     Args:
         model: The whole model.
         program: The model, cut where its frozen part ends.
-        pixels: The decoded images of each split.
+        pixels: The decoded images of each split; in segmentation with their masks.
         labels: Their labels, by split.
         normaliser: Pixels -> network input.
         numerics: What to compute with.
@@ -73,6 +87,7 @@ class FeatureSource:
 
     Attributes:
         shown: Of the first training batch that went in, up to 8 images as the network sees them (N, C, H, W).
+        shown_masks: Their masks (N, H, W), moved as the images are; None in classification.
         waited: Seconds, since it was last set, in which training waited for pixels: decoding, copying, augmenting.
     """
 
@@ -103,15 +118,19 @@ class FeatureSource:
         self.augment = None if augment is None or augment.is_identity else augment
         self.mix, self.row_weights, self._repeats = mix, row_weights, repeats
         self.shown: Tensor | None = None
+        self.shown_masks: Tensor | None = None
         self.waited = 0.0
         self._model, self._boundary, self._numerics = model, program.boundary, numerics
         self._engine, self._shelf, self._ahead = engine, shelf or FeatureShelf(), ahead
         self._check, self._say = check, say
-        self._rows = {name: _Rows(pixels[name], torch.from_numpy(labels[name])) for name in pixels}
+        self._rows = {name: _Rows(pixels[name], labels[name]) for name in pixels}
+        has_masks = any(cache.masks is not None for cache in pixels.values())
+        self._eval_batch = _MAP_BATCH if has_masks else _EVAL_BATCH
         self._prefix, self._prefix_key = None, ""
         if program.prefix is not None:
             self._prefix_key = prefix_key(program.prefix) if mode != "off" else ""
-            self._prefix = InferenceProgram(program.prefix, numerics, program_batch_size(numerics))
+            size = min(program_batch_size(numerics), _MAP_BATCH) if has_masks else program_batch_size(numerics)
+            self._prefix = InferenceProgram(program.prefix, numerics, size)
         self._wanted: list[Wanted] | None = None
         self._num_views = 0
         self._refused: set[tuple[str, int | None]] = set()
@@ -143,7 +162,7 @@ class FeatureSource:
         """All features (N, D) and labels of a split, for a stage that trains one linear layer."""
         kept = self._kept(split)
         if kept is None:
-            whole = range(-(-len(self._rows[split].cache) // _EVAL_BATCH))
+            whole = range(-(-len(self._rows[split].cache) // self._eval_batch))
             return torch.cat([features[0] for features, _ in self._evaluation(split, whole)]), self._labels(split)
         return kept.all()[0], self._labels(split)
 
@@ -169,12 +188,13 @@ class FeatureSource:
         if kept is not None:
             self._show_some(rows.cache, np.arange(min(_NUM_SHOWN, len(rows.cache))), epoch)
             for number in range(start_batch, len(factors)):
-                index = torch.from_numpy(order[number * batch_size : (number + 1) * batch_size] % len(rows.cache))
-                yield kept.read(index), self._labels("train")[index], factors[number]
+                index = order[number * batch_size : (number + 1) * batch_size] % len(rows.cache)
+                targets = self._moved(rows.at(index).to(self.normaliser.device), index, epoch)
+                yield kept.read(torch.from_numpy(index)), targets, factors[number]
             return
         given = batches(
             rows.cache,
-            rows.labels.numpy(),
+            rows.targets,
             order % len(rows.cache),
             batch_size,
             start_batch=start_batch,
@@ -183,35 +203,35 @@ class FeatureSource:
         for number, (batch, pixels) in enumerate(self._timed(self.normaliser.uploaded(given)), start_batch):
             began = time.perf_counter()
             samples = order[number * batch_size : (number + 1) * batch_size]
-            images, targets = self._augmented(pixels, samples, epoch), torch.from_numpy(batch.labels)
-            targets = targets.to(self.normaliser.device)
+            targets = torch.from_numpy(batch.labels).to(self.normaliser.device)
+            images, targets = self._augmented(pixels, samples, epoch, targets)
             if self.mix is not None:
                 images, targets = mix(images, targets, self.mix, seed=self.seed, epoch=epoch, sample_ids=samples)
             self.waited += time.perf_counter() - began
-            yield self._through_prefix(images, training=True), targets, factors[number]
+            yield self._through_prefix(images, targets), targets, factors[number]
 
     def evaluation(self, split: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor] | None]:
         """Features and labels of a split, in row order, not augmented; of several processes each gets every n-th batch.
 
         All of them get as many; where there is none left, None.
         """
-        num_batches = -(-len(self._rows[split].cache) // _EVAL_BATCH)
+        num_batches = -(-len(self._rows[split].cache) // self._eval_batch)
         yield from self._evaluation(split, range(self._engine.rank, num_batches, self._engine.num_processes))
         if 0 < num_batches % self._engine.num_processes <= self._engine.rank:
             yield None
 
     def _evaluation(self, split: str, numbers: range) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        rows = self._rows[split]
+        rows, size = self._rows[split], self._eval_batch
         kept = self._kept(split)
-        if kept is not None:
-            labels = self._labels(split)
-            for part in (slice(number * _EVAL_BATCH, (number + 1) * _EVAL_BATCH) for number in numbers):
-                yield kept.read(part), labels[part]
-            return
         order = np.arange(len(rows.cache), dtype=np.int64)
-        parts = [order[number * _EVAL_BATCH : (number + 1) * _EVAL_BATCH] for number in numbers]
+        parts = [order[number * size : (number + 1) * size] for number in numbers]
+        if kept is not None:
+            for part in parts:
+                features = kept.read(slice(int(part[0]), int(part[-1]) + 1))
+                yield features, rows.at(part).to(self.normaliser.device)
+            return
         order = np.concatenate([order[:0], *parts])
-        given = batches(rows.cache, rows.labels.numpy(), order, _EVAL_BATCH, allocate=self.normaliser.allocate)
+        given = batches(rows.cache, rows.targets, order, size, allocate=self.normaliser.allocate)
         for batch, images in self.normaliser.uploaded(given):
             yield self._through_prefix(images), torch.from_numpy(batch.labels).to(self.normaliser.device)
 
@@ -226,24 +246,52 @@ class FeatureSource:
             yield item
 
     def _labels(self, split: str) -> Tensor:
-        return self._rows[split].labels.to(self.normaliser.device)
+        return torch.from_numpy(self._rows[split].labels).to(self.normaliser.device)
 
-    def _augmented(self, images_NCHW: Tensor, samples: Indices, epoch: int) -> Tensor:
+    def _augmented(self, images_NCHW: Tensor, samples: Indices, epoch: int, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The images as their samples vary; masks (N, H, W) move with them, labels stay."""
         if self.augment is None:
-            return images_NCHW
-        return augmentation.apply(images_NCHW, self.augment, seed=self.seed, epoch=epoch, sample_ids=samples)
+            return images_NCHW, targets
+        if targets.ndim == 3:
+            return augmentation.apply(
+                images_NCHW, self.augment, seed=self.seed, epoch=epoch, sample_ids=samples, masks=targets
+            )
+        images = augmentation.apply(images_NCHW, self.augment, seed=self.seed, epoch=epoch, sample_ids=samples)
+        return images, targets
+
+    def _moved(self, targets: Tensor, rows: Indices, view: int) -> Tensor:
+        """The targets of images whose features are kept: masks as that view of the images has them."""
+        if self.augment is None or targets.ndim < 3:
+            return targets
+        geometry = replace(self.augment, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+        _, moved = augmentation.apply(
+            targets[:, None], geometry, seed=self.seed, epoch=view, sample_ids=rows, masks=targets
+        )
+        return moved
+
+    def _seen(self, images_NCHW: Tensor, rows: Indices, view: int | None) -> Tensor:
+        """Network inputs of a pass whose features are kept."""
+        if view is not None and self.augment is not None:
+            images_NCHW = augmentation.apply(images_NCHW, self.augment, seed=self.seed, epoch=view, sample_ids=rows)
+        return self.normaliser(images_NCHW)
 
     def _show_some(self, cache: PixelCache, samples: Indices, epoch: int) -> None:
         """Keep a few images as the network sees them, where their features are read and nothing goes in."""
         if self.shown is None and len(samples):
             pixels = np.stack([cache.row(row) for row in (samples % len(cache)).tolist()])
-            images = self._augmented(self.normaliser.pixels(pixels), samples, epoch)
-            self.shown = self.normaliser(images).cpu()
+            targets = self._rows["train"].at(samples % len(cache)).to(self.normaliser.device)
+            images, targets = self._augmented(self.normaliser.pixels(pixels), samples, epoch, targets)
+            self._show(self.normaliser(images), targets)
 
-    def _through_prefix(self, images_NCHW: Tensor, *, training: bool = False) -> tuple[Tensor, ...]:
+    def _show(self, images_NCHW: Tensor, targets: Tensor) -> None:
+        self.shown = images_NCHW[:_NUM_SHOWN].detach().cpu().clone()
+        self.shown_masks = targets[:_NUM_SHOWN].cpu().clone() if targets.ndim == 3 else None
+
+    def _through_prefix(self, images_NCHW: Tensor, shown_with: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The features of a batch; a training batch comes with its targets."""
         images_NCHW = self.normaliser(images_NCHW)
-        if training and self.shown is None:
-            self.shown = images_NCHW[:_NUM_SHOWN].detach().cpu().clone()
+        if shown_with is not None and self.shown is None:
+            self._show(images_NCHW, shown_with)
         return (images_NCHW,) if self._prefix is None else as_stored(self._prefix(images_NCHW))
 
     def _kept(self, split: str, *, view: int | None = None) -> Features | None:
@@ -289,9 +337,7 @@ class FeatureSource:
         )
         return one_pass.run(
             cache,
-            self._rows[key.split].labels.numpy(),
+            self._rows[key.split].labels,
             self.normaliser,
-            lambda images, rows: self.normaliser(
-                images if key.view is None else self._augmented(images, rows, key.view)
-            ),
+            lambda images, rows: self._seen(images, rows, key.view),
         )

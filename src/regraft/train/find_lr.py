@@ -10,17 +10,20 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regraft.data.cache import PixelCache
 from regraft.data.dataset import DataSet
+from regraft.data.labels import Labels
+from regraft.data.masks import MaskProgram
 from regraft.data.mix import Mix
+from regraft.data.pairs import class_pixels, paired
 from regraft.data.preprocess import Preprocessing
 from regraft.data.random import permutation
 from regraft.errors import DivergedError, SettingsError
@@ -30,8 +33,9 @@ from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.outputs import output_of
 from regraft.models.program import split_program
 from regraft.plan.freeze import freeze
+from regraft.plan.losses import loss_terms
 from regraft.plan.stages import Stage
-from regraft.train.balance import class_weights
+from regraft.train.balance import class_weights, pixel_weights
 from regraft.train.engine import Engine
 from regraft.train.features import FeatureSource
 from regraft.train.losses import build_loss
@@ -168,11 +172,16 @@ def _climb(
     freeze(model, stage.selectors, bn=stage.bn)
     engine.place(model)
     optimizer = build_optimizer(model, stage)
-    weights = class_weights(stage.class_weights, data.class_names, data.train.labels)
-    loss = build_loss(output_of(model), label_smoothing=stage.label_smoothing, class_weights=weights)
     program = split_program(model)
     per_step = batch_size * stage.accumulate
-    source, num_rows = _source(model, stage, data, len(rates) * per_step, seed, engine, program)
+    pixels, labels = _pixels(model, stage, data, len(rates) * per_step, seed)
+    source, num_rows = _source(model, stage, data, pixels, labels, seed, engine, program), len(pixels)
+    loss = build_loss(
+        output_of(model),
+        terms=loss_terms(stage.loss),
+        label_smoothing=stage.label_smoothing,
+        class_weights=_weights(stage, data, pixels),
+    )
     passes = -(-len(rates) * per_step // num_rows)
     order = np.concatenate([permutation(seed, epoch, num_rows) for epoch in range(passes)])[: len(rates) * per_step]
     batches = source.training(order, epoch=0, batch_size=batch_size, accumulate=stage.accumulate)
@@ -205,18 +214,42 @@ def _climb(
     return list(rates[: len(losses)]), losses
 
 
-def _source(
-    model: nn.Module, stage: Stage, data: DataSet, wanted: int, seed: int, engine: Engine, program: Any
-) -> tuple[FeatureSource, int]:
-    """Batches of as many training images as the test needs, each read once."""
-    preprocessing = Preprocessing.from_dict(info_of(model).preprocessing or {})
+def _pixels(model: nn.Module, stage: Stage, data: DataSet, wanted: int, seed: int) -> tuple[PixelCache, Labels]:
+    """As many training images as the test needs, each read once, with their masks or labels."""
+    pixels = Preprocessing.from_dict(info_of(model).preprocessing or {}).pixels
     rows = np.sort(permutation(seed, 0, len(data.train))[:wanted])
-    cache = PixelCache([data.train.paths[row] for row in rows], preprocessing.pixels, split="train")
-    labels = data.train.labels[rows][cache.good]
-    source = FeatureSource(
+    few = replace(data, splits={"train": data.train.take(rows)})
+    cache = PixelCache(few.train.paths, pixels, split="train")
+    if data.class_table is None:
+        labels = few.train.labels[cache.good]
+    else:
+        masks = PixelCache(few.train.masks, MaskProgram(pixels, data.class_table), split="train")
+        labels = paired(few, {"train": cache}, {"train": masks}, threads=1).train.labels
+    return cache.sized(stage.size or pixels.size), labels
+
+
+def _weights(stage: Stage, data: DataSet, pixels: PixelCache) -> Tensor | None:
+    masks = pixels.masks
+    if masks is None:
+        return class_weights(stage.class_weights, data.class_names, data.train.labels)
+    return pixel_weights(stage.class_weights, data.class_names, lambda: class_pixels(masks, len(data.class_names)))
+
+
+def _source(
+    model: nn.Module,
+    stage: Stage,
+    data: DataSet,
+    pixels: PixelCache,
+    labels: Labels,
+    seed: int,
+    engine: Engine,
+    program: Any,
+) -> FeatureSource:
+    preprocessing = Preprocessing.from_dict(info_of(model).preprocessing or {})
+    return FeatureSource(
         model,
         program,
-        {"train": cache.sized(stage.size or preprocessing.pixels.size)},
+        {"train": pixels},
         {"train": labels},
         Normaliser(preprocessing, engine.device),
         engine.numerics,
@@ -226,7 +259,6 @@ def _source(
         engine=engine,
         mode="off",  # each image passes once
     )
-    return source, len(labels)
 
 
 def _found(stage: str, rates: Sequence[float], losses: Sequence[float]) -> RangeTest:

@@ -84,6 +84,8 @@ def undefined_notes(model: nn.Module, data: DataSet) -> list[str]:
 
 
 def _check_output(output: str, data: DataSet) -> None:
+    if data.segmentation != (output == "segmentation"):
+        raise _mask_mismatch(output, data)
     if data.multilabel == (output == "multilabel"):
         return
     if data.multilabel:
@@ -97,6 +99,21 @@ def _check_output(output: str, data: DataSet) -> None:
         f"The images of {data.root!r} have one class each, and the head is a multilabel one.",
         "Expected a head that gives one class.",
         "Leave `head.output` out, or set it to softmax or, with two classes, binary (`rg.adapt(..., head=rg.Head())`).",
+    )
+
+
+def _mask_mismatch(output: str, data: DataSet) -> SettingsError:
+    if data.segmentation:
+        return SettingsError(
+            f"The images of {data.root!r} have masks, and the network gives one answer for a whole image "
+            f"({OUTPUTS[output].logits_name}).",
+            "Expected a network for segmentation.",
+            "Set `model: {name: unet, args: {encoder: ...}}` (`rg.build_model('unet', encoder=...)`).",
+        )
+    return SettingsError(
+        f"The images of {data.root!r} have no masks, and the network names the class of every pixel.",
+        "Expected a mask for each image, as in images/ and masks/.",
+        "Open data with masks, or choose a network that classifies whole images.",
     )
 
 

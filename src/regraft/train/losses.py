@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from regraft.train.pixel_losses import pixel_loss
 
 __all__ = ["Loss", "build_loss"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def build_loss(output: str, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Loss:
-    """Logits (N, num_logits) and targets -> the mean loss of the batch, a scalar.
+def build_loss(
+    output: str,
+    *,
+    terms: Mapping[str, float] | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+) -> Loss:
+    """Logits (N, num_logits, ...) and targets -> the mean loss of the batch, a scalar.
 
     Targets are what a data set has, or shares of it (mixup, cutmix): floats (N, C), which for softmax and binary add
     up to 1. With shares of 0 and 1 the loss is that of the labels.
@@ -22,18 +30,30 @@ def build_loss(output: str, *, label_smoothing: float = 0.0, class_weights: Tens
     Args:
         output: `softmax`: logits (N, C), targets int64 (N,); cross-entropy. `binary`: logits (N, 1), targets int64
             (N,) of 0 and 1; the cross-entropy of a sigmoid. `multilabel`: logits (N, C), targets (N, C) of 0 and 1;
-            the mean over images and labels of the cross-entropies of C sigmoids.
+            the mean over images and labels of the cross-entropies of C sigmoids. `segmentation`: logits (N, C, H, W),
+            targets (N, H, W) with 255 for pixels that count for nothing; see `pixel_loss`.
+        terms: Of segmentation: the losses that are added up and their factors; None is the cross-entropy.
         label_smoothing: Share of the target that is spread: over all classes, or over yes and no of each label.
-        class_weights: (C,). Softmax and binary: the weight of each class, the mean is weighted too (as in torch's
-            `CrossEntropyLoss`). Multilabel: the weight of each label's positives (as `pos_weight` in torch's
+        class_weights: (C,). Softmax, binary, segmentation: the weight of each class, the mean is weighted too (as in
+            torch's `CrossEntropyLoss`). Multilabel: the weight of each label's positives (as `pos_weight` in torch's
             `BCEWithLogitsLoss`).
     """
+    if output == "segmentation":
+        return _of_pixels(terms or {"cross_entropy": 1.0}, label_smoothing, class_weights)
     kinds = {"softmax": _cross_entropy, "binary": _one_logit, "multilabel": _sigmoids}
     loss = kinds[output]
 
     def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
         weights = None if class_weights is None else class_weights.to(logits)
         return loss(logits, targets, weights, label_smoothing)
+
+    return mean_loss
+
+
+def _of_pixels(terms: Mapping[str, float], smoothing: float, class_weights: Tensor | None) -> Loss:
+    def mean_loss(logits: Tensor, masks: Tensor) -> Tensor:
+        weights = None if class_weights is None else class_weights.to(logits)
+        return pixel_loss(logits, masks, terms, class_weights=weights, label_smoothing=smoothing)
 
     return mean_loss
 

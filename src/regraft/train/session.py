@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from regraft.data.cache import PixelCache
@@ -36,6 +38,7 @@ class Session:
         pixels: Decoded images by split; `train` and `val` are needed.
         labels: Their labels by split.
         class_names: The names of the labels.
+        palette: In segmentation: red, green, blue of each value of a mask, uint8 (256, 3).
         normaliser: Pixels -> network input.
         engine: Device, autocast, loss scaling.
         sinks: Where news goes.
@@ -73,6 +76,7 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     callbacks: Callbacks = field(default_factory=Callbacks)
     feature_cache: str | int = "auto"
+    palette: npt.NDArray[np.uint8] | None = None
     shelf: FeatureShelf = field(default_factory=FeatureShelf)
 
     def engine_of(self, precision: Precision | None) -> Engine:

@@ -9,9 +9,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
+from torch import Tensor
+
 from regraft import commit
 from regraft.data.labels import are_multilabel
 from regraft.data.mix import Mix
+from regraft.data.pairs import class_pixels
 from regraft.errors import DivergedError
 from regraft.evaluate.measure import Measure, measure_for
 from regraft.models.outputs import output_of
@@ -19,11 +22,12 @@ from regraft.models.program import split_program
 from regraft.plan.audit import Snapshot
 from regraft.plan.freeze import Freeze, freeze
 from regraft.plan.length import length_of
+from regraft.plan.losses import loss_terms
 from regraft.plan.stages import Stage
 from regraft.run.records import finite
 from regraft.train.ahead import Wanted, look_ahead
 from regraft.train.average import Average
-from regraft.train.balance import class_weights
+from regraft.train.balance import class_weights, pixel_weights
 from regraft.train.features import FeatureSource
 from regraft.train.losses import build_loss
 from regraft.train.optim import build_optimizer, set_rates
@@ -66,8 +70,13 @@ class StageRun:
         self.engine.share(self.batch_size)
         self.length = length_of(stage, self.num_images, self.batch_size)
         self.output = output_of(self.model)
-        self.weights = class_weights(stage.class_weights, session.class_names, session.labels["train"])
-        self.loss = build_loss(self.output, label_smoothing=stage.label_smoothing, class_weights=self.weights)
+        self.weights = self._class_weights()
+        self.loss = build_loss(
+            self.output,
+            terms=loss_terms(stage.loss),
+            label_smoothing=stage.label_smoothing,
+            class_weights=self.weights,
+        )
         self.average: Average | None = None
         self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()
@@ -84,6 +93,13 @@ class StageRun:
         """Steps in the epoch that is going on: where a stage is so many steps long, its last epoch may be shorter."""
         done = self.progress.epoch * self.length.steps_per_epoch
         return min(self.length.steps_per_epoch, self.length.steps - done)
+
+    def _class_weights(self) -> Tensor | None:
+        wanted, names = self.stage.class_weights, self.session.class_names
+        masks = self.session.pixels["train"].masks
+        if masks is None:
+            return class_weights(wanted, names, self.session.labels["train"])
+        return pixel_weights(wanted, names, lambda: class_pixels(masks, len(names), self.engine.numerics.threads))
 
     def begin(self) -> None:
         """Take over weights, freeze, build the optimizer, restore what a resumed stage had."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +123,11 @@ class TensorBoard(Callback):
 
     def _show_inputs(self, stage: StageRun) -> None:
         if stage.source.shown is not None:
-            images = stage.session.normaliser.undone(stage.source.shown)
+            images, masks = stage.session.normaliser.undone(stage.source.shown), stage.source.shown_masks
+            palette = stage.session.palette
+            if masks is not None and palette is not None:  # each image beside its mask
+                coloured = palette[masks.numpy()]
+                images = np.stack([images, coloured], axis=1).reshape(-1, *images.shape[1:])
             self._add_picture(stage.progress.step, f"inputs/{stage.stage.name}", grid_picture(images))
 
     def _add_picture(self, step: int, tag: str, made: Picture) -> None:

@@ -192,6 +192,7 @@ def train(
             progress=progress,
             callbacks=told,
             feature_cache=feature_cache,
+            palette=None if data.class_table is None else data.class_table.palette,
         )
         saver.told = lambda: told.tell("on_checkpoint", session)
         told.load_state(progress.callbacks)
@@ -308,6 +309,7 @@ def _write_model(
     run: RunFolder, model: nn.Module, val: PixelCache, best: Best, data: DataSet, recipe: Mapping[str, Any]
 ) -> None:
     info_of(model).thresholds = dict(best.thresholds)
+    info_of(model).colours = None if data.class_table is None else data.class_table.colours
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     images = np.stack([val.row(row) for row in range(min(NUM_PROBES, len(val)))])
     probes = make_probes(model, images, Normaliser(_preprocessing(model)))
