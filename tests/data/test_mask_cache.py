@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.data.drawn import COLOURS, NAMES, classes, picture, plant_pairs, save
+from tests.data.tiff_writer import tiff
 
 from regraft.data.cache import CACHES, PixelCache, decode_all
 from regraft.data.check import check
@@ -193,3 +194,18 @@ def test_progress_counts_images_and_masks_once(root: Path) -> None:
     decode_all(open_data(root), PROGRAM, progress=lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen)
     assert seen[-1] == (13, 13)
+
+
+def test_images_of_many_bands_have_masks_too(tmp_path: Path) -> None:
+    root = plant_pairs(tmp_path / "scenes", {"train": 3, "val": 1}, image="{split}/images/{name}.tif")
+    for number in range(3):
+        bands = np.repeat(picture(classes(seed=number + 1)), 2, axis=2)[..., :5].copy()
+        (root / "train" / "images" / f"train_{number:03}.tif").write_bytes(tiff(bands))
+    (root / "val" / "images" / "val_000.tif").write_bytes(tiff(bands))
+    save(root / "train" / "masks" / "train_001.png", classes(30, 40))
+    data, caches = decode_all(open_data(root), PixelProgram((30, 44), bands=tuple("12345")))
+    assert [Path(item.path).stem for item in data.quarantined] == ["train_001"]
+    assert "its mask has 40 x 30 pixels" in data.quarantined[0].reason
+    assert caches["train"].row(0).shape == (30, 44, 5)
+    assert caches["train"].masks is not None
+    np.testing.assert_array_equal(caches["train"].masks.row(0), classes(seed=1))

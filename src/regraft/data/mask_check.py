@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from regraft.data.coco import coco_size, fetch_annotations
-from regraft.data.decode import exif_orientation
-from regraft.data.sniff import FORMATS
+from regraft.data.decode import exif_orientation, read_file
+from regraft.data.sniff import FORMATS, known_format
+from regraft.data.tiff import orientation_of, read_tags
 
 __all__ = ["Misfit", "misfit"]
 
+Header = tuple[tuple[int, int], int]  # width and height, EXIF orientation
+
 _TAIL = 1 << 16  # bytes at the end of a PNG file in which its EXIF block is looked for
+_WIDTH, _HEIGHT = 256, 257  # TIFF 6.0 section 8
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -26,15 +30,7 @@ class Misfit:
 
 def misfit(image: str, mask: str) -> Misfit | None:
     """What is wrong with a readable image and its readable mask; None where they fit. Only headers are read."""
-    annotations = fetch_annotations(mask)
-    of_image = _header(image)
-    of_mask = (
-        _header(mask)
-        if annotations is None
-        else (coco_size(annotations), 1)
-        if isinstance(annotations, bytes)
-        else None
-    )
+    of_image, of_mask = _header(image), _mask_header(mask)
     if of_image is None or of_mask is None:
         return None
     size, tag = of_image
@@ -53,7 +49,14 @@ def misfit(image: str, mask: str) -> Misfit | None:
     return Misfit(f"has {upright[0]} x {upright[1]} pixels, and {shown}")
 
 
-def _header(path: str) -> tuple[tuple[int, int], int] | None:
+def _mask_header(path: str) -> Header | None:
+    annotations = fetch_annotations(path)
+    if annotations is None:
+        return _header(path)
+    return (coco_size(annotations), 1) if isinstance(annotations, bytes) else None
+
+
+def _header(path: str) -> Header | None:
     """Width and height as they are stored, and the EXIF orientation; None for what cannot be told."""
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -61,7 +64,21 @@ def _header(path: str) -> tuple[tuple[int, int], int] | None:
                 image.load()  # a TIFF turns itself; a PNG may hold its EXIF block behind the pixels
             is_plain = image.format == "PNG" and "exif" not in image.info
             return image.size, 1 if is_plain else exif_orientation(image)
+    except UnidentifiedImageError:
+        return _tiff_header(path)
     except Exception:  # it was read a moment ago; whatever is wrong now will be told when it is read again
+        return None
+
+
+def _tiff_header(path: str) -> Header | None:
+    """The same for a TIFF of more bands than Pillow reads."""
+    data = read_file(path)
+    if isinstance(data, str) or known_format(data[:32]) != "TIFF":
+        return None
+    try:
+        tags = read_tags(data)
+        return (int(tags[_WIDTH]), int(tags[_HEIGHT])), orientation_of(tags)
+    except Exception:  # as above
         return None
 
 
