@@ -55,3 +55,22 @@ def test_an_optimizer_that_keeps_something_else_is_refused() -> None:
     optimizer.state[next(model.parameters())]["list"] = [1, 2]
     with pytest.raises(TypeError, match="keeps a list"):
         optimizer_tensors(optimizer)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+def test_steps_in_one_pass_are_those_of_torch(name: str) -> None:
+    """Channels-last and depthwise kernels included: a fused step goes through the memory of four tensors at once."""
+    models = [
+        rg.adapt(rg.build_model("test_efficientnet", seed=0), classes=list("abc"), image_size=32) for _ in range(2)
+    ]
+    optimizers = []
+    for model, fused in zip(models, (True, False), strict=True):
+        model.to(memory_format=torch.channels_last)
+        arguments = {} if fused else {"fused": False}
+        stage = rg.Stage("all", train="all", optimizer=name, lr=0.01, weight_decay=0.1, optimizer_args=arguments)
+        (planned,) = rg.make_plan(model, [stage]).stages
+        optimizers.append(build_optimizer(model, planned))
+        assert all(bool(group["fused"]) is fused for group in optimizers[-1].param_groups)
+        steps(model, optimizers[-1], range(4))
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

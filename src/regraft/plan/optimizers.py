@@ -8,10 +8,11 @@ from typing import Any
 
 from timm.optim import get_optimizer_class, get_optimizer_info
 from timm.optim import list_optimizers as _list
+from torch.optim import SGD, Adam, AdamW
 
 from regraft.errors import nearest
 
-__all__ = ["has_momentum", "optimizer_class", "optimizer_mistake", "optimizer_names", "usual_rate"]
+__all__ = ["can_fuse", "has_momentum", "optimizer_class", "optimizer_mistake", "optimizer_names", "usual_rate"]
 
 # What regraft's own stages are tuned to; elsewhere the optimizer's own default.
 _RATES = {"sgd": 1e-2, "momentum": 1e-2, "nesterov": 1e-2, "adam": 1e-3, "adamw": 1e-3}
@@ -36,6 +37,11 @@ def optimizer_mistake(name: str) -> str | None:
 def optimizer_class(name: str) -> Any:
     """What makes the optimizer: called with groups and with settings that it knows."""
     return get_optimizer_class(name)
+
+
+def can_fuse(name: str) -> bool:
+    """Whether torch has a form of it that takes a step in one pass over memory, on CPUs and CUDA devices."""
+    return get_optimizer_class(name, bind_defaults=False) in (SGD, Adam, AdamW)
 
 
 def has_momentum(name: str) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from regraft.errors import SettingsError
 from regraft.models.trace import plain
 from regraft.plan.length import Length
-from regraft.plan.optimizers import has_momentum, optimizer_class
+from regraft.plan.optimizers import can_fuse, has_momentum, optimizer_class
 from regraft.plan.rates import never_decays, rates_of
 from regraft.plan.stages import Stage
 from regraft.train.schedule import momentum_at, rate_at
@@ -74,6 +74,8 @@ def _create(stage: Stage, groups: list[dict[str, Any]]) -> torch.optim.Optimizer
         arguments["momentum"] = 0.9 if stage.momentum is None else stage.momentum
         if arguments["momentum"] == 0 and stage.optimizer in ("sgd", "nesterov"):
             arguments["nesterov"] = False
+    if _fuses(stage, groups):
+        arguments["fused"] = True
     arguments |= {key: _plain(value) for key, value in stage.optimizer_args.items()}
     try:
         optimizer: torch.optim.Optimizer = optimizer_class(stage.optimizer)(groups, **arguments)
@@ -84,6 +86,14 @@ def _create(stage: Stage, groups: list[dict[str, Any]]) -> torch.optim.Optimizer
             "Correct `optimizer_args`, or leave it out.",
         ) from error
     return optimizer
+
+
+def _fuses(stage: Stage, groups: list[dict[str, Any]]) -> bool:
+    """Whether torch takes each step in one pass over memory: several times faster than a pass for each operation."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    return can_fuse(stage.optimizer) and all(
+        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in parameters
+    )
 
 
 def _plain(value: Any) -> Any:
