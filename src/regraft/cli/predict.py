@@ -86,21 +86,12 @@ def _tell_errors(num_errors: int) -> None:
 
 def _predictor(run: Path, device: str, precision: str, threads: int | None, threshold: float | None) -> Predictor:
     """The run's model, ready to predict."""
-    from regraft.models.early import without_compiler
+    from regraft.evaluate.predict import Predictor
+    from regraft.models.folder import load_model
+    from regraft.models.numerics import choose_numerics, keep_freed_memory
 
-    def load() -> Predictor:
-        from regraft.evaluate.predict import Predictor
-        from regraft.models.folder import load_model
-        from regraft.models.numerics import choose_numerics, keep_freed_memory
-
-        keep_freed_memory()
-        return Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
-
-    try:
-        with without_compiler():
-            return load()
-    except (ImportError, AttributeError):
-        return load()
+    keep_freed_memory()
+    return Predictor(load_model(run), choose_numerics(device, precision, threads), threshold=threshold)
 
 
 def _begun(run: Path, inputs: str, threads: int | None, stack: ExitStack) -> Iterable[str] | DecodedStream:
