@@ -34,7 +34,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) ->
 @pytest.mark.parametrize("name", [name for name in optimizer_names() if name not in ("auto", "lbfgs")])
 def test_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     stage = rg.Stage("a", train="all", optimizer=name, weight_decay=0.01, lr={"0": 1e-3, "!0": 1e-2})
-    model = small()
+    model = small().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, stage)
     start = group_values(optimizer)
     steps(model, optimizer, range(3))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
 
 from regraft import commit
 from regraft.data.decode import MAX_PIXELS, read_file
@@ -23,6 +22,7 @@ from regraft.data.sniff import RefusedError
 __all__ = ["REST", "coco_codes", "coco_size", "fetch_annotations", "is_annotated", "reference", "segments_of"]
 
 REST = 65535  # the number of pixels that no annotation covers
+_FAR = 1e6  # pixels; no image is as large
 _MARK = b'{"coco_mask":'
 _PARSING = threading.Lock()
 
@@ -121,16 +121,25 @@ def _shape(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
         if list(segmentation["size"]) != [height, width]:
             raise RefusedError(f"has run lengths for {segmentation['size']} in an image of {[height, width]}")
         return _from_runs(segmentation["counts"], height, width)
-    canvas = Image.new("L", (width, height))
-    draw = ImageDraw.Draw(canvas)
+    covered = np.zeros((height, width), dtype=bool)
     for polygon in segmentation:
         corners = np.asarray(polygon, dtype=np.float64)
         if corners.ndim != 1 or len(corners) % 2 or len(corners) < 6 or not np.isfinite(corners).all():
             raise RefusedError("has a polygon that is no list of at least three corners (x, y)")
-        # In COCO the first pixel goes from 0 to 1; Pillow counts from its middle. What lies far outside is cut off.
-        inside = np.clip(corners.reshape(-1, 2), -1, (width + 1, height + 1)) - 0.5
-        draw.polygon([(float(x), float(y)) for x, y in inside], fill=1)
-    return np.asarray(canvas) > 0
+        covered |= _inside(np.clip(corners.reshape(-1, 2), -_FAR, _FAR), height, width)
+    return covered
+
+
+def _inside(corners: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The pixels whose middle lies inside a polygon, bool (H, W), by the even-odd rule; the first goes from 0 to 1."""
+    crossings = np.zeros((height, width + 1), dtype=np.int64)
+    middles = np.arange(height) + 0.5
+    for (x, y), (to_x, to_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        rows = np.flatnonzero((y <= middles) != (to_y <= middles))
+        crossed = x + (middles[rows] - y) * ((to_x - x) / (to_y - y)) if len(rows) else rows
+        crossings[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(np.int64)] += 1
+    odd: npt.NDArray[np.bool_] = np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
+    return odd
 
 
 def _from_runs(counts: Any, height: int, width: int) -> npt.NDArray[np.bool_]:

@@ -301,7 +301,10 @@ def carry_over(path: Path, optimizer: torch.optim.Optimizer) -> int:
 def _placed(value: Any, parameter: Tensor, *, on_device: bool) -> Any:
     if not isinstance(value, Tensor) or not on_device:
         return value  # torch counts the steps on the CPU, but for fused and capturable optimizers
-    return value.to(parameter.device, memory_format=torch.preserve_format)
+    if value.shape != parameter.shape:
+        return value.to(parameter.device, memory_format=torch.preserve_format)
+    # A fused step goes through the memory of a parameter and of its moments side by side: one layout for all.
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _states(optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, Any]]:
