@@ -290,7 +290,9 @@ def _is_input(graph: fx.Graph, names: Sequence[str], moving: set[str]) -> bool:
     """Nothing is frozen before what trains: it reads the image itself (more of it than its shape), or nothing else."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     read = [node for node in inputs if any(user.name in moving and not _reads_shape(user) for user in node.users)]
-    return bool(read) or not set(names) - {node.name for node in inputs}
+    crossing = set(names) & {node.name for node in inputs}
+    computes = any(node.op == "call_module" and node.name not in moving for node in graph.nodes)
+    return bool(read) or set(names) == crossing or (bool(crossing) and not computes)
 
 
 def _prefix_graph(graph: fx.Graph, names: Sequence[str]) -> fx.Graph:
