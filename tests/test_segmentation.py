@@ -216,6 +216,34 @@ def test_images_without_a_usable_mask_are_rows_with_an_error(run: Path, scenes: 
     assert rows[1]["miou"] is not None
 
 
+def test_masks_of_other_images_are_described_as_in_training(run: Path, scenes: Path, cli: Cli, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in (scenes / "test" / "images").iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+        with Image.open(scenes / "test" / "masks" / path.name) as picture:
+            Image.fromarray(np.array(picture) // 2 + 70).save(other / f"{path.stem}_m.png")  # 70, 71, void is 197
+    (tmp_path / "merged.txt").write_text("70 0\n71 2\n197 nothing\n")
+    options = ("--masks", "*_m.png", "--class-table", tmp_path / "merged.txt", "--ignore", "nothing")
+    result = cli("evaluate", run, other, *options, "--json")
+    assert result.code == 0, result.err
+    found, own = (json.loads(text) for text in (result.out, (run / "predictions" / "test.json").read_text()))
+    merged = np.array(own["confusion"])
+    assert found["confusion"] == [(merged[0] + merged[1]).tolist(), [0, 0, 0], merged[2].tolist()]
+
+
+def test_options_of_masks_are_refused_where_no_other_masks_are_read(
+    run: Path, tiny_run: Path, tiny_photos: Path, cli: Cli
+) -> None:
+    whole = cli("evaluate", tiny_run, tiny_photos, "--ignore", "3", "--masks", "masks")
+    assert whole.code == 2
+    assert "--masks and --ignore was given" in whole.err
+    assert "names whole images" in whole.err
+    own = cli("evaluate", run, "--ignore", "3")
+    assert own.code == 2
+    assert f"regraft evaluate {run} IMAGES" in own.err.replace("\n", " ")
+
+
 def test_a_range_test_of_masks(scenes: Path) -> None:
     from regraft.pipeline import range_test
 

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.options import LabelsOption, NamesOption, RunArgument, ThreadsOption
+from regraft.cli.options import (
+    ClassTableOption,
+    IgnoreOption,
+    LabelsOption,
+    MasksOption,
+    NamesOption,
+    RunArgument,
+    ThreadsOption,
+    ignored_items,
+)
 
 __all__ = ["evaluate", "show_measures"]
 
@@ -17,10 +26,13 @@ __all__ = ["evaluate", "show_measures"]
 def evaluate(
     run: RunArgument,
     data: Annotated[
-        Path | None, typer.Argument(help="Labelled photos: folders, a list or a table; else the run's test split.")
+        Path | None, typer.Argument(help="Labelled photos, as for `regraft train`; else the run's test split.")
     ] = None,
     labels: LabelsOption = None,
     names: NamesOption = None,
+    masks: MasksOption = None,
+    class_table: ClassTableOption = None,
+    ignore: IgnoreOption = None,
     split: Annotated[str | None, typer.Option("--split", help="One of the run's: train, val or test.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All measures as JSON.")] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps; else the run's.")] = None,
@@ -34,7 +46,8 @@ def evaluate(
     keep_freed_memory()
     chosen = any(value is not None for value in (device, precision, threads))
     numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
-    measures = measure(run, data, labels=labels, names=names, split=split, numerics=numerics)
+    said = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
+    measures = measure(run, data, labels=labels, names=names, split=split, numerics=numerics, **said)
     if as_json:
         json.dump(measures, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from regraft.errors import DataError
 
-__all__ = ["IGNORED", "MOST_CLASSES", "UNKNOWN", "ClassTable", "Coding", "Colour", "default_colours", "pack"]
+__all__ = ["IGNORED", "MOST_CLASSES", "UNKNOWN", "ClassTable", "Coding", "Colour", "default_colours", "pack", "unpack"]
 
 Colour = tuple[int, int, int]
 Coding = Literal["index", "colour"]

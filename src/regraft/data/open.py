@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from regraft.data.class_table import ClassTable
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
 from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
 from regraft.data.paths import Paths
@@ -90,6 +91,7 @@ def open_undivided(
     masks: str | os.PathLike[str] | None = None,
     class_table: str | os.PathLike[str] | Sequence[Any] | None = None,
     ignore: object = None,
+    usual_table: ClassTable | None = None,
 ) -> DataSet:
     """The labelled files of a source as it gives them, for measuring: one class is enough, and nothing is drawn.
 
@@ -100,6 +102,7 @@ def open_undivided(
         masks: As for `open_data`.
         class_table: As for `open_data`.
         ignore: As for `open_data`.
+        usual_table: What stands in masks that come without a list of classes.
 
     Returns:
         A data set with the splits that the source has; where it has none, everything is `test`.
@@ -110,7 +113,7 @@ def open_undivided(
     root = _path(source)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
-    listing = _listing(root, files, said, for_training=False)
+    listing = _listing(root, files, said, usual=usual_table, for_training=False)
     splits = {name or "test": split for name, split in _splits(listing).items()}
     return _data_set(listing, splits, listing.warnings, "lists" if listing.listed else "folders", seed=0)
 
@@ -129,12 +132,17 @@ def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
 
 
 def _listing(
-    root: Path, files: Mapping[str, Path | None], said: Mapping[str, Any], *, for_training: bool = True
+    root: Path,
+    files: Mapping[str, Path | None],
+    said: Mapping[str, Any],
+    *,
+    usual: ClassTable | None = None,
+    for_training: bool = True,
 ) -> Listing:
     """What a source of any kind holds: labels for its images, or masks."""
     if files["labels"] is None and root.is_dir():
         masks = None if said["masks"] is None else os.fspath(said["masks"])
-        listing = list_masks(root, masks, _classes(root, files["names"], said))
+        listing = list_masks(root, masks, _classes(root, files["names"], said, usual))
         if listing is not None:
             return listing
     given = [f"data.{key}" for key, value in said.items() if value is not None]
@@ -147,7 +155,7 @@ def _listing(
     return list_source(root, labels=files["labels"], names=files["names"], for_training=for_training)
 
 
-def _classes(root: Path, names: Path | None, said: Mapping[str, Any]) -> Classes:
+def _classes(root: Path, names: Path | None, said: Mapping[str, Any], usual: ClassTable | None) -> Classes:
     table, ignore = said["class_table"], said["ignore"]
     if table is not None and names is not None:
         raise SettingsError(
@@ -158,7 +166,7 @@ def _classes(root: Path, names: Path | None, said: Mapping[str, Any]) -> Classes
     if isinstance(table, (str, os.PathLike)):
         table = _beside(table, root)
     items = ignore if isinstance(ignore, (list, tuple)) else [] if ignore is None else [ignore]
-    return Classes(names if table is None else table, tuple(items))
+    return Classes(names if table is None else table, tuple(items), usual)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from regraft.evaluate.masks import MaskPredictor
 from regraft.evaluate.metrics import classification_metrics
 from regraft.evaluate.multilabel import multilabel_metrics
 from regraft.evaluate.predict import Prediction, Predictor
-from regraft.evaluate.rows import other_mask_rows, other_rows, own_mask_rows, own_rows
+from regraft.evaluate.rows import MaskRows, other_mask_rows, other_rows, own_mask_rows, own_rows
 from regraft.models.folder import load_model
 from regraft.models.numerics import Numerics, choose_numerics
 from regraft.models.outputs import output_of
@@ -36,6 +36,9 @@ def evaluate(
     *,
     labels: str | Path | None = None,
     names: str | Path | None = None,
+    masks: str | Path | None = None,
+    class_table: str | Path | Sequence[Any] | None = None,
+    ignore: object = None,
     split: str | None = None,
     model: nn.Module | None = None,
     numerics: Numerics | None = None,
@@ -50,6 +53,9 @@ def evaluate(
             (then `used_for_selection` is true and `label` says so).
         labels: As for `open_data`.
         names: As for `open_data`.
+        masks: As for `open_data`.
+        class_table: As for `open_data`; masks of `data` that come without one are read by the run's own.
+        ignore: As for `open_data`.
         split: One of the run's own splits (train, val, test) instead.
         model: The module itself, for a run that trained a module of the user's own.
         numerics: Device, precision, layout, threads; None takes the run's, as far as this machine has them.
@@ -60,13 +66,23 @@ def evaluate(
         `split`, `label`, `used_for_selection`, `output` and `num_errors`.
 
     Raises:
-        SettingsError: There is no run, or it has no model yet.
+        SettingsError: There is no run, or it has no model yet; or masks are described where none are read.
         DataError: The images have classes that the model does not know, or none can be read.
     """
     run = run if isinstance(run, RunFolder) else open_run(run)
     loaded = load_model(run.path, model=model)
-    if output_of(loaded) == "segmentation":
-        return _evaluate_masks(run, loaded, data, split, numerics or stored_numerics(run), progress)
+    names_pixels = output_of(loaded) == "segmentation"
+    said = {"masks": masks, "class_table": class_table, "ignore": ignore}
+    _require_masks(said, run, data, names_pixels=names_pixels)
+    if names_pixels:
+        predictor = MaskPredictor(loaded, numerics or stored_numerics(run))
+        known = predictor.class_names
+        rows = (
+            own_mask_rows(run, known, split=split)
+            if data is None
+            else other_mask_rows(data, run, known, names=names, **said)
+        )
+        return _evaluate_masks(run, predictor, rows, progress)
     predictor = Predictor(loaded, numerics or stored_numerics(run))
     multilabel = predictor.output == "multilabel"
     if data is None:
@@ -97,17 +113,22 @@ def evaluate(
     return measures
 
 
+def _require_masks(said: Mapping[str, object], run: RunFolder, data: str | Path | None, *, names_pixels: bool) -> None:
+    """Raise where masks are described and none of another source are read."""
+    given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None]
+    if given and (data is None or not names_pixels):
+        why = "the run's own masks are measured as it has read them" if names_pixels else "its model names whole images"
+        raise SettingsError(
+            f"{' and '.join(given)} was given for {str(run.path)!r}, and {why}.",
+            "These options describe the masks of other images, for a run on images with masks.",
+            f"Leave {'them' if len(given) > 1 else 'it'} out"
+            + (f", or name the other images: `regraft evaluate {run.path} IMAGES`." if names_pixels else "."),
+        )
+
+
 def _evaluate_masks(
-    run: RunFolder,
-    model: nn.Module,
-    data: str | Path | None,
-    split: str | None,
-    numerics: Numerics,
-    progress: Callable[[int, int], None],
+    run: RunFolder, predictor: MaskPredictor, rows: MaskRows, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    predictor = MaskPredictor(model, numerics)
-    names = predictor.class_names
-    rows = own_mask_rows(run, names, split=split) if data is None else other_mask_rows(data, names)
     measures = {
         "split": rows.name,
         "label": SELECTION_LABEL if rows.selected_by else rows.name,

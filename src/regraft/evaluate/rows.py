@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,13 +73,24 @@ def own_mask_rows(run: RunFolder, class_names: Sequence[str], *, split: str | No
     return _mask_rows(name, data, data.splits[name], class_names, selected_by=name == "val")
 
 
-def other_mask_rows(source: str | Path, class_names: Sequence[str]) -> MaskRows:
+def other_mask_rows(
+    source: str | Path, run: RunFolder, class_names: Sequence[str], *, names: str | Path | None = None, **said: Any
+) -> MaskRows:
     """All images of another source with masks, or those of its test split where it has splits.
+
+    Masks that come without a list of classes hold what those of the run hold.
+
+    Args:
+        source: The images with their masks.
+        run: The run whose class table that is.
+        class_names: The model's.
+        names: As for `open_data`.
+        said: `masks`, `class_table` and `ignore`, as for `open_data`.
 
     Raises:
         DataError: It has no masks, or classes that the model does not know.
     """
-    data = open_undivided(source)
+    data = open_undivided(source, names=names, usual_table=DataSet.from_dict(run.read(run.splits)).class_table, **said)
     split = next(data.splits[name] for name in ("test", "val", "train") if name in data.splits)
     return _mask_rows(_name(Path(source)), data, split, class_names)
 
@@ -90,7 +102,7 @@ def _mask_rows(
         raise DataError(
             f"The images of {data.source or data.root!r} have no masks, and the model names the class of every pixel.",
             "Expected a mask for each image, as in images/ and masks/.",
-            "Name a folder that holds both.",
+            "Name a folder that holds both, or say where the masks lie: `--masks FOLDER`, or a pattern of names.",
         )
     known = _places(data, class_names)
     places = np.full(256, IGNORED, np.uint8)
@@ -180,6 +192,9 @@ def _places(data: DataSet, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
         raise DataError(
             f"{data.source or data.root!r} has classes that the model does not know: {', '.join(map(repr, unknown))}.",
             f"The model knows: {', '.join(map(repr, class_names))}.",
-            "Rename the folders or labels, or leave these classes out.",
+            "Name them as the model does (`--class-table FILE`), or leave them out, as `--ignore "
+            f"{shlex.quote(unknown[0])}`."
+            if data.segmentation
+            else "Rename the folders or labels, or leave these classes out.",
         )
     return np.array([place[name] for name in data.class_names], dtype=np.int64)

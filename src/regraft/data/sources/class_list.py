@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from regraft.data.class_table import Colour
+from regraft.data.class_table import IGNORED, ClassTable, Colour, unpack
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.text import TextLines
 from regraft.errors import DataError
 
-__all__ = ["Entry", "find_class_list", "inline_classes", "is_void", "read_class_list"]
+__all__ = ["Entry", "find_class_list", "inline_classes", "is_void", "listed_classes", "read_class_list"]
 
 _LARGEST_YAML = 1 << 20
 _VALUE = ("value", "pixel value", "pixel", "id", "index", "number", "code", "label id", "class id", "train id")
@@ -99,6 +99,20 @@ def inline_classes(rows: Sequence[Any]) -> list[Entry]:
             details=bad.lines or ["it has no rows."],
         )
     return entries
+
+
+def listed_classes(table: ClassTable) -> list[Entry]:
+    """The rows of a list that gives this class table again, for masks of the same coding."""
+    rows = sorted(table.codes.items(), key=lambda row: (row[1], row[0]))
+    return [
+        Entry(
+            "void" if place == IGNORED else table.names[place],
+            code if table.coding == "index" else None,
+            unpack(code) if table.coding == "colour" else None if place == IGNORED else table.colours[place],
+            ignored=place == IGNORED,
+        )
+        for code, place in rows
+    ]
 
 
 def _words(cell: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regraft.data.sources.class_list import Entry, find_class_list, inline_classes, read_class_list
+from regraft.data.class_table import ClassTable
+from regraft.data.sources.class_list import Entry, find_class_list, inline_classes, listed_classes, read_class_list
 from regraft.data.sources.coco import CocoSplit, by_name, find_coco, read_coco
 from regraft.data.sources.known_classes import CAMVID, VOC, are_camvid
 from regraft.data.sources.listing import Listing, quoted, twin_warnings
@@ -32,10 +33,12 @@ class Classes:
     Attributes:
         table: A file with the list of classes, or its rows.
         ignore: Values, colours or names that count for nothing.
+        usual: What stands in masks that come without a list of classes.
     """
 
     table: Path | Sequence[Any] | None = None
     ignore: Sequence[Any] = ()
+    usual: ClassTable | None = None
 
 
 def list_masks(root: Path, masks: str | None, classes: Classes) -> Listing | None:
@@ -123,7 +126,9 @@ def _entries(root: Path, folders: Sequence[Path], classes: Classes) -> tuple[lis
     if classes.table is not None:
         return inline_classes(classes.table), "data.class_table"
     path = find_class_list([root, *(folder.parent for folder in folders), *folders])
-    return (read_class_list(path), path.name) if path is not None else ([], "")
+    if path is not None:
+        return read_class_list(path), path.name
+    return ([], "") if classes.usual is None else (listed_classes(classes.usual), "the class table of the training")
 
 
 @dataclass
