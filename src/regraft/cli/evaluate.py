@@ -46,7 +46,7 @@ def evaluate(
     keep_freed_memory()
     chosen = any(value is not None for value in (device, precision, threads))
     numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
-    said = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
+    said: dict[str, Any] = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
     measures = measure(run, data, labels=labels, names=names, split=split, numerics=numerics, **said)
     if as_json:
         json.dump(measures, sys.stdout, indent=2, ensure_ascii=False)

@@ -75,14 +75,14 @@ def evaluate(
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
     _require_masks(said, run, data, names_pixels=names_pixels)
     if names_pixels:
-        predictor = MaskPredictor(loaded, numerics or stored_numerics(run))
-        known = predictor.class_names
-        rows = (
+        of_masks = MaskPredictor(loaded, numerics or stored_numerics(run))
+        known = of_masks.class_names
+        masked = (
             own_mask_rows(run, known, split=split)
             if data is None
             else other_mask_rows(data, run, known, names=names, **said)
         )
-        return _evaluate_masks(run, predictor, rows, progress)
+        return _evaluate_masks(run, of_masks, masked, progress)
     predictor = Predictor(loaded, numerics or stored_numerics(run))
     multilabel = predictor.output == "multilabel"
     if data is None:
