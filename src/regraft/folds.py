@@ -13,7 +13,7 @@ from typing import Any
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
 from regraft.evaluate.evaluate import evaluate
-from regraft.pipeline import resume, run_recipe
+from regraft.pipeline import opened_recipe, resume, run_recipe
 from regraft.recipe import Recipe, validate_recipe
 from regraft.report.build import write_report
 from regraft.run.folder import FOLDS, RunFolder, create_run, open_run
@@ -74,7 +74,7 @@ def cross_validate(
     Raises:
         RegraftError: Whatever a run raises; `resume_folds` goes on with the same folder.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    recipe, _ = (recipe, None) if isinstance(recipe, Recipe) else opened_recipe(recipe)
     if recipe.data.fold is not None:
         raise SettingsError(
             f"The recipe is one fold itself (data.fold is {recipe.data.fold}).",

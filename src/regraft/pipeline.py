@@ -14,6 +14,7 @@ from regraft.data.dataset import DataSet
 from regraft.data.decode import PixelProgram
 from regraft.data.open import open_data
 from regraft.data.preprocess import Preprocessing, Style
+from regraft.data.usual_size import usual_size
 from regraft.errors import SettingsError
 from regraft.models.build import build_model
 from regraft.models.channels import choose_mix, mixed_preprocessing
@@ -25,7 +26,7 @@ from regraft.models.preview import surgery_plan
 from regraft.models.surgery import adapt, default_preprocessing
 from regraft.plan.make import make_plan
 from regraft.plan.stages import Stage
-from regraft.recipe import PreprocessSettings, Recipe, validate_recipe
+from regraft.recipe import PreprocessSettings, Recipe, default_recipe, validate_recipe
 from regraft.run.changes import Place, differences, is_of_network, require_allowed
 from regraft.run.folder import RunFolder, open_run, require_new
 from regraft.train.callbacks import Callback
@@ -38,7 +39,7 @@ from regraft.train.loggers import require_loggers
 from regraft.train.train import train
 from regraft.weights.file import read_weights
 
-__all__ = ["range_test", "rehearse", "resume", "run_recipe"]
+__all__ = ["opened_recipe", "range_test", "rehearse", "resume", "run_recipe"]
 
 _log = logging.getLogger("regraft")
 
@@ -63,13 +64,12 @@ def run_recipe(
     Raises:
         RegraftError: Whatever the parts raise, each with its own exit code.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
     if out is not None:
         require_new(out)
+    recipe, data = opened_recipe(recipe, data)
     _tell(recipe)
     require_loggers(recipe.log)
     numerics = _numerics(recipe)
-    data = data or _open(recipe)
     model = _adapted(recipe, data, weights=recipe.model.weights)
     numerics = _measured(recipe, model, numerics)
     plan = make_plan(model, _stages(recipe))
@@ -105,10 +105,9 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None)
     Raises:
         RegraftError: Whatever `run_recipe` would raise before it reads weights.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    recipe, data = opened_recipe(recipe, data)
     _tell(recipe)
     require_loggers(recipe.log)
-    data = data or _open(recipe)
     model = _unfilled(recipe)
     for step in recipe.model.channels_before:
         model = adapt(model, **step.model_dump())
@@ -146,8 +145,7 @@ def range_test(
     Raises:
         SettingsError: The recipe has no such stage.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
-    data = data or _open(recipe)
+    recipe, data = opened_recipe(recipe, data)
     model = _adapted(recipe, data, weights=recipe.model.weights)
     plan = make_plan(model, _stages(recipe))
     for chosen in plan:
@@ -235,6 +233,20 @@ def _require_same_network(run: RunFolder, stored: Recipe, recipe: Recipe) -> Non
     asked = differences(stored.model_dump(), recipe.model_dump())
     network = {key: pair for key, pair in asked.items() if is_of_network(key) and pair[1] is not None}
     require_allowed(run, network, (), Place(0, begun=False, ended=False), ())
+
+
+def opened_recipe(recipe: Recipe | Mapping[str, Any], data: DataSet | None = None) -> tuple[Recipe, DataSet]:
+    """A checked recipe and its photos; plain data without stages is filled up with what is usual for them.
+
+    Args:
+        recipe: Checked settings, which are taken as they are, or plain data.
+        data: The photos, where they were opened before; None opens `data.source`.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe, data or _open(recipe)
+    checked = validate_recipe(recipe)
+    data = data or _open(checked)
+    return validate_recipe(recipe, default_recipe(usual_size(data))), data
 
 
 def _open(recipe: Recipe) -> DataSet:

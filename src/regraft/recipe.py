@@ -16,8 +16,9 @@ from regraft.recipe_aliases import rewrite_aliases
 from regraft.recipe_data import DataSettings, PreprocessSettings, off_word
 from regraft.recipe_mistakes import mistakes_of, unknown_key
 from regraft.recipe_schema import recipe_schema
-from regraft.recipe_stages import DEFAULT_STAGES, EXCLUSIVE, Monitor, StageSettings, Strict
+from regraft.recipe_stages import EXCLUSIVE, Monitor, StageSettings, Strict
 from regraft.recipe_text import apply_set, read_recipe
+from regraft.recipe_usual import DEFAULT_MODEL, default_recipe, fill
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -29,8 +30,6 @@ __all__ = [
     "schema",
     "validate_recipe",
 ]
-
-DEFAULT_MODEL = "tf_efficientnet_lite0"
 
 
 class ViewSettings(Strict):
@@ -153,24 +152,23 @@ class Recipe(Strict):
         return self.model_copy(update={"stages": [stage for stage in self.stages if stage.name in names]})
 
 
-def default_recipe() -> dict[str, Any]:
-    """The recipe of a run without options, as plain data."""
-    return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(DEFAULT_STAGES)}
-
-
 def schema() -> dict[str, Any]:
     """The JSON schema of recipes, for editors."""
     return recipe_schema(Recipe)
 
 
-def validate_recipe(values: Mapping[str, Any]) -> Recipe:
+def validate_recipe(values: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Recipe:
     """Plain data as a checked recipe; Keras's spellings are rewritten, `defaults` are filled into the stages.
+
+    Args:
+        values: What the recipe says.
+        usual: What a recipe without stages is filled up with; None takes `default_recipe()`.
 
     Raises:
         SettingsError: All mistakes at once, each with its key and, for a misspelt key, the nearest name.
     """
     rewritten = rewrite_aliases(copy.deepcopy(dict(values)))
-    filled, mistakes = _with_defaults(rewritten.values)
+    filled, mistakes = _with_defaults(rewritten.values, default_recipe() if usual is None else usual)
     mistakes = [*rewritten.mistakes, *mistakes]
     recipe = None
     try:
@@ -199,20 +197,21 @@ def _without_effect(recipe: Recipe) -> Iterator[str]:
         yield "data.resize has no effect: data.preprocess.pixels is the whole program"
 
 
-def _with_defaults(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _with_defaults(values: dict[str, Any], usual: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The recipe with its `defaults` put into the stages, and what is wrong with the defaults themselves.
 
-    Built-in stages give way to the defaults; stages of the recipe's own go before them.
+    Usual stages give way to the defaults; stages of the recipe's own go before them.
     """
+    has_stages = "stages" in values
+    fill(values, usual)
     defaults = values.get("defaults")
     if not isinstance(defaults, dict):
-        values.setdefault("stages", copy.deepcopy(DEFAULT_STAGES))
         return values, []
     known = [key for key in StageSettings.model_fields if key not in ("name", "train")]
     mistakes = [unknown_key(f"defaults.{key}", str(key), known) for key in defaults if key not in known]
     defaults = {key: value for key, value in defaults.items() if key in known}
-    if "stages" not in values:
-        values["stages"] = [_over(stage, defaults) for stage in copy.deepcopy(DEFAULT_STAGES)]
+    if not has_stages:
+        values["stages"] = [_over(stage, defaults) for stage in values["stages"]]
     elif isinstance(values["stages"], list):
         values["stages"] = [_over(defaults, stage) if isinstance(stage, dict) else stage for stage in values["stages"]]
     return {**values, "defaults": {}}, mistakes

@@ -9,24 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from regraft.errors import nearest
 
-__all__ = ["DEFAULT_STAGES", "EXCLUSIVE", "OPTIMIZERS", "AugmentSettings", "Monitor", "StageSettings", "Strict"]
-
-# The head on the frozen network, then the last resolution stage of the network with it, gently.
-DEFAULT_STAGES: list[dict[str, Any]] = [
-    {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto"},
-    {
-        "name": "top",
-        "train": ["stage:-1", "head"],
-        "epochs": 3,
-        "optimizer": "adamw",
-        "lr": 1e-4,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-        "augment": {"flip": "horizontal", "rotation": 8, "zoom": 0.1, "shift": 0.05},
-        "early_stopping": {"monitor": "val_loss", "patience": 2},
-    },
-]
+__all__ = ["EXCLUSIVE", "OPTIMIZERS", "AugmentSettings", "Monitor", "StageSettings", "Strict"]
 
 # Of each pair a stage has one; its own goes before one that comes from `defaults`.
 EXCLUSIVE = (("epochs", "steps"), ("warmup_epochs", "warmup_steps"))

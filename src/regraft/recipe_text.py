@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from regraft.errors import SettingsError
-from regraft.recipe_stages import DEFAULT_STAGES
+from regraft.recipe_usual import default_recipe, fill
 
 __all__ = ["apply_set", "read_recipe"]
 
@@ -44,10 +44,15 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def apply_set(values: dict[str, Any], assignment: str) -> None:
+def apply_set(values: dict[str, Any], assignment: str, usual: Mapping[str, Any] | None = None) -> None:
     """Carry out `--set key.path=value` on plain data, in place; the value is read as YAML.
 
     The number after the last one of a list adds an item, as in `stages.2={name: all, train: all}`.
+
+    Args:
+        values: The recipe.
+        assignment: What to set.
+        usual: Where the stages come from if the recipe has none and one is changed; None takes `default_recipe()`.
 
     Raises:
         SettingsError: No `=`, or a path that leads nowhere.
@@ -58,8 +63,8 @@ def apply_set(values: dict[str, Any], assignment: str) -> None:
     except (ValueError, RecursionError, yaml.YAMLError):
         value = text
     parts = key.strip().split(".")
-    if parts[0] == "stages" and len(parts) > 1 and "stages" not in values:
-        values["stages"] = copy.deepcopy(DEFAULT_STAGES)
+    if parts[0] == "stages" and len(parts) > 1:
+        fill(values, default_recipe() if usual is None else usual)
     if not found or not all(parts):
         raise SettingsError(
             f"--set {assignment!r} is not an assignment.",

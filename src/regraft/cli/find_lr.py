@@ -18,7 +18,7 @@ from regraft.cli.options import (
     ThreadsOption,
     ignored_items,
 )
-from regraft.cli.settings import checked_recipe, opened_data
+from regraft.cli.settings import opened_recipe
 
 __all__ = ["find_lr"]
 
@@ -62,8 +62,7 @@ def find_lr(
         "numerics.device": device if device != "auto" else None,
         "numerics.threads": threads,
     }
-    checked = checked_recipe(recipe, options, assignments)
-    data = opened_data(checked)
+    checked, data = opened_recipe(recipe, options, assignments)
 
     from regraft.models.numerics import keep_freed_memory
     from regraft.pipeline import range_test

@@ -22,9 +22,10 @@ from regraft.cli.options import (
     ignored_items,
     log_names,
 )
-from regraft.cli.settings import checked_recipe, opened_data
+from regraft.cli.settings import opened_recipe
 
 if TYPE_CHECKING:
+    from regraft.data.dataset import DataSet
     from regraft.folds import Folds
     from regraft.recipe import Recipe
 
@@ -81,8 +82,10 @@ def train(
     """Train on photos, evaluate, and write a report.
 
     Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
-    epoch is kept.
+    epoch is kept. Images with masks train a U-Net: its decoder on the frozen encoder, then all of it.
     """
+    from regraft.run.folder import require_new
+
     options: dict[str, Any] = {
         "data.source": photos,
         "data.labels": labels and str(labels),
@@ -105,19 +108,17 @@ def train(
     }
     news = News(as_json=as_json)
     with news.ended():
-        checked = checked_recipe(recipe, options, assignments)
+        if out is not None:
+            require_new(out)
+        checked, data = opened_recipe(recipe, options, assignments)
         if stages is not None:
             checked = checked.with_stages([name.strip() for name in stages.split(",")])
-        _carry_out(checked, out, folds, news, dry_run=dry_run)
+        _carry_out(checked, data, out, folds, news, dry_run=dry_run)
 
 
-def _carry_out(recipe: Recipe, out: Path | None, folds: int | None, news: News, *, dry_run: bool) -> None:
-    from regraft.run.folder import require_new
-
-    if out is not None:
-        require_new(out)
-    data = opened_data(recipe)
-
+def _carry_out(
+    recipe: Recipe, data: DataSet | None, out: Path | None, folds: int | None, news: News, *, dry_run: bool
+) -> None:
     from regraft.models.numerics import keep_freed_memory
     from regraft.pipeline import rehearse, run_recipe
 

@@ -12,7 +12,7 @@ from regraft.data.decode import exif_orientation, read_file
 from regraft.data.sniff import FORMATS, known_format
 from regraft.data.tiff import orientation_of, read_tags
 
-__all__ = ["Misfit", "misfit"]
+__all__ = ["Misfit", "misfit", "upright_size"]
 
 Header = tuple[tuple[int, int], int]  # width and height, EXIF orientation
 
@@ -47,6 +47,12 @@ def misfit(image: str, mask: str) -> Misfit | None:
             f"({mask_upright[0]} x {mask_upright[1]}); turn the picture itself, or its mask"
         )
     return Misfit(f"has {upright[0]} x {upright[1]} pixels, and {shown}")
+
+
+def upright_size(path: str) -> tuple[int, int] | None:
+    """Width and height of an image once it is turned upright; None for what cannot be told. Only its header is read."""
+    header = _header(path)
+    return None if header is None else _upright(*header)
 
 
 def _mask_header(path: str) -> Header | None:
