@@ -19,6 +19,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from regraft.models.fused import CONVOLUTIONS, fuse_convolutions
 from regraft.models.graph import drop_unused, trace_graph
 from regraft.models.keras.layer import KerasLayer
 from regraft.models.numerics import Numerics
@@ -38,6 +39,8 @@ class InferenceProgram:
         self.batch_size = batch_size
         self.module = module.eval().requires_grad_(False)
         self.module.to(numerics.device, numerics.dtype).to(memory_format=numerics.memory_format)
+        if isinstance(module, fx.GraphModule):
+            self.module = fuse_convolutions(module, numerics)
 
     @torch.no_grad()  # inference mode would make outputs that the tail's backward may not use
     def __call__(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
@@ -161,7 +164,7 @@ def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(source, fx.Node) or source.op != "call_module":
             continue
         conv = modules[str(source.target)]
-        if type(conv) is not nn.Conv2d or len(source.users) != 1 or norm.running_mean is None:
+        if type(conv) not in CONVOLUTIONS or len(source.users) != 1 or norm.running_mean is None:
             continue
         if _num_calls(module.graph, source.target) != 1 or _num_calls(module.graph, node.target) != 1:
             continue
@@ -207,6 +210,9 @@ def _moving_nodes(model: nn.Module, graph: fx.Graph) -> set[str]:
     return moving
 
 
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+
+
 def _overwrites(model: nn.Module, node: fx.Node) -> bool:
     """Whether a node works in place on a value that other nodes read: then the order of all of them counts."""
     name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
@@ -214,7 +220,7 @@ def _overwrites(model: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
         in_place = getattr(model.get_submodule(str(node.target)), "inplace", False) is True
     elif node.op == "call_function":
-        in_place = in_place or node.kwargs.get("inplace") is True
+        in_place = in_place or node.kwargs.get("inplace") is True or node.target in _IN_PLACE
     elif node.op != "call_method":
         return False
     source = node.args[0] if node.args else None

@@ -1,0 +1,204 @@
+"""Convolutions together with what follows them, in one pass over memory: how a frozen part runs on a CPU.
+
+A convolution, the shortcut that is added to its output, and the activation are three passes over the same images when
+they are called one after the other. oneDNN computes all of it in one call, and keeps the weights in its own layout from
+the first call on (`torch.ops.mkldnn`, what torch.compile calls as well, without a compiler).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from timm.layers import Conv2dSame, pad_same
+from torch import Tensor, fx, nn
+
+from regraft.models.numerics import Numerics
+
+__all__ = ["CONVOLUTIONS", "fuse_convolutions"]
+
+# Convolutions whose whole work is known here: timm's pads as TensorFlow does, and then is torch's.
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
+
+
+class Activation(NamedTuple):
+    """An activation as oneDNN knows it."""
+
+    name: str
+    scalars: tuple[float, ...] = ()
+    algorithm: str = ""
+
+
+_NONE = Activation("none")
+_RELU = Activation("relu")
+_ACTIVATIONS: dict[type[nn.Module], Callable[[Any], Activation]] = {
+    nn.ReLU: lambda module: _RELU,
+    nn.ReLU6: lambda module: Activation("hardtanh", (0.0, 6.0)),
+    nn.Hardtanh: lambda module: Activation("hardtanh", (module.min_val, module.max_val)),
+    nn.Hardswish: lambda module: Activation("hardswish"),
+    nn.SiLU: lambda module: Activation("swish"),
+    nn.Sigmoid: lambda module: Activation("sigmoid"),
+    nn.LeakyReLU: lambda module: Activation("leaky_relu", (module.negative_slope,)),
+    nn.GELU: lambda module: Activation("gelu", (), module.approximate),
+}
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+
+
+class FusedConv2d(nn.Module):
+    """activation(conv(images) + other), for inference on a CPU; `other` is left out where nothing is added.
+
+    Args:
+        conv: The convolution, whose parameters these are.
+        activation: What comes last.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: Activation = _NONE) -> None:
+        super().__init__()
+        self.conv, self.activation = conv, activation
+        self._packed: Tensor | None = None
+
+    def forward(self, images_NCHW: Tensor, other_NCHW: Tensor | None = None) -> Tensor:
+        conv, (name, scalars, algorithm) = self.conv, self.activation
+        if isinstance(conv, Conv2dSame):
+            images_NCHW = pad_same(images_NCHW, conv.kernel_size, conv.stride, conv.dilation)
+        images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        how = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *how, images_NCHW.shape)
+        operands = (self._packed, conv.bias, *how)
+        result: Tensor
+        if other_NCHW is None:
+            result = torch.ops.mkldnn._convolution_pointwise(images_NCHW, *operands, name, scalars, algorithm)
+        elif other_NCHW.shape != self._output_shape(images_NCHW):  # what is added is spread over the images
+            result = torch.ops.mkldnn._convolution_pointwise(images_NCHW, *operands, *_NONE) + other_NCHW
+            return result.relu_() if self.activation == _RELU else result
+        else:
+            after = name if self.activation == _RELU else None
+            result = torch.ops.mkldnn._convolution_pointwise(
+                images_NCHW, other_NCHW, *operands, "add", 1.0, after, (), ""
+            )
+        return result
+
+    def _output_shape(self, images_NCHW: Tensor) -> tuple[int, ...]:
+        conv = self.conv
+        padding = (0, 0) if isinstance(conv.padding, str) else conv.padding
+        height, width = (
+            (images_NCHW.shape[2 + axis] + 2 * padding[axis] - conv.dilation[axis] * (conv.kernel_size[axis] - 1) - 1)
+            // conv.stride[axis]
+            + 1
+            for axis in (0, 1)
+        )
+        return (len(images_NCHW), conv.out_channels, height, width)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> FusedConv2d:
+        self._packed = None  # other devices and precisions have their own layout
+        return super()._apply(*args, **kwargs)  # type: ignore[no-any-return, no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # cannot be copied
+
+
+def fuse_convolutions(module: fx.GraphModule, numerics: Numerics) -> fx.GraphModule:
+    """An inference graph with each convolution put together with what follows it, where oneDNN can.
+
+    The output is the same up to the rounding of what no longer passes through memory. Anywhere else than on a CPU with
+    channels-last images it is the graph itself, which never changes; layers are shared with it.
+    """
+    if not _is_possible(numerics):
+        return module
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    module = fx.GraphModule(module, graph)
+    for node in list(module.graph.nodes):
+        if _is_convolution(module, node):
+            _fuse(module, node)
+    module.graph.lint()
+    module.recompile()
+    return module
+
+
+def _is_possible(numerics: Numerics) -> bool:
+    if torch.device(numerics.device).type != "cpu" or not numerics.channels_last:
+        return False
+    if not torch._C._has_mkldnn or numerics.precision not in ("fp32", "bf16"):
+        return False
+    return numerics.precision == "fp32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _is_convolution(module: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op != "call_module" or len(node.args) != 1 or node.kwargs:
+        return False
+    conv = module.get_submodule(str(node.target))
+    if type(conv) not in CONVOLUTIONS or isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+        return False
+    calls = [other for other in module.graph.nodes if other.op == "call_module" and other.target == node.target]
+    return len(calls) == 1
+
+
+def _fuse(module: fx.GraphModule, node: fx.Node) -> None:
+    """Replace a convolution, and the addition and the activation behind it, by one node."""
+    conv = module.get_submodule(str(node.target))
+    last, other, activation = _only_reader(module, node), None, _NONE
+    if last is not None and _adds_shortcut(module, node, last):
+        other = next(operand for operand in last.args if operand is not node and isinstance(operand, fx.Node))
+        node = _moved(node, last, other)
+        last = _only_reader(module, node)
+    if last is not None:
+        activation = _activation(module, last) or _NONE
+        activation = activation if other is None or activation == _RELU else _NONE
+    module.set_submodule(str(node.target), FusedConv2d(conv, activation))  # type: ignore[arg-type]
+    if last is not None and activation != _NONE:
+        last.replace_all_uses_with(node)
+        module.graph.erase_node(last)
+        _drop_stills(module, node)
+
+
+def _only_reader(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The one node that reads this one's output; what changes nothing (a folded batch norm) is taken away before it."""
+    _drop_stills(module, node)
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _drop_stills(module: fx.GraphModule, node: fx.Node) -> None:
+    for user in list(node.users):
+        if user.op == "call_module" and type(module.get_submodule(str(user.target))) is nn.Identity:
+            user.replace_all_uses_with(node)
+            module.graph.erase_node(user)
+            _drop_stills(module, node)
+            return
+
+
+def _adds_shortcut(module: fx.GraphModule, node: fx.Node, addition: fx.Node) -> bool:
+    """Whether this is the sum of the convolution's output and of something else, so that both can be computed here."""
+    if addition.op != "call_function" or addition.target not in _ADDITIONS or addition.kwargs:
+        return False
+    operands = [operand for operand in addition.args if isinstance(operand, fx.Node)]
+    if len(operands) != 2 or operands[0] is operands[1] or len(addition.args) != 2:
+        return False
+    if addition.target is operator.iadd and operands[0] is not node:
+        return False
+    source = node.args[0]
+    return isinstance(source, fx.Node) and len(source.users) == 1
+
+
+def _moved(node: fx.Node, addition: fx.Node, other: fx.Node) -> fx.Node:
+    """The convolution with its second operand, where the addition was."""
+    graph = node.graph
+    with graph.inserting_before(addition):
+        joined = graph.call_module(str(node.target), (*node.args, other))
+    addition.replace_all_uses_with(joined)
+    graph.erase_node(addition)
+    graph.erase_node(node)
+    return joined
+
+
+def _activation(module: fx.GraphModule, node: fx.Node) -> Activation | None:
+    if node.op == "call_function" and node.target in (torch.relu, torch.nn.functional.relu):
+        return _RELU
+    if node.op != "call_module":
+        return None
+    found = module.get_submodule(str(node.target))
+    known = _ACTIVATIONS.get(type(found))
+    return known(found) if known else None
