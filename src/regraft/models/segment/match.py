@@ -51,7 +51,12 @@ def match_encoder(
     """
     report = _matched(weights, model, skip, map, part, options)
     asked = {"skip": list(skip), "map": dict(map), "part": part, **options}
-    return replace(report, options={name: value for name, value in asked.items() if value})
+    place = {name: number for number, name in enumerate(weights.tensors)}
+    return replace(
+        report,
+        dropped=tuple(sorted(report.dropped, key=lambda name: place[name])),
+        options={name: value for name, value in asked.items() if value},
+    )
 
 
 def _matched(
