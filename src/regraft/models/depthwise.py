@@ -12,59 +12,36 @@ backward to the input and 2.3 s backward to the weights. The same gradients come
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["fast_depthwise"]
+__all__ = ["depthwise_convolution", "is_depthwise"]
 
 _GROUP = 16
 _SMALLEST_KERNEL = 5  # below, oneDNN's own kernel for the weights' gradient is fast
 
 
-@contextmanager
-def fast_depthwise() -> Iterator[None]:
-    """A context in which depthwise convolutions on the CPU in bf16 (autocast too) have the fast backward pass."""
-    with _Mode():
-        yield
-
-
-class _Mode(TorchFunctionMode):
-    """Takes the calls of `conv2d` that the fast backward is for; everything else goes on as it was."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.conv2d and not kwargs and len(args) == 7:
-            images, weight, bias, stride, padding, dilation, groups = args
-            if _is_taken(images, weight, stride, padding, dilation, groups):
-                result = _Depthwise.apply(images.to(torch.bfloat16), weight.to(torch.bfloat16), stride, padding)
-                return result if bias is None else result + bias.to(torch.bfloat16).view(1, -1, 1, 1)
-        return func(*args, **kwargs)
-
-
-def _is_taken(images: Any, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
+def is_depthwise(weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], groups: int) -> bool:
+    """Whether a bf16 convolution with this weight (C, 1, k, k) is one whose backward pass is faster here."""
     channels, inside, height, width = weight.shape
-    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
     return (
-        precision == torch.bfloat16
-        and images.device.type == "cpu"
-        and images.ndim == 4
-        and torch.is_grad_enabled()
-        and inside == 1
+        inside == 1
         and channels == groups
         and channels % _GROUP == 0
         and height == width
         and 1 < height <= 7
-        and not isinstance(padding, str)
-        and tuple(dilation) == (1, 1)
         and stride[0] == stride[1] <= 2
         and max(padding) < height
     )
+
+
+def depthwise_convolution(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """The convolution of bf16 images (N, C, H, W) with a weight (C, 1, k, k)."""
+    result: Tensor = _Depthwise.apply(images, weight, stride, padding)
+    return result
 
 
 class _Depthwise(torch.autograd.Function):

@@ -22,7 +22,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from regraft.errors import LostProcessError, RegraftError, SettingsError
-from regraft.models.depthwise import fast_depthwise
+from regraft.models.convolution import fast_convolutions
 from regraft.models.numerics import Numerics
 from regraft.models.program import SplitProgram
 from regraft.run.processes import local_rank
@@ -69,9 +69,9 @@ class Engine:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Compute in the run's precision; in bf16 on a CPU, depthwise convolutions go backward fast."""
+        """Compute in the run's precision; in bf16 on a CPU, convolutions in their fastest way."""
         fast = self.numerics.precision == "bf16" and self.device.type == "cpu"
-        with self._accelerator.autocast(), fast_depthwise() if fast else contextlib.nullcontext():
+        with self._accelerator.autocast(), fast_convolutions() if fast else contextlib.nullcontext():
             yield
 
     def place(self, model: nn.Module) -> nn.Module:

@@ -1,0 +1,54 @@
+"""Convolutions that train fast on a CPU in bf16: which of torch's calls are computed in another way, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from regraft.models.dense import dense_convolution, is_faster_as_product
+from regraft.models.depthwise import depthwise_convolution, is_depthwise
+
+__all__ = ["fast_convolutions"]
+
+
+@contextmanager
+def fast_convolutions() -> Iterator[None]:
+    """A context in which convolutions on the CPU in bf16 (autocast too) that train are computed in the fastest way."""
+    with _Mode():
+        yield
+
+
+class _Mode(TorchFunctionMode):
+    """Takes the calls of `conv2d` that gain from it; everything else goes on as it was."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.conv2d and not kwargs and len(args) == 7:
+            result = _computed(*args)
+            if result is not None:
+                return result
+        return func(*args, **kwargs)
+
+
+def _computed(
+    images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor | None:
+    """The convolution, or None where torch's own is as fast."""
+    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
+    usual = images.ndim == 4 and not isinstance(padding, str) and tuple(dilation) == (1, 1)
+    if precision != torch.bfloat16 or images.device.type != "cpu" or not torch.is_grad_enabled() or not usual:
+        return None
+    how = tuple(stride), tuple(padding)
+    if is_depthwise(weight, *how, groups):
+        compute = depthwise_convolution
+    elif is_faster_as_product(images, weight, *how, groups):
+        compute = dense_convolution
+    else:
+        return None
+    result = compute(images.to(torch.bfloat16), weight.to(torch.bfloat16), *how)
+    return result if bias is None else result + bias.to(torch.bfloat16).view(1, -1, 1, 1)
