@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from regraft.run.records import read_metrics
+from tests.segmentation import void_scenes_in
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -68,6 +69,17 @@ def test_two_processes_give_the_weights_of_one(kind: str, photos: Path, tmp_path
     for single, shared in zip(*rows, strict=True):
         assert single["val_top1"] == shared["val_top1"]
         np.testing.assert_allclose(shared["val_loss"], single["val_loss"], rtol=1e-6)
+        np.testing.assert_allclose(shared["train_loss"], single["train_loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_masks_weigh_by_their_pixels_in_two_processes_as_in_one(tmp_path: Path) -> None:
+    scenes = void_scenes_in(tmp_path / "scenes")
+    one, two = (trained(num, scenes, tmp_path / f"run-{num}", "masks") for num in (1, 2))
+    print(f"masks: weights after training differ by {distance(one, two):.2g}")
+    assert distance(one, two) <= 1e-6
+    rows = [read_metrics(tmp_path / f"run-{num}" / "metrics.jsonl") for num in (1, 2)]
+    for single, shared in zip(*rows, strict=True):
         np.testing.assert_allclose(shared["train_loss"], single["train_loss"], rtol=1e-5)
 
 

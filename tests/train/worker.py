@@ -24,7 +24,17 @@ def normed(kind: str) -> nn.Module:
     return nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
 
 
+def unet_without_norms() -> nn.Module:
+    """A small network for masks, without random layers and without batch norms."""
+    arguments = {"encoder": "vgg11", "depth": 2, "filters": [8], "batch_norm": False}
+    return rg.build_model("unet", weights="none", seed=0, **arguments)
+
+
 def stages(kind: str) -> list[rg.Stage]:
+    if kind == "masks":
+        loss = {"cross_entropy": 1.0, "focal": 1.0}
+        settings = {"train": "all", "epochs": 2, "optimizer": "sgd", "lr": 0.01, "clip_norm": 0.5}
+        return [rg.Stage("all", batch_size=4, loss=loss, class_weights=[1.0, 3.0, 2.0], **settings)]
     if kind == "head":
         return [rg.Stage("head", train="head", epochs=5)]
     bn = {"frozen-bn": "affine-only", "training-bn": "train"}.get(kind)
@@ -45,7 +55,8 @@ class Leaving(Callback):
 
 def main(photos: str, out: str, kind: str, *more: str) -> None:
     data = rg.open_data(photos)
-    model = rg.adapt(normed(kind), classes=data.class_names, image_size=32)
+    network = unet_without_norms() if data.segmentation else normed(kind)
+    model = rg.adapt(network, classes=data.class_names, image_size=32)
     if more:
         pipeline.resume(out, model=model, show=False)
         return

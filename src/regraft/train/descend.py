@@ -68,6 +68,7 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
                 clip_norm=run.stage.clip_norm,
                 optimizer=run.optimizer,
                 where=run.where,
+                weigh=run.weigh,
             )
             run.require_steps_taken()
         if run.average is not None:

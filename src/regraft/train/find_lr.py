@@ -38,7 +38,7 @@ from regraft.plan.stages import Stage
 from regraft.train.balance import class_weights, pixel_weights
 from regraft.train.engine import Engine
 from regraft.train.features import FeatureSource
-from regraft.train.losses import build_loss
+from regraft.train.losses import build_loss, build_weigh
 from regraft.train.optim import build_optimizer
 from regraft.train.step import seed_step, training_step
 
@@ -176,11 +176,9 @@ def _climb(
     per_step = batch_size * stage.accumulate
     pixels, labels = _pixels(model, stage, data, len(rates) * per_step, seed)
     source, num_rows = _source(model, stage, data, pixels, labels, seed, engine, program), len(pixels)
+    weights, output = _weights(stage, data, pixels), output_of(model)
     loss = build_loss(
-        output_of(model),
-        terms=loss_terms(stage.loss),
-        label_smoothing=stage.label_smoothing,
-        class_weights=_weights(stage, data, pixels),
+        output, terms=loss_terms(stage.loss), label_smoothing=stage.label_smoothing, class_weights=weights
     )
     passes = -(-len(rates) * per_step // num_rows)
     order = np.concatenate([permutation(seed, epoch, num_rows) for epoch in range(passes)])[: len(rates) * per_step]
@@ -203,6 +201,7 @@ def _climb(
                 clip_norm=stage.clip_norm,
                 optimizer=optimizer,
                 where=lambda: "the range test",
+                weigh=build_weigh(output, weights, num_parts=stage.accumulate * engine.num_processes),
             )
         except DivergedError:
             break

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regraft.train.pixel_losses import pixel_loss
+from regraft.train.pixel_losses import images_counted, pixel_loss
 
-__all__ = ["Loss", "build_loss"]
+__all__ = ["Loss", "Weigh", "build_loss", "build_weigh"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Weigh = Callable[[Tensor], float]
 
 
 def build_loss(
@@ -48,6 +49,25 @@ def build_loss(
         return loss(logits, targets, weights, label_smoothing)
 
     return mean_loss
+
+
+def build_weigh(output: str, class_weights: Tensor | None, *, num_parts: int) -> Weigh | None:
+    """Targets of a batch -> how much its mean loss counts in a step of several batches.
+
+    None where nothing has to be weighed, or where it is known before the targets are: one label for each image.
+
+    Args:
+        output: As for `build_loss`.
+        class_weights: As for `build_loss`.
+        num_parts: Batches of all processes in a step.
+    """
+    if output != "segmentation" or num_parts == 1:
+        return None
+
+    def weigh(masks: Tensor) -> float:
+        return images_counted(masks, None if class_weights is None else class_weights.to(masks.device))
+
+    return weigh
 
 
 def _of_pixels(terms: Mapping[str, float], smoothing: float, class_weights: Tensor | None) -> Loss:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regraft.data.class_table import IGNORED
 
-__all__ = ["pixel_loss"]
+__all__ = ["images_counted", "pixel_loss"]
 
 _GAMMA = 2.0
 
@@ -39,11 +39,27 @@ def pixel_loss(
         label_smoothing: Of cross_entropy.
     """
     logits, targets = logits.contiguous(), masks.long()
-    counted = (targets != IGNORED).to(logits)
-    if class_weights is not None:
-        counted = counted * class_weights[targets.clamp(max=logits.shape[1] - 1)]
+    counted = _counted(targets, class_weights)
     batch = _Batch(logits, targets, counted, class_weights, label_smoothing)
     return torch.stack([factor * _TERMS[name](batch) for name, factor in terms.items()]).sum()
+
+
+def images_counted(masks: Tensor, class_weights: Tensor | None = None) -> float:
+    """How much a batch counts in a mean over the pixels of several: 1 for each image of which all pixels count by 1.
+
+    Args:
+        masks: (N, H, W), class numbers; pixels of 255 count for nothing.
+        class_weights: (C,). How much a pixel of each class counts.
+    """
+    return float(_counted(masks.long(), class_weights).sum()) / (masks.shape[1] * masks.shape[2])
+
+
+def _counted(targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """How much each pixel counts in a mean, (N, H, W), fp32."""
+    counted = (targets != IGNORED).float()
+    if class_weights is None:
+        return counted
+    return counted * class_weights[targets.clamp(max=len(class_weights) - 1)]
 
 
 class _Batch(NamedTuple):

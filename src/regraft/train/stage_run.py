@@ -29,7 +29,7 @@ from regraft.train.ahead import Wanted, look_ahead
 from regraft.train.average import Average
 from regraft.train.balance import class_weights, pixel_weights
 from regraft.train.features import FeatureSource
-from regraft.train.losses import build_loss
+from regraft.train.losses import build_loss, build_weigh
 from regraft.train.optim import build_optimizer, set_rates
 from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better
 from regraft.train.session import Session
@@ -77,6 +77,7 @@ class StageRun:
             label_smoothing=stage.label_smoothing,
             class_weights=self.weights,
         )
+        self.weigh = build_weigh(self.output, self.weights, num_parts=stage.accumulate * self.engine.num_processes)
         self.average: Average | None = None
         self.measure: Measure | None = None
         self.saved_at = self.epoch_began = time.monotonic()

@@ -14,7 +14,7 @@ from regraft.errors import DivergedError
 from regraft.evaluate.measure import Measure
 from regraft.models.program import SplitProgram
 from regraft.train.engine import Engine
-from regraft.train.losses import Loss
+from regraft.train.losses import Loss, Weigh
 
 __all__ = ["evaluate", "seed_step", "training_step"]
 
@@ -39,25 +39,35 @@ def training_step(
     clip_norm: float | None,
     optimizer: torch.optim.Optimizer,
     where: Callable[[], str],
+    weigh: Weigh | None = None,
 ) -> float:
     """Forward and backward over the step's batches, clip, step; returns the mean loss of the images of all processes.
 
     Args:
         batches: Features, targets, and the factor on their mean loss with which the gradients of all batches of all
             processes add up to that of one batch of all images (see `Engine.shard`).
+        weigh: How much a batch counts instead, where only its targets say it: pixels that are ignored count in no mean.
+            What all of them count is known at the step's end, and divides the gradients then.
 
     Raises:
         DivergedError: The loss or the gradient is not finite; the optimizer has not stepped.
     """
     optimizer.zero_grad(set_to_none=True)
-    value = 0.0
+    value = counted = 0.0
     for features, targets, factor in batches:
+        if weigh is not None:
+            factor = weigh(targets) if factor else 0.0
+            counted += factor
         with engine.autocast():
             logits = program(features, training=True)
         part = loss(logits.float(), targets) * factor
         value += engine.sum(float(part.detach()))[0] / engine.num_processes
         _require_finite(value, "loss", where)
         engine.backward(part)
+    if weigh is not None:
+        share = _share(engine, counted)
+        value *= share
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], share)
     norm = float(engine.gradient_norm(parameters, clip_norm))
     if engine.numerics.precision != "fp16":  # there, loss scaling skips the step and goes on
         _require_finite(norm, "gradient", where)
@@ -86,6 +96,12 @@ def evaluate(
                 measure.update(*part)
         check()
     return measure.compute()
+
+
+def _share(engine: Engine, counted: float) -> float:
+    """What the mean over processes of the batches' sums is multiplied by, to be a mean over what counts."""
+    total = engine.sum(counted)[0]
+    return engine.num_processes / total if total else 0.0
 
 
 def _require_finite(value: float, what: str, where: Callable[[], str]) -> None:
