@@ -28,15 +28,15 @@ def gradients(images: Tensor, weight: Tensor, bias: Tensor | None, gradient: Ten
 @given(
     kernel=st.sampled_from([1, 2, 3]),
     stride=st.sampled_from([1, 2]),
-    padding=st.integers(0, 2),
-    size=st.tuples(st.integers(3, 6), st.integers(3, 6)),
+    padding=st.integers(0, 1),
+    size=st.tuples(st.integers(3, 5), st.integers(3, 5)),
     biased=st.booleans(),
 )
 def test_outputs_and_gradients_are_those_of_double_precision(
     kernel: int, stride: int, padding: int, size: tuple[int, int], biased: bool
 ) -> None:
     """bf16 keeps 8 bits, so a sum of such products is right to about 1 % of the largest value."""
-    assume((kernel, stride) != (2, 2))  # oneDNN leaves outputs unwritten there, where the images have an odd width of 3
+    assume(stride == 1 or (size[1] + 2 * padding - kernel) // stride > 0)  # tests/models/test_narrow.py
     torch.manual_seed(kernel * 100 + stride * 10 + padding)
     padding = min(padding, kernel - 1)
     channels = (64, 96) if kernel == 1 else (256, 272)

@@ -1,4 +1,4 @@
-"""Convolutions that train fast on a CPU in bf16: which of torch's calls are computed in another way, and how."""
+"""Convolutions on a CPU in bf16: which of torch's calls are computed in another way, to be faster or to be right."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from regraft.models.dense import dense_convolution, is_faster_as_product
 from regraft.models.depthwise import depthwise_convolution, is_depthwise
+from regraft.models.narrow import is_narrow, narrow_convolution
 
 __all__ = ["fast_convolutions"]
 
 
 @contextmanager
 def fast_convolutions() -> Iterator[None]:
-    """A context in which convolutions on the CPU in bf16 (autocast too) that train are computed in the fastest way."""
+    """A context in which convolutions on the CPU in bf16 (autocast too) are right, and those that train fast."""
     with _Mode():
         yield
 
@@ -41,10 +42,14 @@ def _computed(
     """The convolution, or None where torch's own is as fast."""
     precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
     usual = images.ndim == 4 and not isinstance(padding, str) and tuple(dilation) == (1, 1)
-    if precision != torch.bfloat16 or images.device.type != "cpu" or not torch.is_grad_enabled() or not usual:
+    if precision != torch.bfloat16 or images.device.type != "cpu" or not usual:
         return None
     how = tuple(stride), tuple(padding)
-    if is_depthwise(weight, *how, groups):
+    if is_narrow(images, weight, *how, groups):
+        compute = narrow_convolution
+    elif not torch.is_grad_enabled():
+        return None
+    elif is_depthwise(weight, *how, groups):
         compute = depthwise_convolution
     elif is_faster_as_product(images, weight, *how, groups):
         compute = dense_convolution

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regraft.models.narrow import output_size
+
 __all__ = ["dense_convolution", "is_faster_as_product"]
 
 _FEWEST_CHANNELS = 64  # of a 1x1 convolution, on both sides
@@ -31,10 +33,8 @@ def is_faster_as_product(
     fewest = min(weight.shape[:2])
     if weight.shape[2:] == (1, 1):
         return fewest >= _FEWEST_CHANNELS and padding == (0, 0)
-    size = [
-        (images.shape[2 + axis] + 2 * padding[axis] - weight.shape[2 + axis]) // stride[axis] + 1 for axis in (0, 1)
-    ]
-    return fewest >= _FEWEST_CHANNELS_OF_WINDOW and 0 < size[0] * size[1] <= _MOST_POSITIONS
+    height, width = output_size(images, weight, stride, padding)
+    return fewest >= _FEWEST_CHANNELS_OF_WINDOW and 0 < height * width <= _MOST_POSITIONS
 
 
 def dense_convolution(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, fx, nn
 
+from regraft.models.convolution import fast_convolutions
+from regraft.models.narrow import is_narrow, output_size
 from regraft.models.numerics import Numerics
 
 __all__ = ["CONVOLUTIONS", "fuse_convolutions"]
@@ -32,9 +34,8 @@ class Activation(NamedTuple):
 
 
 _NONE = Activation("none")
-_RELU = Activation("relu")
 _ACTIVATIONS: dict[type[nn.Module], Callable[[Any], Activation]] = {
-    nn.ReLU: lambda module: _RELU,
+    nn.ReLU: lambda module: Activation("relu"),
     nn.ReLU6: lambda module: Activation("hardtanh", (0.0, 6.0)),
     nn.Hardtanh: lambda module: Activation("hardtanh", (module.min_val, module.max_val)),
     nn.Hardswish: lambda module: Activation("hardswish"),
@@ -50,47 +51,56 @@ class FusedConv2d(nn.Module):
     """activation(conv(images) + other), for inference on a CPU; `other` is left out where nothing is added.
 
     Args:
-        conv: The convolution, whose parameters these are.
-        activation: What comes last.
+        conv: The convolution.
+        activation: What comes last, one of those that oneDNN knows; None for nothing.
     """
 
-    def __init__(self, conv: nn.Conv2d, activation: Activation = _NONE) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.conv, self.activation = conv, activation
         self._packed: Tensor | None = None
 
     def forward(self, images_NCHW: Tensor, other_NCHW: Tensor | None = None) -> Tensor:
-        conv, (name, scalars, algorithm) = self.conv, self.activation
+        conv = self.conv
         if isinstance(conv, Conv2dSame):
             images_NCHW = pad_same(images_NCHW, conv.kernel_size, conv.stride, conv.dilation)
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        if not self._is_usual(images_NCHW, other_NCHW):
+            return self._one_by_one(images_NCHW, other_NCHW)
         how = (conv.padding, conv.stride, conv.dilation, conv.groups)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *how, images_NCHW.shape)
+        name, scalars, algorithm = _known(self.activation) or _NONE
         operands = (self._packed, conv.bias, *how)
         result: Tensor
         if other_NCHW is None:
             result = torch.ops.mkldnn._convolution_pointwise(images_NCHW, *operands, name, scalars, algorithm)
-        elif other_NCHW.shape != self._output_shape(images_NCHW):  # what is added is spread over the images
-            result = torch.ops.mkldnn._convolution_pointwise(images_NCHW, *operands, *_NONE) + other_NCHW
-            return result.relu_() if self.activation == _RELU else result
         else:
-            after = name if self.activation == _RELU else None
+            last = None if self.activation is None else name
             result = torch.ops.mkldnn._convolution_pointwise(
-                images_NCHW, other_NCHW, *operands, "add", 1.0, after, (), ""
+                images_NCHW, other_NCHW, *operands, "add", 1.0, last, scalars, algorithm
             )
         return result
 
-    def _output_shape(self, images_NCHW: Tensor) -> tuple[int, ...]:
+    def _is_usual(self, images_NCHW: Tensor, other_NCHW: Tensor | None) -> bool:
+        """Whether oneDNN computes this, and rightly."""
         conv = self.conv
-        padding = (0, 0) if isinstance(conv.padding, str) else conv.padding
-        height, width = (
-            (images_NCHW.shape[2 + axis] + 2 * padding[axis] - conv.dilation[axis] * (conv.kernel_size[axis] - 1) - 1)
-            // conv.stride[axis]
-            + 1
-            for axis in (0, 1)
-        )
-        return (len(images_NCHW), conv.out_channels, height, width)
+        if max(conv.dilation) > 1:
+            return other_NCHW is None
+        how = (_pair(conv.stride), _pair(conv.padding))
+        if images_NCHW.dtype == torch.bfloat16 and is_narrow(images_NCHW, conv.weight, *how, conv.groups):
+            return False
+        shape = (len(images_NCHW), conv.out_channels, *output_size(images_NCHW, conv.weight, *how))
+        return other_NCHW is None or other_NCHW.shape == shape
+
+    def _one_by_one(self, images_NCHW: Tensor, other_NCHW: Tensor | None) -> Tensor:
+        conv = self.conv
+        with fast_convolutions():
+            result = torch.conv2d(
+                images_NCHW, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
+        result = result if other_NCHW is None else result + other_NCHW
+        return result if self.activation is None else self.activation(result)
 
     def _apply(self, *args: Any, **kwargs: Any) -> FusedConv2d:
         self._packed = None  # other devices and precisions have their own layout
@@ -140,16 +150,17 @@ def _is_convolution(module: fx.GraphModule, node: fx.Node) -> bool:
 def _fuse(module: fx.GraphModule, node: fx.Node) -> None:
     """Replace a convolution, and the addition and the activation behind it, by one node."""
     conv = module.get_submodule(str(node.target))
-    last, other, activation = _only_reader(module, node), None, _NONE
+    last, other, activation = _only_reader(module, node), None, None
     if last is not None and _adds_shortcut(module, node, last):
         other = next(operand for operand in last.args if operand is not node and isinstance(operand, fx.Node))
         node = _moved(node, last, other)
         last = _only_reader(module, node)
     if last is not None:
-        activation = _activation(module, last) or _NONE
-        activation = activation if other is None or activation == _RELU else _NONE
+        activation = _activation(module, last)
+        if other is not None and not isinstance(activation, nn.ReLU):
+            activation = None  # oneDNN knows no other one behind a sum
     module.set_submodule(str(node.target), FusedConv2d(conv, activation))  # type: ignore[arg-type]
-    if last is not None and activation != _NONE:
+    if last is not None and activation is not None:
         last.replace_all_uses_with(node)
         module.graph.erase_node(last)
         _drop_stills(module, node)
@@ -194,11 +205,19 @@ def _moved(node: fx.Node, addition: fx.Node, other: fx.Node) -> fx.Node:
     return joined
 
 
-def _activation(module: fx.GraphModule, node: fx.Node) -> Activation | None:
+def _activation(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     if node.op == "call_function" and node.target in (torch.relu, torch.nn.functional.relu):
-        return _RELU
+        return nn.ReLU()
     if node.op != "call_module":
         return None
     found = module.get_submodule(str(node.target))
-    known = _ACTIVATIONS.get(type(found))
-    return known(found) if known else None
+    return found if _known(found) else None
+
+
+def _known(activation: nn.Module | None) -> Activation | None:
+    known = None if activation is None else _ACTIVATIONS.get(type(activation))
+    return known(activation) if known else None
+
+
+def _pair(setting: str | tuple[int, ...]) -> tuple[int, int]:
+    return (0, 0) if isinstance(setting, str) else (setting[0], setting[1])
