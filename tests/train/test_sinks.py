@@ -86,3 +86,26 @@ def test_waiting_for_images_is_measured(photos: Path, tmp_path: Path, monkeypatc
     assert head["data_wait"] == 0, "its features are stored"
     assert top["data_wait"] == 1
     assert top["images_per_second"] == pytest.approx(20 / 1.5)
+
+
+def test_work_counts_by_pixels_where_stages_have_sizes_of_their_own(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the pixels is a quarter of the work, or the time left would be wrong by as much."""
+    import regraft as rg
+    from tests.train.test_train import run_small
+
+    seen: list[tuple[str, float, float]] = []
+    real = Sinks.advance
+
+    def advance(self: Sinks, units: float, doing: str, loss: float | None = None) -> None:
+        real(self, units, doing, loss)
+        seen.append((doing.split()[0], units, self.total - self.done))
+
+    monkeypatch.setattr(Sinks, "advance", advance)
+    common = {"train": "all", "optimizer": "sgd", "lr": 1e-3, "epochs": 2, "batch_size": 10, "bn": "train"}
+    run_small(photos, tmp_path / "run", stages=[rg.Stage("small", image_size=16, **common), rg.Stage("full", **common)])
+    work = {name: sum(units for doing, units, _ in seen if doing == name) for name in ("small", "full")}
+    assert work["full"] == 2 * (20 + 12)
+    assert work["small"] == pytest.approx(work["full"] / 4)
+    assert seen[-1][2] == pytest.approx(0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from regraft.plan.stages import DEFAULT_EPOCHS, Stage
 
-__all__ = ["Length", "length_of"]
+__all__ = ["Length", "image_work", "length_of"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,9 @@ def length_of(stage: Stage, num_images: int, batch_size: int) -> Length:
     if stage.steps is not None:
         return Length(steps_per_epoch, stage.steps, counts_steps=True)
     return Length(steps_per_epoch, (stage.epochs or DEFAULT_EPOCHS) * steps_per_epoch, counts_steps=False)
+
+
+def image_work(stage: Stage, size: tuple[int, int]) -> float:
+    """The work of one image in a stage, as a share of that of an image of the run's `size` (height and width)."""
+    height, width = stage.size or size
+    return height * width / (size[0] * size[1])

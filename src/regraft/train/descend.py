@@ -32,7 +32,7 @@ def descend(run: StageRun) -> None:
         progress = run.progress
         progress.epoch, progress.batch, progress.loss_sum, progress.num_images = progress.epoch + 1, 0, 0.0, 0
         run.record(values, **facts)
-        run.sinks.advance(len(run.session.labels["val"]), f"{run.stage.name} {progress.epoch}/{run.length.epochs}")
+        run.advance(len(run.session.labels["val"]), f"{progress.epoch}/{run.length.epochs}")
         run.watch(values)
         run.save()
 
@@ -79,7 +79,7 @@ def _train_epoch(run: StageRun) -> tuple[float, dict[str, object]]:
         progress.loss_sum += loss * len(rows)
         if progress.batch == num_steps:
             progress.gradient_norms = _gradient_norms(run.model)
-        run.sinks.advance(len(rows), f"{run.stage.name} {progress.epoch + 1}/{run.length.epochs}", loss)
+        run.advance(len(rows), f"{progress.epoch + 1}/{run.length.epochs}", loss)
         run.session.callbacks.tell("on_step_end", run, loss)
         run.save_between_steps()
     seconds = max(time.monotonic() - started, 1e-9)

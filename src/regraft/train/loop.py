@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from regraft import commit
 from regraft.errors import DivergedError, OutOfMemoryError, RegraftError, SettingsError
-from regraft.plan.length import length_of
+from regraft.plan.length import image_work, length_of
 from regraft.plan.stages import Stage
 from regraft.run.changes import record_change
 from regraft.train.descend import descend
@@ -154,15 +154,17 @@ def _has_become_longer(stage: Stage, session: Session) -> bool:
     return progress.epoch < length.epochs and not is_over(stage, progress)
 
 
-def stage_work(stage: Stage, num_train: int, num_val: int, batch_size: int) -> float:
-    """The work of a stage, in images that pass once through the network.
+def stage_work(stage: Stage, size: tuple[int, int], num_train: int, num_val: int, batch_size: int) -> float:
+    """The work of a stage, in images of the run's size that pass once through the network.
 
     Args:
+        size: Height and width of images in stages that do not say.
         num_train: Images to train on.
         num_val: Images to validate on.
         batch_size: Of stages that do not say.
     """
     if stage.optimizer == "lbfgs":
-        return float(num_train + num_val)
+        return image_work(stage, size) * (num_train + num_val)
     length = length_of(stage, num_train, stage.batch_size or batch_size)
-    return length.steps / length.steps_per_epoch * num_train + length.epochs * num_val
+    num_images = length.steps / length.steps_per_epoch * num_train + length.epochs * num_val
+    return image_work(stage, size) * num_images

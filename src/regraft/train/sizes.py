@@ -12,7 +12,7 @@ from regraft.errors import SettingsError
 from regraft.models.info import info_of
 from regraft.plan.make import Plan
 
-__all__ = ["keep_room", "take_size"]
+__all__ = ["keep_room", "size_of", "take_size"]
 
 
 def keep_room(model: nn.Module, plan: Plan) -> None:
@@ -33,6 +33,11 @@ def keep_room(model: nn.Module, plan: Plan) -> None:
             "Set `data.resize: squash`, or sizes of one shape.",
         )
     _set_pixels(model, stored=(max(height for height, _ in sizes), max(width for _, width in sizes)))
+
+
+def size_of(model: nn.Module) -> tuple[int, int]:
+    """Height and width of the images of stages that do not say."""
+    return _preprocessing(model).pixels.size
 
 
 def take_size(model: nn.Module, size: tuple[int, int] | None) -> None:

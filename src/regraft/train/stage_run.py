@@ -21,7 +21,7 @@ from regraft.models.outputs import output_of
 from regraft.models.program import split_program
 from regraft.plan.audit import Snapshot
 from regraft.plan.freeze import Freeze, freeze
-from regraft.plan.length import length_of
+from regraft.plan.length import image_work, length_of
 from regraft.plan.losses import loss_terms
 from regraft.plan.stages import Stage
 from regraft.run.records import finite
@@ -33,6 +33,7 @@ from regraft.train.losses import build_loss, build_weigh
 from regraft.train.optim import build_optimizer, set_rates
 from regraft.train.schedule import EarlyStoppingState, PlateauState, is_better
 from regraft.train.session import Session
+from regraft.train.sizes import size_of
 from regraft.train.state import Best, Progress, carry_over, group_values, load_weights, restore, start_tensors
 from regraft.train.step import evaluate
 
@@ -69,6 +70,7 @@ class StageRun:
         self.num_images = len(session.labels["train"])
         self.engine.share(self.batch_size)
         self.length = length_of(stage, self.num_images, self.batch_size)
+        self._image_work = image_work(stage, size_of(self.model))
         self.output = output_of(self.model)
         self.weights = self._class_weights()
         self.loss = build_loss(
@@ -210,9 +212,13 @@ class StageRun:
 
     def _on_feature_batch(self, units: float) -> None:
         if self.is_solved:
-            self.sinks.advance(units, f"{self.stage.name}: features")
+            self.advance(units, "features")
         if self.engine.num_processes == 1:  # several stop together, at the end of the pass
             self.stop_if_asked()
+
+    def advance(self, num_images: float, doing: str, loss: float | None = None) -> None:
+        """Take in images that passed through the network."""
+        self.sinks.advance(self._image_work * num_images, f"{self.stage.name} {doing}", loss)
 
     # Epochs
 
@@ -333,7 +339,7 @@ class StageRun:
         audit.raise_if_violated()
         if not self.is_solved:
             left = self.length.epochs - progress.epoch
-            self.sinks.skip(left * (self.num_images + len(self.session.labels["val"])))
+            self.sinks.skip(self._image_work * left * (self.num_images + len(self.session.labels["val"])))
         self.sinks.line(
             f"{self.stage.name}: audit ok, {len(audit.frozen)} frozen tensors byte-identical, "
             f"{len(audit.trainable)} trained"

@@ -41,7 +41,7 @@ from regraft.train.saver import Saver
 from regraft.train.schedule import mode_of
 from regraft.train.session import Session, stopped
 from regraft.train.sinks import Sinks
-from regraft.train.sizes import keep_room, take_size
+from regraft.train.sizes import keep_room, size_of, take_size
 from regraft.train.state import Best, Progress, checkpoint_bytes, load_weights
 from regraft.train.stop import StopFlag
 
@@ -164,13 +164,13 @@ def train(
             told.add_loggers(build_loggers(run, log), sinks.warn)
         for warning in () if resume else plan.warnings:
             sinks.warn(f"warning: {warning}")
-        sinks.plan(_DECODE_WORK * (len(data.train) + len(data.val)) + _stages_work(plan, data, batch_size))
+        sinks.plan(_DECODE_WORK * (len(data.train) + len(data.val)) + _stages_work(plan, model, data, batch_size))
         data, pixels = _decode(run, data, model, engine, sinks, stop, cache=cache, resume=resume)
         labels = {name: split.labels for name, split in data.splits.items()}
         normaliser = Normaliser(_preprocessing(model), engine.device)
         engine.from_main(lambda: require_same_images(run, progress, pixels))
         load_weights(run.checkpoint(progress.step), model)
-        sinks.skip(_stages_work(plan.stages[: progress.stage], data, batch_size))
+        sinks.skip(_stages_work(plan.stages[: progress.stage], model, data, batch_size))
         session = Session(
             model=model,
             plan=plan,
@@ -285,8 +285,9 @@ def _decode(
     return decoded, pixels
 
 
-def _stages_work(stages: Iterable[Stage], data: DataSet, batch_size: int) -> float:
-    return sum(stage_work(stage, len(data.train), len(data.val), batch_size) for stage in stages)
+def _stages_work(stages: Iterable[Stage], model: nn.Module, data: DataSet, batch_size: int) -> float:
+    size = size_of(model)
+    return sum(stage_work(stage, size, len(data.train), len(data.val), batch_size) for stage in stages)
 
 
 def _require_space(run: RunFolder, num_bytes: int) -> None:
