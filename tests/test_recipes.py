@@ -34,7 +34,10 @@ SMALL = {
     "resnet50-plateau-folds": ["model.name=test_resnet", "model.image_size=32"],
     "gradual-unfreezing": ["model.name=test_resnet", "model.image_size=32"],
     "lp-ft": ["model.name=test_resnet", "model.image_size=32"],
-    "camvid-unet-lite0": ["model.args={encoder: test_resnet, depth: 3, filters: [8, 8]}"],
+    "camvid-unet-lite0": [
+        "model.args={encoder: test_resnet, depth: 3, filters: [8, 8]}",
+        "stages.0.image_size=[16, 20]",
+    ],
     "camvid-unet-vgg16": ["model.args={encoder: keras_vgg16, depth: 2, filters: [4]}"],
     "camvid-segnet-vgg16": ["model.args={encoder: keras_vgg16, depth: 2}"],
 }

@@ -109,3 +109,37 @@ def test_work_counts_by_pixels_where_stages_have_sizes_of_their_own(
     assert work["full"] == 2 * (20 + 12)
     assert work["small"] == pytest.approx(work["full"] / 4)
     assert seen[-1][2] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("steps", [3, 4, 7])
+def test_a_resumed_run_has_what_is_left_before_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Killed inside the first stage, at its end, and inside the second: what was done is no work any more."""
+    import regraft as rg
+    from regraft import pipeline
+    from regraft.train import descend
+    from tests.train.test_train import Killed, run_small
+
+    left: list[float] = []
+    real_advance, real_step = Sinks.advance, descend.training_step
+    calls = iter(range(1000))
+
+    def advance(self: Sinks, units: float, doing: str, loss: float | None = None) -> None:
+        real_advance(self, units, doing, loss)
+        left.append(self.total - self.done)
+
+    def step(*arguments: Any, **options: Any) -> float:
+        if next(calls) == steps:
+            raise Killed
+        return real_step(*arguments, **options)
+
+    common = {"train": "all", "optimizer": "sgd", "lr": 1e-3, "epochs": 2, "batch_size": 10, "bn": "train"}
+    plan = [rg.Stage("first", **common), rg.Stage("second", image_size=16, **common)]
+    monkeypatch.setattr(descend, "training_step", step)
+    with pytest.raises(Killed):
+        run_small(photos, tmp_path / "run", stages=plan, save_steps=1)
+    monkeypatch.setattr(descend, "training_step", real_step)
+    monkeypatch.setattr(Sinks, "advance", advance)
+    pipeline.resume(tmp_path / "run", show=False)
+    assert left[-1] == pytest.approx(0)

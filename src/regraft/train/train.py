@@ -25,6 +25,7 @@ from regraft.models.folder import write_model
 from regraft.models.info import info_of, settings_of
 from regraft.models.inputs import Normaliser
 from regraft.models.numerics import Numerics, choose_numerics, require_precision
+from regraft.plan.length import image_work
 from regraft.plan.make import Plan
 from regraft.plan.stages import Stage
 from regraft.run.folder import RunFolder, create_run
@@ -170,7 +171,7 @@ def train(
         normaliser = Normaliser(_preprocessing(model), engine.device)
         engine.from_main(lambda: require_same_images(run, progress, pixels))
         load_weights(run.checkpoint(progress.step), model)
-        sinks.skip(_stages_work(plan.stages[: progress.stage], model, data, batch_size))
+        sinks.skip(_work_done(progress, plan, model, data, batch_size))
         session = Session(
             model=model,
             plan=plan,
@@ -288,6 +289,18 @@ def _decode(
 def _stages_work(stages: Iterable[Stage], model: nn.Module, data: DataSet, batch_size: int) -> float:
     size = size_of(model)
     return sum(stage_work(stage, size, len(data.train), len(data.val), batch_size) for stage in stages)
+
+
+def _work_done(progress: Progress, plan: Plan, model: nn.Module, data: DataSet, batch_size: int) -> float:
+    """The work of the stages, and of the epochs of the present one, that a resumed run has behind it."""
+    stage = plan.stages[progress.stage]
+    if progress.stage_ended:
+        return _stages_work(plan.stages[: progress.stage + 1], model, data, batch_size)
+    before = _stages_work(plan.stages[: progress.stage], model, data, batch_size)
+    if stage.optimizer == "lbfgs":
+        return before
+    num_images = progress.epoch * (len(data.train) + len(data.val)) + progress.num_images
+    return before + image_work(stage, size_of(model)) * num_images
 
 
 def _require_space(run: RunFolder, num_bytes: int) -> None:
