@@ -248,3 +248,11 @@ def test_rates_and_waiting_are_shown(make_run: Callable[..., Path]) -> None:
     assert "25.0 %" in page
     (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "lr": {}}) + "\n" for line in lines))
     assert "Learning rate" not in write_report(run).read_text()
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_epochs(make_run: MakeRun) -> None:
+    run = make_run()
+    status = json.loads((run / "status.json").read_text())
+    assert "Time 3 min 12 s" in report(run).text
+    (run / "status.json").write_text(json.dumps(status | {"seconds": 3.0}))  # since it was resumed
+    assert "Time 1 min 23 s" in report(run).text  # 17 epochs of 4.87 s

@@ -110,19 +110,20 @@ def _confusion(metrics: Record) -> Html:
             "Blue is right, red is wrong.</p>",
             confusion_chart(rows, names),
         )
-    return html("<h4>Confusion matrix</h4>{}{}", chart, _pairs(rows, names))
+    unit = "pixel" if task_of(metrics).main == "miou" else "image"
+    return html("<h4>Confusion matrix</h4>{}{}", chart, _pairs(rows, names, unit))
 
 
-def _pairs(rows: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
+def _pairs(rows: Sequence[Sequence[int]], names: Sequence[str], unit: str) -> Html:
     pairs = [(row[j], i, j, sum(row)) for i, row in enumerate(rows) for j in range(len(names)) if i != j and row[j]]
     if not pairs:
-        return html('<p class="note">No image was taken for another class.</p>')
+        return html('<p class="note">No {} was taken for another class.</p>', unit)
     if len(names) <= 3:
         return Html("")  # the matrix says it already
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     lines = [(names[i], names[j], f"{wrong:,} of {total:,}", percent(wrong / total)) for wrong, i, j, total in pairs]
     shown = lines[: _MOST_PAIRS if len(names) <= MOST_CLASSES else 3 * _MOST_PAIRS]
-    return html("<h4>Most frequent confusions</h4>{}", table(("truth", "taken for", "#images", "#share"), shown))
+    return html("<h4>Most frequent confusions</h4>{}", table(("truth", "taken for", f"#{unit}s", "#share"), shown))
 
 
 def _classes(metrics: Record) -> Html:

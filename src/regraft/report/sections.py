@@ -30,11 +30,18 @@ def verdict(evidence: Evidence) -> Html:
         ("Weights", _weights_in_short(evidence.match)),
         ("Frozen parts", _proof_in_short(evidence.audit)),
         ("Best epoch", best_epoch(status)),
-        ("Time", duration(status.get("seconds"))),
+        ("Time", duration(_seconds(evidence))),
         ("State", _state(status)),
     ]
     shown = join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text)
     return html('{}{}<dl class="facts four">{}</dl>', _headline(evidence), _interruption(status), shown)
+
+
+def _seconds(evidence: Evidence) -> float | None:
+    """How long the run took; of one that was resumed, what its epochs took, before and after."""
+    of_epochs = sum(float(epoch["seconds"]) for epoch in evidence.epochs if is_number(epoch.get("seconds")))
+    last = evidence.status.get("seconds")
+    return max(of_epochs, float(last or 0.0) if is_number(last) else 0.0) or None
 
 
 def model_name(evidence: Evidence) -> str:
