@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regraft.models import dense
-from regraft.models.convolution import fast_convolutions
+from regraft.models.fast_layers import fast_layers
 from regraft.models.numerics import choose_numerics
 from regraft.train.engine import Engine
 
@@ -47,7 +47,7 @@ def test_outputs_and_gradients_are_those_of_double_precision(
     gradient = torch.randn_like(functional.conv2d(images, weight, **where))
     exact = gradients(images.double(), weight.double(), None if bias is None else bias.double(), gradient, **where)
     assert dense.is_faster_as_product(images, weight, (stride, stride), (padding, padding), 1)
-    with fast_convolutions():
+    with fast_layers():
         fast = gradients(images, weight, bias, gradient, **where)
     for ours, right in zip(fast, exact, strict=True):
         assert ours.dtype == torch.bfloat16

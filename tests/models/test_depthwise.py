@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import regraft as rg
 from regraft.models import depthwise
-from regraft.models.convolution import fast_convolutions
+from regraft.models.fast_layers import fast_layers
 
 
 def gradients(images: Tensor, weight: Tensor, bias: Tensor | None, gradient: Tensor, **where: int) -> list[Tensor]:
@@ -44,7 +44,7 @@ def test_gradients_are_those_of_double_precision(
     where = {"stride": stride, "padding": padding}
     gradient = torch.randn_like(functional.conv2d(images, weight, groups=channels, **where))
     exact = gradients(images.double(), weight.double(), None if bias is None else bias.double(), gradient, **where)
-    with fast_convolutions():
+    with fast_layers():
         fast = gradients(images, weight, bias, gradient, **where)
     for ours, right in zip(fast, exact, strict=True):
         assert ours.dtype == torch.bfloat16
@@ -72,7 +72,7 @@ def test_a_stage_takes_it_in_bf16_only(precision: str, taken: bool, monkeypatch:
 def test_what_it_is_not_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depthwise._Depthwise, "apply", lambda *args: pytest.fail("taken"))
     images = torch.randn(2, 16, 8, 8).bfloat16().requires_grad_()
-    with fast_convolutions():
+    with fast_layers():
         functional.conv2d(images, torch.randn(16, 16, 3, 3).bfloat16())  # dense
         functional.conv2d(images, torch.randn(16, 1, 3, 3).bfloat16(), groups=16, dilation=2)
         functional.conv2d(images, torch.randn(32, 1, 3, 3).bfloat16(), groups=16)  # two outputs a channel

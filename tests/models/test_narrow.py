@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.models.convolution import fast_convolutions
+from regraft.models.fast_layers import fast_layers
 from regraft.models.narrow import is_narrow
 from regraft.models.numerics import Numerics
 from regraft.models.program import inference_program
@@ -31,7 +31,7 @@ def test_output_and_gradients(kernel: int, size: tuple[int, int], stride: int, p
     exact = conv.weight.grad
     conv.zero_grad()
     conv.bfloat16()
-    with fast_convolutions(), torch.set_grad_enabled(training):
+    with fast_layers(), torch.set_grad_enabled(training):
         output = conv(images)
     assert float((output.double() - wanted).detach().abs().max()) <= 0.012 * float(wanted.detach().abs().max())
     if training:

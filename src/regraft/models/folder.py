@@ -28,7 +28,7 @@ from regraft.models.head import Head
 from regraft.models.info import ModelInfo, info_of
 from regraft.models.names import is_buildable
 from regraft.models.outputs import DEFAULT_THRESHOLD, OUTPUTS, row_names, threshold_names
-from regraft.models.surgery import adapt
+from regraft.models.surgery import adapt_as_stored
 from regraft.run.folder import fold_runs
 
 __all__ = [
@@ -331,7 +331,7 @@ def _build(config: dict[str, Any], folder: Path) -> nn.Module:
 
 def _adapted(config: dict[str, Any], model: nn.Module) -> nn.Module:
     arguments = config["regraft"]["build"]["args"]
-    return adapt(
+    return adapt_as_stored(
         model,
         classes=class_names_of(config),
         head=Head(**arguments.get("head", {})),

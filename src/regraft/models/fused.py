@@ -15,7 +15,7 @@ import torch
 from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, fx, nn
 
-from regraft.models.convolution import fast_convolutions
+from regraft.models.fast_layers import fast_layers
 from regraft.models.narrow import is_narrow, output_size
 from regraft.models.numerics import Numerics
 
@@ -95,7 +95,7 @@ class FusedConv2d(nn.Module):
 
     def _one_by_one(self, images_NCHW: Tensor, other_NCHW: Tensor | None) -> Tensor:
         conv = self.conv
-        with fast_convolutions():
+        with fast_layers():
             result = torch.conv2d(
                 images_NCHW, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
             )

@@ -162,10 +162,14 @@ def _timm_head(model: nn.Module, config: dict[str, Any]) -> tuple[str, ...]:
     named = config.get("classifier") or ()
     classifiers = [name for name in ([named] if isinstance(named, str) else named) if name in modules]
     try:
-        features = set(trace(model, method="forward_features"))
-        used = set(trace(model))
+        used = trace(model, noting=["forward_features"])
+        whole = used.pop("forward_features()", None)
+        if whole is None:
+            features = set(trace(model, method="forward_features"))
+        else:
+            features = {name for name, call in used.items() if whole.start < call.start < whole.end}
     except SettingsError:
-        features, used = set(owners), set()
+        features, used = set(owners), {}
     after = [name for name in owners if name and name in used and name not in features]
     after += [name for name in owners if is_under(name, classifiers) or _AUXILIARY.search(name)]
     tops = _tops(after, owners)

@@ -22,7 +22,7 @@ from regraft.models.top import replace_after_features, replace_head
 from regraft.models.trace import image_channels, plain
 from regraft.models.trial import check_runs
 
-__all__ = ["adapt", "check_classes", "default_preprocessing", "num_classes_of", "without_top"]
+__all__ = ["adapt", "adapt_as_stored", "check_classes", "default_preprocessing", "num_classes_of", "without_top"]
 
 
 def adapt(
@@ -56,6 +56,46 @@ def adapt(
         SettingsError: Fewer or more classes than the output can have, a name twice, a head that this network cannot
             take, images too small, channels that contradict each other.
     """
+    adapted, preprocessing, num_rows = _adapted(
+        model,
+        classes=classes,
+        image_size=image_size,
+        head=head,
+        in_channels=in_channels,
+        bands=bands,
+        preprocessing=preprocessing,
+        keep_rows=keep_rows,
+        seed=seed,
+    )
+    check_runs(adapted, preprocessing, num_rows)
+    return adapted
+
+
+def adapt_as_stored(
+    model: nn.Module,
+    *,
+    classes: Sequence[str],
+    head: Head,
+    in_channels: int | None,
+    preprocessing: Preprocessing,
+) -> nn.Module:
+    """`adapt` for a network that ran when it was stored, which is not tried on an image again."""
+    return _adapted(model, classes=classes, head=head, in_channels=in_channels, preprocessing=preprocessing)[0].eval()
+
+
+def _adapted(
+    model: nn.Module,
+    *,
+    classes: Sequence[str] | int | None,
+    head: Head | None,
+    in_channels: int | None,
+    preprocessing: Preprocessing | None,
+    image_size: int | tuple[int, int] | None = None,
+    bands: Sequence[str] | None = None,
+    keep_rows: bool = True,
+    seed: int = 0,
+) -> tuple[nn.Module, Preprocessing, int | None]:
+    """The adapted copy, its preprocessing, and how many rows its new head has, if it got one."""
     old = info_of(model)
     if head is not None and classes is None:
         classes = old.class_names or ()
@@ -79,8 +119,7 @@ def adapt(
     if classes is not None:
         _renew_head(model, adapted, info, head, classes, preprocessing, keep=keep_rows, seed=seed)
     set_info(adapted, info)
-    check_runs(adapted, preprocessing, None if classes is None else num_logits(head.output, _count(classes)))
-    return adapted
+    return adapted, preprocessing, None if classes is None else num_logits(head.output, _count(classes))
 
 
 def _renew_head(

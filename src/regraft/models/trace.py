@@ -101,7 +101,11 @@ def trace_sizes(model: nn.Module, image_size: int | tuple[int, int] | None = Non
 
 
 def trace(
-    model: nn.Module, image_size: int | tuple[int, int] | None = None, *, method: str = "forward"
+    model: nn.Module,
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    method: str = "forward",
+    noting: Sequence[str] = (),
 ) -> dict[str, Call]:
     """Run `model.<method>` on one blank image and tell what ran.
 
@@ -109,6 +113,7 @@ def trace(
         model: Any module that takes one batch of images; it is not changed.
         image_size: Side, or (height, width), in pixels; None takes the model's own size, or one that works.
         method: The method to run, as timm's `forward_features`.
+        noting: Other methods of the model, of which the calls are told too, under their name with `()`.
 
     Returns:
         For each module that ran: its name and its first call, in order of start.
@@ -121,7 +126,7 @@ def trace(
     for run in (_run_on_meta, _run_for_real):
         for channels, size in product(in_channels(model), trace_sizes(model, image_size)):
             try:
-                return _record(model, partial(run, model, method, (1, channels, *size)))
+                return _record(model, partial(run, model, method, (1, channels, *size)), noting)
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 failures.append(f"{size[0]}x{size[1]} with {channels} channels: {reason[:160]}")
@@ -194,8 +199,19 @@ def _blank(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> to
     return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def _record(model: nn.Module, run: Callable[[], None]) -> dict[str, Call]:
+def _record(model: nn.Module, run: Callable[[], None], noting: Sequence[str] = ()) -> dict[str, Call]:
     events: list[tuple[str, bool, tuple[int, ...] | None]] = []
+
+    def noted(method: str) -> Callable[..., Any]:
+        call = getattr(model, method)
+
+        def noting_call(*args: Any, **kwargs: Any) -> Any:
+            events.append((f"{method}()", True, None))
+            output = call(*args, **kwargs)
+            events.append((f"{method}()", False, _shape(output)))
+            return output
+
+        return noting_call
 
     def hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
         def before(module: nn.Module, args: Any) -> None:
@@ -211,6 +227,10 @@ def _record(model: nn.Module, run: Callable[[], None]) -> dict[str, Call]:
             before, after = hooks(name)
             stack.callback(module.register_forward_pre_hook(before).remove)
             stack.callback(module.register_forward_hook(after).remove)
+        for method in noting:
+            if method not in vars(model):
+                vars(model)[method] = noted(method)
+                stack.callback(vars(model).pop, method)
         run()
     return _calls(events)
 

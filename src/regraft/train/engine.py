@@ -22,7 +22,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from regraft.errors import LostProcessError, RegraftError, SettingsError
-from regraft.models.convolution import fast_convolutions
+from regraft.models.fast_layers import fast_layers
 from regraft.models.numerics import Numerics
 from regraft.models.program import SplitProgram
 from regraft.run.processes import local_rank
@@ -71,7 +71,7 @@ class Engine:
     def autocast(self) -> Iterator[None]:
         """Compute in the run's precision; in bf16 on a CPU, convolutions in their fastest way."""
         fast = self.numerics.precision == "bf16" and self.device.type == "cpu"
-        with self._accelerator.autocast(), fast_convolutions() if fast else contextlib.nullcontext():
+        with self._accelerator.autocast(), fast_layers() if fast else contextlib.nullcontext():
             yield
 
     def place(self, model: nn.Module) -> nn.Module:

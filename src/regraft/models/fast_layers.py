@@ -1,4 +1,4 @@
-"""Convolutions on a CPU in bf16: which of torch's calls are computed in another way, to be faster or to be right."""
+"""Training on a CPU in bf16: which of torch's calls are computed in another way, to be faster or to be right."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from regraft.models.dense import dense_convolution, is_faster_as_product
 from regraft.models.depthwise import depthwise_convolution, is_depthwise
 from regraft.models.narrow import is_narrow, narrow_convolution
+from regraft.models.upsample import doubled, is_doubling
 
-__all__ = ["fast_convolutions"]
+__all__ = ["fast_layers"]
 
 
 @contextmanager
-def fast_convolutions() -> Iterator[None]:
-    """A context in which convolutions on the CPU in bf16 (autocast too) are right, and those that train fast."""
+def fast_layers() -> Iterator[None]:
+    """A context in which layers on the CPU in bf16 (autocast too) are right, and those that train train fast."""
     with _Mode():
         yield
 
 
 class _Mode(TorchFunctionMode):
-    """Takes the calls of `conv2d` that gain from it; everything else goes on as it was."""
+    """Takes the calls that gain from it; everything else goes on as it was."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.conv2d and not kwargs and len(args) == 7:
-            result = _computed(*args)
+            result = _convolved(*args)
             if result is not None:
                 return result
+        if func is F.interpolate and torch.is_grad_enabled() and is_doubling(*args, **kwargs):
+            return doubled(*args, **kwargs)
         return func(*args, **kwargs)
 
 
-def _computed(
+def _convolved(
     images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor | None:
     """The convolution, or None where torch's own is as fast."""
