@@ -26,7 +26,6 @@ __all__ = ["FILTERS", "UNet", "Up", "unet"]
 
 Up = Literal["nearest", "bilinear", "transposed"]
 FILTERS = (256, 128, 64, 32)
-_OF_IMAGE_SKIP = 16
 
 
 class UNetStage(nn.Module):
@@ -89,18 +88,16 @@ class UNet(nn.Module):
         up: Up,
         init: str,
         dropout: float,
-        image_skip: int,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.stride, self.least = encoder.stride, encoder.least
         self.indices = [level.index for level in encoder.levels]
-        self.scale = 1 if image_skip else encoder.levels[0].reduction
-        self.image_skip = bool(image_skip)
+        self.scale = encoder.levels[0].reduction
         self.num_features = filters[-1]
         self.pretrained_cfg = encoder.describe("encoder")
         self.encoder = encoder.network
-        channels = [image_skip] * bool(image_skip) + [level.channels for level in encoder.levels]
+        channels = [level.channels for level in encoder.levels]
         self.decoder = UNetDecoder(channels, filters, convs=convs, batch_norm=batch_norm, up=up)
         initialise(self.decoder, init)
         self.head_drop = nn.Dropout(dropout)
@@ -110,7 +107,7 @@ class UNet(nn.Module):
         """Images (N, C, H, W) -> logits (N, num_classes, H, W)."""
         padded = pad_to_stride(images, self.stride, self.least)
         maps = self.encoder.forward_intermediates(padded, indices=self.indices, intermediates_only=True)  # type: ignore[operator]
-        logits: Tensor = self.classifier(self.head_drop(self.decoder([padded, *maps] if self.image_skip else maps)))
+        logits: Tensor = self.classifier(self.head_drop(self.decoder(maps)))
         if self.scale > 1:
             # Class by class, in fp32: six times faster on a CPU than bf16 pixels with their classes side by side.
             logits = logits.float().contiguous()
@@ -136,7 +133,6 @@ def unet(
     up: Up = "nearest",
     init: str = "he_normal",
     dropout: float = 0.0,
-    image_skip: bool = False,
     encoder_args: Mapping[str, Any] | None = None,
 ) -> UNet:
     """A `UNet` that says about itself what regraft needs to know.
@@ -156,27 +152,17 @@ def unet(
             `transposed` learns the step (a transposed convolution of 2×2 pixels, as in the paper).
         init: How the decoder is drawn: he_normal, he_uniform, glorot_normal or glorot_uniform.
         dropout: Fraction dropped before the classifier.
-        image_skip: Whether one more stage joins the image itself, where the encoder's finest map is smaller than it;
-            `filters` then has one more number. Thin things (poles, signs) gain, a step takes longer.
         encoder_args: Further arguments of the encoder's network.
 
     Raises:
         SettingsError: No such encoder, or arguments that contradict each other; all mistakes at once.
     """
     cut = build_encoder(encoder, depth, in_chans=in_chans, arguments=encoder_args)
-    usual = FILTERS[1 - len(cut.levels) :] + (_OF_IMAGE_SKIP,) * image_skip
-    filters = usual if filters is None else tuple(filters)
-    _check(encoder, cut, filters, convs, up, init, dropout, num_classes, image_skip=image_skip)
+    num_stages = len(cut.levels) - 1
+    filters = FILTERS[-num_stages:] if filters is None else tuple(filters)
+    _check(encoder, cut, filters, convs, up, init, dropout, num_classes)
     model = UNet(
-        cut,
-        num_classes,
-        filters=filters,
-        convs=convs,
-        batch_norm=batch_norm,
-        up=up,
-        init=init,
-        dropout=dropout,
-        image_skip=in_chans if image_skip else 0,
+        cut, num_classes, filters=filters, convs=convs, batch_norm=batch_norm, up=up, init=init, dropout=dropout
     )
     described(model, "unet", encoder, cut, encoder_args)
     return model
@@ -191,18 +177,13 @@ def _check(
     init: str,
     dropout: float,
     num_classes: int,
-    *,
-    image_skip: bool,
 ) -> None:
-    num_stages, mistakes = len(cut.levels) - 1 + image_skip, []
+    num_stages, mistakes = len(cut.levels) - 1, []
     if len(filters) != num_stages or any(type(width) is not int or width < 1 for width in filters):
         mistakes.append(
-            f"filters is {list(filters)!r}; with {len(cut.levels)} resolutions of {encoder!r}"
-            f"{' and the image itself' * image_skip} the decoder has "
+            f"filters is {list(filters)!r}; with {num_stages + 1} resolutions of {encoder!r} the decoder has "
             f"{num_stages} stage(s), so it is {num_stages} number(s) from 1 on, coarsest first"
         )
-    if image_skip and cut.levels[0].reduction == 1:
-        mistakes.append(f"image_skip is true, but the finest map of {encoder!r} is as large as the image already")
     rules = {
         "convs": (convs, convs >= 1, "at least 1"),
         "up": (up, up in get_args(Up), f"one of: {', '.join(get_args(Up))}"),
@@ -210,8 +191,7 @@ def _check(
         "dropout": (dropout, 0 <= dropout < 1, "at least 0 and less than 1"),
         "num_classes": (num_classes, num_classes >= 1, "at least 1"),
     }
-    sides = (cut.levels[0].reduction * cut.sides[0],) * image_skip + cut.sides
-    if up == "transposed" and any(fine != 2 * coarse for fine, coarse in pairwise(sides)):
+    if up == "transposed" and any(fine != 2 * coarse for fine, coarse in pairwise(cut.sides)):
         mistakes.append(
             f"up is transposed, which doubles a map, but the maps of {encoder!r} are not twice as large as the next; "
             "expected nearest or bilinear"
