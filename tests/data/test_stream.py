@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.data.decode import PixelProgram, decode
+from regraft.data.decode import PixelProgram, decode, decode_or_reason
 from regraft.data.stream import DecodedStream
 
 PROGRAM = PixelProgram((12, 10))
@@ -52,9 +52,40 @@ def test_it_begins_at_once_and_does_not_run_away(paths: list[str]) -> None:
     stream.close()
 
 
+@pytest.mark.parametrize(("threads", "decoding"), [(1, 1), (3, 2)])
+def test_a_reader_who_comes_later_is_left_a_processor(
+    paths: list[str], threads: int, decoding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    started, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(path: str, program: PixelProgram) -> object:
+        decoded.append(threading.get_ident())
+        started.release()
+        go_on.wait(10)
+        return decode_or_reason(path, program)
+
+    monkeypatch.setattr("regraft.data.stream.decode_or_reason", slow)
+    stream = DecodedStream(paths, PROGRAM, batch_size=4, threads=threads, far=True)
+    for _ in range(decoding):
+        assert started.acquire(timeout=10)
+    assert not started.acquire(timeout=0.2)
+    reader = threading.Thread(target=lambda: list(stream))
+    reader.start()
+    for _ in range(threads - decoding):
+        assert started.acquire(timeout=10)
+    go_on.set()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert len(decoded) == len(paths)
+    assert len(set(decoded)) == threads
+
+
 def test_no_thread_is_left_when_the_reader_stops(paths: list[str]) -> None:
     before = threading.active_count()
     rows = iter(DecodedStream(paths, PROGRAM, batch_size=4, threads=2))
     next(rows)
     rows.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    DecodedStream(paths, PROGRAM, batch_size=4, threads=2, far=True).close()
     assert threading.active_count() == before

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,8 @@ class DecodedStream:
         program: What to do with their pixels.
         batch_size: Files in a batch; the last one has what is left.
         threads: Decoding threads; None takes one for each processor.
-        far: Whether to decode far ahead, 128 MB of pixels, in place of four batches.
+        far: Whether the reader comes later, and is busy until then: decodes 128 MB of pixels ahead, not four batches,
+            and leaves it one processor of several.
         allocate: Makes the uint8 array of this shape for the images of a batch.
     """
 
@@ -68,10 +70,14 @@ class DecodedStream:
         batch_bytes = batch_size * int(np.prod(self._shape))
         self._ahead = max(_AHEAD, _MOST_BYTES // batch_bytes) if far else _AHEAD
         self._pool = ThreadPoolExecutor(threads or num_cpus(), thread_name_prefix="regraft-decode")
+        self._reader_is_here = Event()
+        if far and (threads or num_cpus()) > 1:
+            self._pool.submit(self._reader_is_here.wait)  # one of the threads
         self._waiting: deque[_Pending] = deque()
         self._fill()
 
     def __iter__(self) -> Iterator[DecodedBatch]:
+        self._reader_is_here.set()
         try:
             while self._waiting:
                 paths, images, reasons = self._waiting.popleft()
@@ -83,6 +89,7 @@ class DecodedStream:
 
     def close(self) -> None:
         """Stop the threads; nothing more is decoded."""
+        self._reader_is_here.set()
         self._waiting.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
