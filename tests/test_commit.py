@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -216,6 +217,20 @@ def test_places_where_nothing_can_be_written_are_storage_errors(tmp_path: Path) 
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder of that name"):
         commit.write_text(tmp_path / "folder", "text")
+
+
+def test_a_folder_that_is_taken_away_meanwhile_is_a_storage_error(tmp_path: Path) -> None:
+    import torch
+
+    def write(run: Path) -> None:
+        run.mkdir()
+        with commit.folder(run / "model") as folder:
+            shutil.rmtree(run)
+            save_file({"weight": torch.zeros(5)}, folder / "model.safetensors")
+
+    run = tmp_path / "run"
+    with pytest.raises(StorageError, match="no longer there"):
+        write(run)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(errno.EIO, "input/output"), (errno.EDQUOT, "quota")])

@@ -58,6 +58,7 @@ _REASONS = {
     errno.EEXIST: "there is a file of that name",
     errno.ENAMETOOLONG: "the name is too long for this file system",
     errno.ELOOP: "its links lead in a circle",
+    errno.ENOENT: "its folder is no longer there",
 }
 
 
