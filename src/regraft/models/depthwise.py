@@ -79,6 +79,8 @@ def _to_images(gradient: Tensor, weight: Tensor, shape: torch.Size, stride: int,
         taps = weight[:, :, row::stride, column::stride].flip(2, 3)
         rows = _seen_by(row, taps.shape[2], shape[2], gradient.shape[2], stride, padding[0])
         columns = _seen_by(column, taps.shape[3], shape[3], gradient.shape[3], stride, padding[1])
+        if not (rows.num_pixels and columns.num_pixels):
+            continue
         around = (rows.padding, columns.padding)
         result[:, :, rows.pixels, columns.pixels] = F.conv2d(gradient, taps, padding=around, groups=channels)[
             :, :, rows.kept, columns.kept
@@ -87,8 +89,9 @@ def _to_images(gradient: Tensor, weight: Tensor, shape: torch.Size, stride: int,
 
 
 class _Phase(NamedTuple):
-    """Along one side: the pixels of the input, the padding of the gradient, and what of their convolution is kept."""
+    """Along one side: pixels of the input, the padding of the gradient, and what of their convolution is kept."""
 
+    num_pixels: int
     pixels: slice
     padding: int
     kept: slice
@@ -104,7 +107,8 @@ def _seen_by(tap: int, num_taps: int, length: int, positions: int, stride: int, 
     first = (start + padding - tap) // stride  # where the first of these pixels meets the first of these taps
     before, after = num_taps - 1 - first, first + num_pixels - positions
     margin = max(before, after, 0)
-    return _Phase(slice(start, None, stride), margin, slice(margin - before, margin - before + num_pixels))
+    kept = slice(margin - before, margin - before + num_pixels)
+    return _Phase(num_pixels, slice(start, None, stride), margin, kept)
 
 
 def _to_weight(
