@@ -69,6 +69,16 @@ def test_what_it_is_not_for_is_left_alone(arguments: dict, monkeypatch: pytest.M
     expected = functional.interpolate(maps, **arguments)
     with fast_layers():
         assert torch.equal(functional.interpolate(maps, **arguments), expected)
+        assert torch.equal(functional.interpolate(input=maps, **arguments), expected)
+
+
+def test_other_spellings_of_the_call_work() -> None:
+    maps = torch.randn(1, 3, 6, 4, requires_grad=True)
+    expected = functional.interpolate(maps, (12, 8), None, "bilinear", False)
+    with fast_layers():
+        assert torch.equal(functional.interpolate(maps, (12, 8), None, "bilinear", False), expected)
+        assert torch.equal(functional.interpolate(input=maps, size=(12, 8), mode="bilinear"), expected)
+    assert not upsample.is_doubling(maps.bfloat16(), size=(12, 8), mode="bilinear")
 
 
 def test_a_unet_in_training_takes_both(monkeypatch: pytest.MonkeyPatch) -> None:

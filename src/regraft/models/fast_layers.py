@@ -35,8 +35,8 @@ class _Mode(TorchFunctionMode):
             result = _convolved(*args)
             if result is not None:
                 return result
-        if func is F.interpolate and torch.is_grad_enabled() and is_doubling(*args, **kwargs):
-            return doubled(*args, **kwargs)
+        if func is F.interpolate and torch.is_grad_enabled() and len(args) == 1 and is_doubling(args[0], **kwargs):
+            return doubled(args[0], kwargs.get("mode", "nearest"))
         return func(*args, **kwargs)
 
 

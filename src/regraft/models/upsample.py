@@ -17,18 +17,27 @@ __all__ = ["doubled", "is_doubling"]
 
 
 def is_doubling(
-    maps: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+    maps: Tensor,
+    *,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
     **others: Any,
-) -> bool:  # fmt: skip
-    """Whether these arguments of `interpolate` bring floating maps (N, C, H, W) on the CPU to twice their size."""
+) -> bool:
+    """Whether these arguments of `interpolate` bring maps (N, C, H, W) on the CPU to twice their size.
+
+    The sums of a linear interpolation's gradient would lose digits in bf16.
+    """
     if maps.ndim != 4 or maps.device.type != "cpu" or not maps.is_floating_point() or not maps.numel():
         return False
     if scale_factor is not None or any(others.values()) or align_corners or not isinstance(size, (tuple, list)):
         return False
-    return mode in ("nearest", "bilinear") and tuple(size) == (2 * maps.shape[2], 2 * maps.shape[3])
+    known = mode == "nearest" or (mode == "bilinear" and maps.dtype == torch.float32)
+    return known and tuple(size) == (2 * maps.shape[2], 2 * maps.shape[3])
 
 
-def doubled(maps: Tensor, size: Any = None, *, mode: str = "nearest", **_: Any) -> Tensor:
+def doubled(maps: Tensor, mode: str) -> Tensor:
     """What `interpolate` gives for arguments of which `is_doubling` is true."""
     result: Tensor = (_Nearest if mode == "nearest" else _Linear).apply(maps)
     return result

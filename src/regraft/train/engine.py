@@ -69,7 +69,7 @@ class Engine:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Compute in the run's precision; in bf16 on a CPU, convolutions in their fastest way."""
+        """Compute in the run's precision; in bf16 on a CPU, layers in their fastest way."""
         fast = self.numerics.precision == "bf16" and self.device.type == "cpu"
         with self._accelerator.autocast(), fast_layers() if fast else contextlib.nullcontext():
             yield
