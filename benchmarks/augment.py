@@ -23,7 +23,8 @@ import torch
 from torchvision.transforms import InterpolationMode, v2
 
 from peers import environment, timed
-from regraft.data.augment import Augment, apply
+from regraft.data.augment.augment import apply
+from regraft.settings.augment import Augment
 
 KORNIA = ["kornia==0.9.0", "torch==2.15.0", "numpy==2.4.6"]
 GEOMETRY = {"rotation": 40.0, "shift": 0.2, "shear": 11.5, "zoom": 0.2, "flip": "horizontal"}

@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from regraft.run.folder import RunFolder
-from regraft.train.saver import Saver
-from regraft.train.state import Progress, group_values
+from regraft.training.checkpoint.saver import Saver
+from regraft.training.checkpoint.state import Progress, group_values
 
 WIDTH, LAYERS, BATCH = 2048, 6, 64
 

@@ -46,9 +46,9 @@ print(json.dumps({
 EPOCH = """
 import json, sys, time
 import psutil
-from regraft.data.cache import decode_all
-from regraft.data.decode import PixelProgram
-from regraft.data.loader import batches, num_batches
+from regraft.data.decode_all import decode_all
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.cache.loader import batch_bounds, batches, num_batches
 from regraft.data.open import open_data
 from regraft.data.random import permutation
 
@@ -59,7 +59,7 @@ decoded, rows, log = time.perf_counter() - began, len(pixels["train"]), []
 steps = num_batches(rows, batch)
 for epoch in range(2):
     order = permutation(1, epoch, rows)
-    for step, _ in enumerate(batches(pixels["train"], data.train.labels, order, batch)):
+    for step, _ in enumerate(batches(pixels["train"], data.train.labels, order, batch_bounds(rows, batch))):
         if step % max(1, steps // 10) == 0:
             log.append(process.memory_info().rss / 1e6)
 print(json.dumps({

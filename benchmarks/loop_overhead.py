@@ -26,7 +26,7 @@ from PIL import Image
 from torch.nn import functional
 
 import regraft as rg
-from regraft.models.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.numerics import choose_numerics, keep_freed_memory
 
 CASES = {"small": ("resnet18", 64, 32), "big": ("resnet50", 160, 16)}
 

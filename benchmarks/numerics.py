@@ -1,4 +1,4 @@
-"""The times behind the table of models/numerics.py: a training step in each precision and layout, for some networks.
+"""The times behind the table of compute/numerics.py: a training step in each precision and layout, for some networks.
 
     uv run python benchmarks/numerics.py [--size 160] [--batch 16] [NETWORK ...]
     uv run python benchmarks/numerics.py --accuracy PHOTOS [--seeds 1 2 3]
@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 import regraft as rg
-from regraft.models.numerics import choose_numerics, keep_freed_memory
-from regraft.train.fastest import choices, step_seconds
-from regraft.train.records import environment
+from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.training.checkpoint.records import environment
+from regraft.training.preflight.fastest import choices, step_seconds
 from time_to_accuracy import regraft
 
 NETWORKS = ["resnet50", "tf_efficientnet_lite0", "mobilenetv3_large_100", "convnext_tiny", "vit_small_patch16_224"]

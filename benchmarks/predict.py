@@ -6,8 +6,8 @@ PHOTOS is a folder of JPEG files; without it, REGRAFT_SHARED/data/dogs-vs-cats-s
 speed does not depend on its numbers. Every side is a process of its own, they alternate, medians are compared.
 
 - *parts*: `import torch, timm, PIL`; decoding all files with a thread on each processor; the forward pass of all of
-  them, bf16 with channels last and batch norms folded where the processor has bf16, on all processors, at the best of
-  three batch sizes. Each is measured alone, and they are added up.
+  them, in the precision that regraft predicts in (fp32), with channels last and batch norms folded, on all processors,
+  at the best of three batch sizes. Each is measured alone, and they are added up.
 - *timm*: `create_dataset`, `create_loader` with a worker on each processor and the same batch size, and its default
   fp32, as its inference script does without options; *timm, tuned* is the same with bf16 and channels last.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 MODEL = """
 import sys, torch, regraft as rg
 from pathlib import Path
-from regraft.models.folder import write_model
+from regraft.models.store.folder import write_model
 model = rg.adapt(rg.build_model(sys.argv[2], seed=0), classes=["cat", "dog"], image_size=int(sys.argv[3])).eval()
 images = torch.zeros(1, 3, int(sys.argv[3]), int(sys.argv[3]))
 with torch.no_grad():
@@ -42,13 +42,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
 import regraft as rg
-from regraft.data.decode import decode
-from regraft.evaluate.predict import Predictor
-from regraft.models.numerics import choose_numerics, keep_freed_memory
-from regraft.models.program import inference_program
+from regraft.data.decode.decode import decode
+from regraft.evaluation.predict import Predictor
+from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.program import inference_program
 
 keep_freed_memory()
-model, numerics = rg.load_model(sys.argv[1]), choose_numerics("cpu")
+model, numerics = rg.load_model(sys.argv[1]), choose_numerics("cpu").for_inference
 program = Predictor(model, numerics).pixels
 paths = sorted(map(str, Path(sys.argv[2]).iterdir()))
 began = time.perf_counter()

@@ -49,7 +49,7 @@ def make_model(place: Path, name: str, encoder: str) -> Path:
     import torch
 
     import regraft as rg
-    from regraft.models.folder import write_model
+    from regraft.models.store.folder import write_model
 
     model = rg.build_model(name, weights="none", encoder=encoder)
     model = rg.adapt(model, classes=[f"class {number}" for number in range(11)], image_size=TRAINED_AT)

@@ -26,13 +26,13 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import regraft as rg
-from regraft.models.numerics import choose_numerics, keep_freed_memory
-from regraft.models.program import split_program
-from regraft.plan.freeze import freeze
-from regraft.train.engine import Engine
-from regraft.train.losses import build_loss
-from regraft.train.optim import build_optimizer
-from regraft.train.step import training_step
+from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.program import split_program
+from regraft.plan.freezing.freeze import freeze
+from regraft.training.engine import Engine
+from regraft.training.loop.step import Update, training_step
+from regraft.training.objective.objective import build_objective
+from regraft.training.objective.optim import build_optimizer
 
 NETWORKS = ["resnet50", "tf_efficientnet_lite0"]
 NUM_CLASSES = 10
@@ -69,21 +69,13 @@ def by_regraft(name: str, images: torch.Tensor, labels: torch.Tensor, threads: i
     engine = Engine(choose_numerics("cpu", "bf16", threads))
     engine.place(model)
     program, optimizer = split_program(model), build_optimizer(model, stage)
-    parameters, loss = list(model.parameters()), build_loss("softmax")
+    objective = build_objective(stage, "softmax", None, num_processes=1)
+    update = Update.of(model, optimizer, stage.clip_norm)
     images = images.contiguous(memory_format=torch.channels_last)
     model.train()
 
     def step() -> None:
-        training_step(
-            engine,
-            program,
-            [((images,), labels, 1.0)],
-            loss=loss,
-            parameters=parameters,
-            clip_norm=None,
-            optimizer=optimizer,
-            where=str,
-        )
+        training_step(engine, program, [((images,), labels, 1.0)], objective, update, str)
 
     return step
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from regraft.models.build import build_model
+from regraft.models.zoo.build import build_model
 from regraft.weights.likely import NETWORKS, kernel_sides
 
 _NAMES = """

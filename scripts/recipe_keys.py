@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from regraft.recipe import schema
+from regraft.recipe.recipe import schema
 
 _GROUPS = {
     "recipe": (None, "the top level"),

@@ -16,11 +16,14 @@ if hasattr(os, "sched_setaffinity") and "PYTEST_XDIST_WORKER" in os.environ:
     _cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_cpus[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(_cpus)]})
 
+os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # or commands would be printed as `uv run` has them
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+REAL_FSYNC = os.fsync
 TINY_MODEL = "test_efficientnet"
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 
@@ -91,6 +94,17 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("REGRAFT_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk_that_is_not_waited_for() -> Iterator[None]:
+    """`fsync` waits for the disk, thousands of times, for what only a power cut could take away; tests cut no power.
+
+    A closed file is an error still. The tests of `commit`, and processes that tests start, keep the real one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,87 +1,139 @@
-"""The arrows of the house: imports point down the ranks only, siblings never import each other."""
+"""The arrows of the house: imports point down, rooms of one rank never import each other, nothing goes in a ring.
+
+Imports inside functions count, and so do those for type checkers alone.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "regraft"
-RANKS = {
-    "errors": 0,
-    "recipe": 0,
-    "commit": 0,
-    "weights": 1,
-    "data": 1,
-    "run": 1,
-    "models": 2,
-    "plan": 3,
-    "evaluate": 3,
-    "train": 4,
-    "report": 5,
-    "export": 5,
-    "serve": 5,
-    "pipeline": 6,
-    "folds": 7,
-    "cli": 8,
-    "__main__": 9,
-}
-FOUNDATION = {"errors", "commit"}  # rank 0 may use these two
-NO_TORCH = ("weights", "run", "report", "recipe", "errors", "commit", "data/decode", "data/sources", "data/split")
-RECIPE_READERS = {"pipeline", "folds", "cli"}
+LAYERS = (  # from the bottom; what stands in one line never imports another of that line
+    ("errors", "visible", "version"),
+    ("commit", "summary"),
+    ("machine", "settings"),
+    ("run", "weights", "data", "compute", "recipe"),
+    ("models",),
+    ("plan", "evaluation"),
+    ("training",),
+    ("report",),
+    ("assembly",),
+    ("pipeline",),
+    ("folds",),
+    ("inspection", "conversion"),
+    ("cli",),
+    ("__main__",),
+)
+RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+NO_TORCH = (
+    *("errors", "visible", "version", "summary", "commit", "machine", "settings", "run", "weights", "recipe", "report"),
+    *("data/decode", "data/sources", "data/split"),
+)
+RECIPE_READERS = {"assembly", "pipeline", "folds", "cli", "recipe"}
+MOST_FILES = 12
 
 
 def modules() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, inside functions too; blocks for type checkers count as well."""
+def packages() -> list[Path]:
+    return sorted(path.parent for path in SOURCE.rglob("__init__.py"))
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(SOURCE.parent).as_posix()
+
+
+@cache
+def imported(path: Path) -> tuple[tuple[str, str], ...]:
+    """Every module that a file imports, and the name that it takes from there (empty where it takes all of it)."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide arrows"
-            yield node.module or ""
-            if node.module == "regraft":
-                yield from (f"regraft.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.append((whole, "") if is_ours(whole) else (node.module or "", alias.name))
+    return tuple(found)
+
+
+@cache
+def is_ours(name: str) -> bool:
+    path = SOURCE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def arrows(path: Path) -> Iterator[str]:
+    """The modules of regraft that a file imports."""
+    yield from (module for module, _ in imported(path) if module.split(".")[0] == "regraft")
 
 
 def room(path: Path) -> str:
-    return room_of(path.relative_to(SOURCE).parts[0].removesuffix(".py"))
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def room_of(name: str) -> str:
-    """`recipe.py` and the modules beside it that it is made of, `recipe_text.py` and so on, are one room."""
-    return "recipe" if name.startswith("recipe_") else name
+def test_every_room_has_its_place_and_every_place_its_room() -> None:
+    rooms = {room(path) for path in modules()} - {"__init__"}
+    assert rooms == set(RANKS), "DESIGN.md section 2 lists the rooms of the house"
 
 
-def rooms_of(path: Path) -> Iterator[str]:
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "regraft" and len(parts) > 1 and room_of(parts[1]) in RANKS:
-            yield room_of(parts[1])
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(SOURCE).as_posix())
+@pytest.mark.parametrize("path", modules(), ids=shown)
 def test_imports_point_down(path: Path) -> None:
     here = room(path)
-    if here == "__init__":
-        return
-    assert here in RANKS, f"{here} is no room of the house; DESIGN.md section 2 lists them"
-    for there in rooms_of(path):
-        if there == here or (RANKS[here] == 0 and there in FOUNDATION):
+    for module in arrows(path):
+        if here == "__init__":
             continue
-        assert RANKS[there] < RANKS[here], f"{here} (rank {RANKS[here]}) imports {there} (rank {RANKS[there]})"
-        assert there != "recipe" or here in RECIPE_READERS, f"{here} reads recipes; only pipeline and cli may"
+        assert module != "regraft", "a room imports the public door"
+        there = module.split(".")[1]
+        if there != here:
+            assert RANKS[there] < RANKS[here], f"{here} (rank {RANKS[here]}) imports {module} (rank {RANKS[there]})"
+        if there == "recipe":
+            assert here in RECIPE_READERS, f"{here} reads recipes; only pipeline, folds and cli may"
+            assert here == "recipe" or module == "regraft.recipe.recipe", "recipes have one door"
 
 
-def test_train_never_imports_report_and_accelerate_stays_in_two_modules() -> None:
+@pytest.mark.parametrize("package", packages(), ids=shown)
+def test_nothing_goes_in_a_ring(package: Path) -> None:
+    """The files and the sub-packages of one package, each taken as a whole, never import each other in a ring."""
+    prefix = ".".join(package.relative_to(SOURCE.parent).parts)
+    wanted: dict[str, dict[str, str]] = {}
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).parts[0].removesuffix(".py")
+        for module in arrows(path) if here != "__init__" else ():
+            there = module.removeprefix(prefix + ".").split(".")[0]
+            if module.startswith(prefix + ".") and there != here:
+                wanted.setdefault(here, {})[there] = f"{shown(path)} imports {module}"
+    free = set(wanted)
+    while leaves := {name for name in free if not free & wanted[name].keys()}:
+        free -= leaves
+    assert not free, [why for name in sorted(free) for there, why in wanted[name].items() if there in free]
+
+
+@pytest.mark.parametrize("path", modules(), ids=shown)
+def test_private_names_stay_in_their_folder(path: Path) -> None:
+    for module, name in imported(path):
+        if module.startswith("regraft.") and name.startswith("_") and not name.endswith("__"):
+            there = SOURCE.parent.joinpath(*module.split(".")[:-1])
+            assert there == path.parent, f"{shown(path)} takes {name} from {module}"
+
+
+@pytest.mark.parametrize("package", packages(), ids=shown)
+def test_a_folder_can_be_taken_in_at_a_glance(package: Path) -> None:
+    files = [path.name for path in package.iterdir() if path.is_file() and path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES, sorted(files)
+
+
+def test_accelerate_stays_in_two_modules() -> None:
     users = [path.relative_to(SOURCE).as_posix() for path in modules() if _imports(path, "accelerate")]
-    assert users == ["train/engine.py", "train/trackers.py"]  # devices and processes; experiment trackers
-    assert not [path for path in modules() if room(path) == "train" and "report" in rooms_of(path)]
+    assert users == ["training/engine.py", "training/loggers/trackers.py"]  # devices, processes; experiment trackers
 
 
 @pytest.mark.parametrize("prefix", NO_TORCH)
@@ -89,14 +141,6 @@ def test_rooms_that_do_without_torch(prefix: str) -> None:
     paths = [path for path in modules() if path.relative_to(SOURCE).as_posix().startswith(prefix)]
     assert paths
     assert not [path for path in paths if _imports(path, "torch") or _imports(path, "timm")]
-
-
-def test_recipes_have_one_door() -> None:
-    parts = {path.stem for path in modules() if path.stem.startswith("recipe_") and path.parent == SOURCE}
-    assert parts
-    for path in modules():
-        if room(path) != "recipe":
-            assert not {name.split(".")[1] for name in imported(path) if name.startswith("regraft.")} & parts, path
 
 
 def test_no_attic() -> None:
@@ -118,4 +162,4 @@ def test_package_files_hold_a_docstring_only() -> None:
 
 
 def _imports(path: Path, package: str) -> bool:
-    return any(name.split(".")[0] == package for name in imported(path))
+    return any(module.split(".")[0] == package for module, _ in imported(path))

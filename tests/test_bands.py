@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import regraft as rg
 from regraft.errors import SettingsError, StoppedError
-from regraft.models.info import info_of
+from regraft.models.describe.info import preprocessing_of
 from tests.conftest import TINY_MODEL, Cli
 from tests.data.tiff_writer import tiff
 
@@ -54,13 +54,18 @@ def recipe(source: Path, **model: Any) -> dict[str, Any]:
             },
         ],
         "numerics": {"precision": "fp32"},
-        "save_steps": 1,
+        "save_steps": 3,
     }
 
 
 @pytest.mark.parametrize(
     ("num_bands", "model"),
-    [(4, {"in_channels": 4}), (4, {"bands": ["R", "G", "B", "A"]}), (5, {"bands": BANDS}), (2, {"in_channels": 2})],
+    [
+        pytest.param(4, {"in_channels": 4}, marks=pytest.mark.slow),
+        (4, {"bands": ["R", "G", "B", "A"]}),
+        (5, {"bands": BANDS}),
+        (2, {"in_channels": 2}),
+    ],
     ids=str,
 )
 def test_a_run_on_bands(
@@ -86,15 +91,15 @@ def test_a_run_on_bands(
     rows = list(rg.predict(tmp_path / "whole", source))
     assert len(rows) == 20
     assert not any(row.error for row in rows)
-    described = info_of(rg.load_model(tmp_path / "whole")).preprocessing or {}
-    assert described["pixels"]["bands"] == described["channels"] == names
-    assert len(described["mean"]) == num_bands
+    described = preprocessing_of(rg.load_model(tmp_path / "whole"))
+    assert described.pixels.bands == described.channels == tuple(names)
+    assert len(described.mean) == num_bands
 
 
 def _stopped_and_resumed(settings: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from regraft.train import descend
+    from regraft.training.loop import gradient_stage
 
-    real = descend.seed_step
+    real = gradient_stage.seed_step
 
     def stop(seed: int, number: int, *rest: Any) -> None:
         if number == 7:
@@ -102,8 +107,8 @@ def _stopped_and_resumed(settings: dict[str, Any], out: Path, monkeypatch: pytes
         real(seed, number, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(descend, "seed_step", stop)
-        with pytest.raises(StoppedError):
+        patch.setattr(gradient_stage, "seed_step", stop)
+        with pytest.raises(StoppedError, match="Stopped by the test"):
             rg.run_recipe(settings, out=out, show=False)
     rg.resume(out, show=False)
 
@@ -165,5 +170,5 @@ def test_grey_pictures_for_a_network_of_one_channel(cli: Cli, tmp_path: Path) ->
             Image.fromarray(pixels).save(tmp_path / "p" / name / f"{number}.png")
     settings = recipe(tmp_path / "p", in_channels=1)
     run = rg.run_recipe(settings, out=tmp_path / "run", show=False)
-    assert (info_of(rg.load_model(run.path)).preprocessing or {})["channels"] == "L"
+    assert preprocessing_of(rg.load_model(run.path)).channels == "L"
     assert len(rg.predict(run.path, tmp_path / "p")) == 16

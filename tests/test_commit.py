@@ -18,8 +18,14 @@ from safetensors.torch import save_file
 
 from regraft import commit
 from regraft.errors import StorageError
+from tests.conftest import REAL_FSYNC
 
 CALLS = ("fsync", "rename", "replace", "mkdir")
+
+
+@pytest.fixture(autouse=True)
+def _real_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", REAL_FSYNC)
 
 
 class FailingDisk:
@@ -202,17 +208,21 @@ def test_a_file_that_finds_no_room_is_a_storage_error(tmp_path: Path) -> None:
 def test_a_library_that_finds_no_room_is_a_storage_error(tmp_path: Path) -> None:
     import torch
 
-    with pytest.raises(StorageError), commit.folder(tmp_path / "model") as folder:
+    with pytest.raises(StorageError, match="would be larger"), commit.folder(tmp_path / "model") as folder:
         save_file({"weight": torch.zeros(5000)}, folder / "model.safetensors")
-    with pytest.raises(StorageError), commit.folder(tmp_path / "model") as folder:
+    with pytest.raises(StorageError, match="disk is full"), commit.folder(tmp_path / "model") as folder:
         torch.save({"weight": torch.zeros(5000)}, folder / "model.pt")
     assert names(tmp_path) == []
 
 
 def test_places_where_nothing_can_be_written_are_storage_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "record", tmp_path / ("n" * 300)):
-        with pytest.raises(StorageError):
+    places = (
+        (tmp_path / "file" / "record", "there is a file of that name"),
+        (tmp_path / ("n" * 300), "name is too long"),
+    )
+    for path, said in places:
+        with pytest.raises(StorageError, match=said):
             commit.write_text(path, "text")
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder of that name"):
@@ -240,7 +250,7 @@ def test_what_a_library_says_of_the_disk_is_a_storage_error(tmp_path: Path, code
 
 
 def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), commit.storage_errors(tmp_path):
+    with pytest.raises(KeyError, match="x"), commit.storage_errors(tmp_path):
         raise KeyError("x")
 
 

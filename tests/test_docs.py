@@ -21,11 +21,14 @@ import pytest
 from tests.conftest import Cli, photos
 
 DOCS = Path(__file__).parents[1] / "docs"
+PROSE = ("security.md",)
+SLOW = ("alexnet", "vgg16-in-three-steps")  # whole networks of half a gigabyte; their recipes run small in test_recipes
 BLOCK = re.compile(r"^(<!-- not run -->\n)?```(python|text|console)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
 def pages() -> list[Path]:
-    return sorted(DOCS.rglob("*.md"))
+    """All but those of prose and tables alone, which are named here."""
+    return sorted(page for page in DOCS.rglob("*.md") if page.name not in PROSE)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -56,7 +59,11 @@ def test_there_are_pages() -> None:
     assert {"freeze-some-layers.md", "swap-layers.md"} <= names
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in pages()],
+    ids=lambda page: page.stem,
+)
 def test_a_page_does_what_it_says(page: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos(tmp_path / "photos", {"cat": 12, "dog": 12})
     monkeypatch.chdir(tmp_path)

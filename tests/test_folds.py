@@ -13,7 +13,7 @@ import regraft as rg
 from regraft import folds as folds_module
 from regraft.errors import SettingsError
 from regraft.folds import Folds
-from tests.conftest import Cli
+from tests.conftest import Cli, photos
 
 RECIPE: dict[str, Any] = {
     "model": {"name": "test_efficientnet", "weights": "none", "image_size": 32},
@@ -109,6 +109,49 @@ def test_the_folder_predicts_the_mean_of_its_models(finished: Folds, tiny_photos
         for name, probability in prediction.probabilities.items():
             mean = statistics.mean(rows[row].probabilities[name] for rows in alone)
             assert probability == pytest.approx(mean, abs=1e-5)
+
+
+def test_all_folds_together_are_measured_once(finished: Folds) -> None:
+    pooled = rg.evaluate(finished.path)
+    right = [row["prediction"] == row["label"] for row in rows(finished)]
+    assert pooled["top1"] == pytest.approx(sum(right) / len(right))
+    assert pooled["num_images"] == len(right)
+    assert pooled["label"].startswith("out of fold")
+    assert sum(map(sum, pooled["confusion"])) == len(right)
+    assert json.loads((finished.path / "predictions" / "out-of-fold.json").read_text()) == pooled
+
+
+def test_other_images_are_measured_with_all_models_together(finished: Folds, tmp_path: Path) -> None:
+    other = photos(tmp_path / "other", {"red": 3, "green": 3}, seed=5)
+    measures = rg.evaluate(finished.path, other)
+    together = rg.predict(finished.path, sorted(map(str, other.rglob("*.png"))))
+    right = sum(row.prediction == Path(row.path).parent.name for row in together)
+    assert measures["top1"] == pytest.approx(right / 6)
+    assert [path.name for path in (finished.path / "fold-1" / "predictions").glob("other*")] == []
+
+
+def test_every_verb_takes_the_folder(finished: Folds, cli: Cli, tiny_photos: Path) -> None:
+    for arguments in (("inspect",), ("report",), ("evaluate",)):
+        result = cli(*arguments, finished.path)
+        assert result.code == 0, result.err
+    assert "3 folds" in cli("evaluate", finished.path).out
+    assert "accuracy (out of fold" in cli("evaluate", finished.path).out
+    assert "fold-3: finished" in cli("inspect", finished.path).out
+    assert len(cli("predict", finished.path, tiny_photos / "red").out.splitlines()) == 12
+    refused = cli("evaluate", finished.path, "--split", "train")
+    assert (refused.code, "every fold has another split" in refused.err) == (2, True)
+    listed = cli("runs", finished.path.parent).out
+    assert "3 of 3 folds" in listed
+    assert "mean top1" in listed
+
+
+def test_one_report_for_all_folds(finished: Folds) -> None:
+    page = (finished.path / "report.html").read_text()
+    mean, sd = finished.measures["top1"]["mean"], finished.measures["top1"]["sd"]
+    assert f"{mean:.1%} ± {sd:.1%}" in page
+    assert all(f'href="fold-{number}/report.html"' in page for number in (1, 2, 3))
+    assert "out of fold, also used for selection" in page
+    assert page.count('class="key hue-') == 6, "a line for each fold in both charts"
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 HEAVY = ("torch", "timm", "torchvision", "accelerate", "sklearn", "h5py")
 
 
@@ -24,6 +26,7 @@ def test_help_is_light() -> None:
     assert loaded_after(code).strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_help_costs_a_fraction_of_importing_torch() -> None:
     """A ratio in the same run: these machines are noisy, and `--help` must never wait for torch."""
 

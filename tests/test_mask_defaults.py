@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 import regraft as rg
-from regraft.data.usual_size import usual_size
-from regraft.recipe import default_recipe, validate_recipe
+from regraft.data.masks.default_size import default_size
+from regraft.recipe.recipe import default_recipe, validate_recipe
 from tests.conftest import Cli
 from tests.segmentation import scenes_in
 
@@ -70,7 +70,7 @@ def test_what_a_recipe_says_itself_is_kept() -> None:
     assert (named.model.name, named.model.args, named.model.image_size) == ("segnet", {}, 32)
     assert (named.monitor, [stage.name for stage in named.stages]) == ("val_loss", ["decoder", "all"])
     own = validate_recipe({"stages": [{"name": "only"}]}, usual)
-    assert (own.model.name, own.monitor, len(own.stages)) == ("tf_efficientnet_lite0", "val_loss", 1)
+    assert (own.model.name, own.monitor, len(own.stages)) == ("tf_efficientnet_lite0", "val_calibrated_loss", 1)
 
 
 SIZES = {(64, 96): (64, 96), (40, 100): (32, 96), (20, 20): (32, 32), (360, 480): (352, 480), (900, 300): (736, 256)}
@@ -81,7 +81,7 @@ def test_the_size_has_the_proportions_of_the_images_and_is_no_larger(
     tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     data = rg.open_data(scenes_in(tmp_path, {"train": 3, "val": 1}, size=size))
-    assert usual_size(data) == expected
+    assert default_size(data) == expected
     assert expected[0] * expected[1] <= 1.2 * 416**2
 
 
@@ -92,5 +92,5 @@ def test_pictures_are_measured_upright_and_labels_need_no_size(tmp_path: Path, t
     path = root / "train" / "images" / "000.png"
     with Image.open(path) as picture:
         picture.save(path, exif=exif)
-    assert usual_size(rg.open_data(root)) == (96, 64)
-    assert usual_size(rg.open_data(tiny_photos)) is None
+    assert default_size(rg.open_data(root)) == (96, 64)
+    assert default_size(rg.open_data(tiny_photos)) is None

@@ -19,14 +19,14 @@ from sklearn import metrics
 
 import regraft as rg
 from regraft import pipeline
+from regraft.compute.numerics import choose_numerics
 from regraft.data.dataset import Split
 from regraft.errors import SettingsError
-from regraft.models.folder import load_probes
-from regraft.models.info import info_of
-from regraft.models.numerics import choose_numerics
+from regraft.models.describe.info import info_of
+from regraft.models.store.folder import load_probes
 from regraft.run.records import read_metrics
-from regraft.train import descend as descend_module
 from tests.conftest import TINY_MODEL, Cli, photos
+from tests.training.tiny import Killed, kill_at_step
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 PLAIN = {"model": {"name": TINY_MODEL, "weights": "none", "image_size": 32}, "numerics": {"precision": "fp32"}}
@@ -189,29 +189,14 @@ def test_labels_are_measured_each_and_together(multilabel: Path) -> None:
     assert measures["map"] > 0.6, "a coloured square is easy"
 
 
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
 @pytest.mark.parametrize(("name", "steps"), [("binary", 14), ("multilabel", 2), ("multilabel", 20)])
 def test_a_killed_run_resumes_to_the_same_bits_and_thresholds(
-    name: str, steps: int, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, steps: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     finished: Path = request.getfixturevalue(name)
     settings = yaml.safe_load((finished / "recipe.yaml").read_text())
-    done, original = 0, descend_module.training_step
-
-    def step(*arguments: Any, **options: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done > steps:
-            raise Killed
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(descend_module, "training_step", step)
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), kill_at_step(steps):
         rg.run_recipe(settings, out=tmp_path / "run", show=False)
-    monkeypatch.undo()
     run = pipeline.resume(tmp_path / "run", show=False).path
     for file in ("model/model.safetensors", "model/config.json"):
         assert (run / file).read_bytes() == (finished / file).read_bytes(), file

@@ -11,8 +11,8 @@ import torchvision
 from torch import Tensor, nn
 
 import regraft as rg
+from regraft.compute.numerics import Numerics
 from regraft.errors import SettingsError
-from regraft.models.numerics import Numerics
 
 FP32 = Numerics("cpu", "fp32", True, 1)
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 import regraft as rg
-from regraft.data.decode import PixelProgram
-from regraft.data.preprocess import Preprocessing
-from regraft.models.folder import load_model
-from regraft.models.info import info_of
-from regraft.models.numerics import choose_numerics
+from regraft.compute.numerics import choose_numerics
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode.preprocess import Preprocessing
+from regraft.models.describe.info import preprocessing_of
+from regraft.models.store.folder import load_model
 from tests.conftest import Cli, photos
 
 STAGES = [{"name": "head", "train": "head", "epochs": 1, "optimizer": "sgd", "lr": 0.1}]
@@ -33,7 +33,7 @@ def run_with(source: Path, out: Path, *, model: dict[str, Any] | None = None, **
 
 
 def stored(run: Path) -> Preprocessing:
-    return Preprocessing.from_dict(info_of(load_model(run)).preprocessing or {})
+    return preprocessing_of(load_model(run))
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
@@ -65,12 +65,12 @@ def test_sides_may_differ_with_every_way_to_resize(tiny_photos: Path, tmp_path: 
     ],
 )
 def test_colours_are_prepared_as_the_recipe_says(tiny_photos: Path, preprocess: Any, expected: dict[str, Any]) -> None:
-    from regraft.models.build import build_model
-    from regraft.pipeline import _preprocessing
-    from regraft.recipe import validate_recipe
+    from regraft.assembly.preprocessing import preprocessing_for
+    from regraft.models.zoo.build import build_model
+    from regraft.recipe.recipe import validate_recipe
 
     recipe = validate_recipe({"model": {"image_size": [30, 40]}, "data": {"preprocess": preprocess, "resize": "pad"}})
-    value = _preprocessing(recipe, build_model("test_resnet"))
+    value = preprocessing_for(recipe, build_model("test_resnet"))
     assert (value.pixels.size, value.pixels.resize) == ((30, 40), "pad")
     for name, wanted in expected.items():
         given = getattr(value, name)
@@ -92,12 +92,12 @@ def test_a_run_keeps_its_colours_and_its_recipe_gives_them_again(tiny_photos: Pa
 
 
 def test_grey_images_take_the_mean_of_a_familys_colours() -> None:
-    from regraft.models.build import build_model
-    from regraft.pipeline import _preprocessing
-    from regraft.recipe import validate_recipe
+    from regraft.assembly.preprocessing import preprocessing_for
+    from regraft.models.zoo.build import build_model
+    from regraft.recipe.recipe import validate_recipe
 
     recipe = validate_recipe({"model": {"in_channels": 1}, "data": {"preprocess": "tf"}})
-    value = _preprocessing(recipe, build_model("test_resnet"))
+    value = preprocessing_for(recipe, build_model("test_resnet"))
     assert (value.channels, value.mean, value.std) == ("L", (0.5,), (0.5,))
 
 
@@ -156,7 +156,7 @@ def test_pixels_of_unequal_sides_hold_what_the_policies_say() -> None:
 
     from PIL import Image
 
-    from regraft.data.decode import decode
+    from regraft.data.decode.decode import decode
 
     picture = np.zeros((20, 40, 3), np.uint8)
     picture[:, 20:] = 255

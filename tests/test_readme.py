@@ -20,9 +20,10 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    """Every `$ regraft ...` line of the README, in order."""
+    """Every `$ uv run regraft ...` line of the README but the demo's, in order."""
+    start, demo = "$ uv run regraft ", "$ uv run regraft demo"
     lines = [line for block in blocks("console") for line in block.splitlines()]
-    return [shlex.split(line[2:].split(" > ")[0])[1:] for line in lines if line.startswith("$ regraft ")]
+    return [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(start) and line != demo]
 
 
 def exit_code() -> int:
@@ -50,6 +51,30 @@ def test_two_commands_stand_before_line_25() -> None:
     assert "$ uv run regraft demo" in top
     assert "$ uv run pytest" in top
     assert any("pip install uv" in line for line in top)
+
+
+def test_one_way_of_typing_it_from_the_first_line_to_the_last() -> None:
+    lines = [line for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+    assert all(line.startswith("$ uv run ") for line in lines), "the bare name is on no PATH after `uv run`"
+    assert any("uv run pytest tests/" in line for line in lines), "a quick part of the tests stands first"
+    paths = [word for line in lines if " pytest " in line for word in line.split()[4:]]
+    assert all((README.parent / path).exists() for path in paths)
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page() -> None:
+    texts = {page: page.read_text(encoding="utf-8") for page in (README, *README.parent.glob("docs/**/*.md"))}
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve()
+        for page, text in texts.items()
+        for target in re.findall(r"\]\(([^)\s]+)\)", text)
+    }
+    assert [page.name for page in texts if page != README and page.resolve() not in linked] == []
+
+
+def test_the_number_of_recipes_is_right() -> None:
+    words = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    num = len(list((README.parent / "recipes").glob("*.yaml")))
+    assert f"[{words[num - 1]} classic ones](recipes/)" in README.read_text(encoding="utf-8")
 
 
 def test_python_block_runs(folder_with_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import regraft as rg
-from regraft.models.info import info_of, settings_of
+from regraft.models.describe.info import preprocessing_of, settings_of
 from tests.conftest import TINY_MODEL, Cli, photos
 
 SMALL_ALEXNET: dict[str, Any] = {"widths": (8, 8, 8, 8, 8), "hidden": 16}
@@ -38,7 +38,7 @@ def colour_network(folder: Path) -> nn.Module:
 def bgr_as_rgb(folder: Path) -> nn.Module:
     weights = file_of(rg.build_model("alexnet", **SMALL_ALEXNET, seed=3), folder / "w.safetensors")
     model = rg.build_model("alexnet", weights=weights, **SMALL_ALEXNET)
-    assert (info_of(model).preprocessing or {})["channels"] == "BGR"
+    assert preprocessing_of(model).channels == "BGR"
     return rg.adapt(model, classes=["blue", "red"], bands=["R", "G", "B"])
 
 
@@ -90,7 +90,7 @@ def test_a_grey_run_from_a_recipe(pictures: Path, cli: Cli, tmp_path: Path) -> N
     assert cli("train", "--recipe", recipe, "--out", tmp_path / "run").code == 0
     trained = rg.load_model(tmp_path / "run")
     assert trained.get_parameter("conv_stem.weight").shape[1] == 1
-    assert (info_of(trained).preprocessing or {})["channels"] == "L"
+    assert preprocessing_of(trained).channels == "L"
     assert len(list(rg.predict(tmp_path / "run", pictures / "red"))) == 8
 
 

@@ -14,14 +14,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import regraft as rg
+from regraft.compute.numerics import choose_numerics
 from regraft.errors import DataError, SettingsError
-from regraft.evaluate.pixels import mask_confusion, pixel_metrics
-from regraft.models.numerics import choose_numerics
+from regraft.evaluation.metrics.pixels import mask_confusion, pixel_metrics
 from regraft.models.segment.upscale import resized_rows
 from regraft.run.records import read_metrics
 from tests.conftest import Cli
 from tests.segmentation import COLOURS, SIZE, scenes_in
-from tests.train.tiny import Killed, kill_at_step
+from tests.training.tiny import Killed, kill_at_step
 
 MODEL = {
     "name": "unet",
@@ -113,6 +113,49 @@ def test_predict_writes_palette_masks_and_overlays(run: Path, scenes: Path, cli:
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["a-overlay.jpg"] * 2 + ["a.png"] * 2
 
 
+def test_predict_never_writes_over_the_masks_of_a_data_set(
+    run: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `cd DATASET && regraft predict RUN images`, and then `regraft predict RUN .`."""
+    data = scenes_in(tmp_path / "data", {"test": 2}) / "test"
+    truth = {path.name: path.read_bytes() for path in (data / "masks").iterdir()}
+    monkeypatch.chdir(data)
+    first = cli("predict", run, "images", "--precision", "fp32")
+    assert first.code == 0, first.err
+    masks = [Path(line.split("\t")[1]) for line in first.out.splitlines()]
+    assert masks == [Path(f"predictions/run-images-1/{number:03}.png") for number in range(2)]
+    second = cli("predict", run, ".", "--precision", "fp32")
+    assert second.code == 0, second.err
+    assert [line.split("\t")[:2] for line in second.out.splitlines()] == [
+        [f"./images/{number:03}.png", f"predictions/run-test-1/images/{number:03}.png"] for number in range(2)
+    ]
+    assert "left out: 2 x mask of an image" in second.err
+    assert "left out: 2 x prediction of an earlier command" in second.err
+    into = cli("predict", run, "images", "--out", "masks", "--precision", "fp32")
+    assert into.code == 7
+    assert "2 of the files to be written are there already" in into.err
+    assert {path.name: path.read_bytes() for path in (data / "masks").iterdir()} == truth
+
+
+def test_masks_that_nothing_came_of_leave_no_folder(
+    run: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert cli("predict", run, "bad.png").code == 3
+    assert list((tmp_path / "predictions").iterdir()) == []
+    for out, code in (("/proc/masks", 7), ("masks.csv", 2)):
+        result = cli("predict", run, "bad.png", "--out", out)
+        assert (result.code, "bug" in result.err) == (code, False)
+
+
+def test_masks_of_what_is_in_memory(run: Path, scenes: Path) -> None:
+    path = scenes / "train" / "images" / "000.png"
+    (of_file,), (of_array,) = rg.predict_masks(run, path), rg.predict_masks(run, np.asarray(Image.open(path)))
+    assert of_array.path == "image"
+    assert np.array_equal(of_file.mask, of_array.mask)
+
+
 def test_tiles_see_the_images_own_pixels(run: Path, scenes: Path, cli: Cli, tmp_path: Path) -> None:
     image = scenes / "train" / "images" / "000.png"  # of the size of the training: one tile is the whole image
     (whole,), (tiled,) = rg.predict_masks(run, image), rg.predict_masks(run, image, tile=128)
@@ -144,7 +187,7 @@ def test_the_report_shows_truth_prediction_and_error(run: Path) -> None:
     assert "The records behind this part are not what regraft writes" not in page
 
 
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_killed_run_ends_in_the_same_bits(scenes: Path, tmp_path: Path, step: int) -> None:
     settings = recipe(scenes, {"augment": VARIED, "loss": {"focal": 1}, "ema": 0.9}, save_steps=1)
     whole = rg.run_recipe(settings, out=tmp_path / "whole", show=False)
@@ -168,7 +211,7 @@ def test_features_that_are_kept_end_in_the_same_bits(
         settings = recipe(scenes, {**stage, "epochs": epochs}, feature_cache=cache, monitor="train_loss")
         states.append(rg.run_recipe(settings, out=tmp_path / name, show=False))
     log = (states[0].path / "log.txt").read_text()
-    assert "pass the frozen part once" in log
+    assert "cached backbone features" in log
     first = [read_metrics(made.path / "metrics.jsonl")[0] for made in states]
     assert first[0]["train_loss"] == first[1]["train_loss"]
     assert first[0]["val_miou"] == first[1]["val_miou"]
@@ -202,7 +245,7 @@ def test_networks_and_data_that_do_not_go_together(scenes: Path, tiny_photos: Pa
         rg.run_recipe({**recipe(tiny_photos), "monitor": "val_loss"}, out=tmp_path / "run", show=False)
     settings = recipe(tiny_photos, {"loss": "dice"}, monitor="val_loss")
     settings["model"] = {"name": "test_resnet", "weights": "none", "image_size": 32}
-    with pytest.raises(SettingsError, match="loss of pixels"):
+    with pytest.raises(SettingsError, match="a loss for pixels"):
         rg.run_recipe(settings, out=tmp_path / "run", show=False)
 
 
@@ -245,7 +288,7 @@ def test_options_of_masks_are_refused_where_no_other_masks_are_read(
 
 
 def test_a_range_test_of_masks(scenes: Path) -> None:
-    from regraft.pipeline import range_test
+    from regraft.assembly.range_test import range_test
 
     found = range_test(yaml.safe_load(yaml.safe_dump(recipe(scenes))), steps=12)
     assert len(found.losses) >= 2

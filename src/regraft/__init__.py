@@ -6,110 +6,219 @@ The names below are the whole public face; everything else may change. Nothing h
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from regraft.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from regraft.compute.numerics import Numerics, choose_numerics
+    from regraft.conversion import Conversion, convert
+    from regraft.data.dataset import DataSet
+    from regraft.data.masks.masks import read_mask
+    from regraft.data.open import open_data
+    from regraft.errors import (
+        DataError,
+        DivergedError,
+        LostProcessError,
+        OutOfMemoryError,
+        RegraftError,
+        SettingsError,
+        StoppedError,
+        StorageError,
+        WeightsError,
+    )
+    from regraft.evaluation.evaluate import evaluate
+    from regraft.evaluation.masks import MaskPrediction, predict_masks
+    from regraft.evaluation.predict import Prediction, predict
+    from regraft.folds import Folds, cross_validate, resume_folds
+    from regraft.inspection import Inspection, inspect
+    from regraft.models.describe.slots import slots_of
+    from regraft.models.graft.graft import graft
+    from regraft.models.graft.keras_tensors import keras_tensors
+    from regraft.models.graft.match import match_weights
+    from regraft.models.layers.cut import cut, tap
+    from regraft.models.layers.layers import Layer, list_layers
+    from regraft.models.layers.replace import replace_layer
+    from regraft.models.networks.names import list_models
+    from regraft.models.segment.bayes import BayesianMaps, bayesian_predict
+    from regraft.models.segment.tiles import predict_tiled
+    from regraft.models.store.folder import load_model
+    from regraft.models.surgery.preview import SurgeryPlan, surgery_plan
+    from regraft.models.surgery.surgery import adapt
+    from regraft.models.zoo.build import build_model
+    from regraft.models.zoo.pretrained import find_pretrained
+    from regraft.pipeline import resume, run_recipe
+    from regraft.plan.freezing.freeze import Freeze, freeze, unfreeze
+    from regraft.plan.make import Plan, make_plan
+    from regraft.recipe.recipe import Recipe
+    from regraft.recipe.text import read_recipe
+    from regraft.report.build import write_report
+    from regraft.run.folder import RunFolder, open_run
+    from regraft.run.listing import RunRow, list_runs
+    from regraft.settings.augment import Augment
+    from regraft.settings.head import Head
+    from regraft.settings.monitor import EarlyStopping, Plateau
+    from regraft.settings.schedule import Schedule
+    from regraft.settings.stage import Stage
+    from regraft.training.callbacks import Callback
+    from regraft.training.preflight.find_lr import RangeTest, find_lr
+    from regraft.training.train import train
+    from regraft.weights.file import WeightFile, read_weights
+    from regraft.weights.report import MatchReport
+    from regraft.weights.writers.keras import write_keras
+    from regraft.weights.writers.keras_tensor import KerasTensor
 
 _HOMES = {
-    "Augment": "regraft.data.augment",
-    "Callback": "regraft.train.callbacks",
-    "EarlyStopping": "regraft.plan.stages",
-    "Head": "regraft.models.head",
-    "Plateau": "regraft.plan.stages",
+    "Augment": "regraft.settings.augment",
+    "BayesianMaps": "regraft.models.segment.bayes",
+    "Callback": "regraft.training.callbacks",
+    "Conversion": "regraft.conversion",
+    "DataError": "regraft.errors",
+    "DataSet": "regraft.data.dataset",
+    "DivergedError": "regraft.errors",
+    "EarlyStopping": "regraft.settings.monitor",
+    "Folds": "regraft.folds",
+    "Freeze": "regraft.plan.freezing.freeze",
+    "Head": "regraft.settings.head",
+    "Inspection": "regraft.inspection",
+    "KerasTensor": "regraft.weights.writers.keras_tensor",
+    "Layer": "regraft.models.layers.layers",
+    "LostProcessError": "regraft.errors",
+    "MaskPrediction": "regraft.evaluation.masks",
+    "MatchReport": "regraft.weights.report",
+    "Numerics": "regraft.compute.numerics",
+    "OutOfMemoryError": "regraft.errors",
+    "Plan": "regraft.plan.make",
+    "Plateau": "regraft.settings.monitor",
+    "Prediction": "regraft.evaluation.predict",
+    "RangeTest": "regraft.training.preflight.find_lr",
+    "Recipe": "regraft.recipe.recipe",
     "RegraftError": "regraft.errors",
-    "Schedule": "regraft.plan.stages",
-    "Stage": "regraft.plan.stages",
-    "adapt": "regraft.models.surgery",
+    "RunFolder": "regraft.run.folder",
+    "RunRow": "regraft.run.listing",
+    "Schedule": "regraft.settings.schedule",
+    "SettingsError": "regraft.errors",
+    "Stage": "regraft.settings.stage",
+    "StoppedError": "regraft.errors",
+    "StorageError": "regraft.errors",
+    "SurgeryPlan": "regraft.models.surgery.preview",
+    "WeightFile": "regraft.weights.file",
+    "WeightsError": "regraft.errors",
+    "adapt": "regraft.models.surgery.surgery",
     "bayesian_predict": "regraft.models.segment.bayes",
-    "build_model": "regraft.models.build",
+    "build_model": "regraft.models.zoo.build",
+    "choose_numerics": "regraft.compute.numerics",
+    "convert": "regraft.conversion",
     "cross_validate": "regraft.folds",
-    "cut": "regraft.models.cut",
-    "evaluate": "regraft.evaluate.evaluate",
-    "find_lr": "regraft.train.find_lr",
-    "graft": "regraft.models.graft",
-    "load_model": "regraft.models.folder",
+    "cut": "regraft.models.layers.cut",
+    "evaluate": "regraft.evaluation.evaluate",
+    "find_lr": "regraft.training.preflight.find_lr",
+    "find_pretrained": "regraft.models.zoo.pretrained",
+    "freeze": "regraft.plan.freezing.freeze",
+    "graft": "regraft.models.graft.graft",
+    "inspect": "regraft.inspection",
+    "keras_tensors": "regraft.models.graft.keras_tensors",
+    "list_layers": "regraft.models.layers.layers",
+    "list_models": "regraft.models.networks.names",
+    "list_runs": "regraft.run.listing",
+    "load_model": "regraft.models.store.folder",
     "make_plan": "regraft.plan.make",
-    "match_weights": "regraft.models.match",
+    "match_weights": "regraft.models.graft.match",
     "open_data": "regraft.data.open",
-    "predict": "regraft.evaluate.predict",
-    "predict_masks": "regraft.evaluate.masks",
+    "open_run": "regraft.run.folder",
+    "predict": "regraft.evaluation.predict",
+    "predict_masks": "regraft.evaluation.masks",
     "predict_tiled": "regraft.models.segment.tiles",
-    "read_mask": "regraft.data.masks",
+    "read_mask": "regraft.data.masks.masks",
+    "read_recipe": "regraft.recipe.text",
     "read_weights": "regraft.weights.file",
-    "replace_layer": "regraft.models.replace",
+    "replace_layer": "regraft.models.layers.replace",
     "resume": "regraft.pipeline",
     "resume_folds": "regraft.folds",
     "run_recipe": "regraft.pipeline",
-    "surgery_plan": "regraft.models.preview",
-    "tap": "regraft.models.cut",
-    "train": "regraft.train.train",
+    "slots_of": "regraft.models.describe.slots",
+    "surgery_plan": "regraft.models.surgery.preview",
+    "tap": "regraft.models.layers.cut",
+    "train": "regraft.training.train",
+    "unfreeze": "regraft.plan.freezing.freeze",
+    "write_keras": "regraft.weights.writers.keras",
     "write_report": "regraft.report.build",
 }
 
-if TYPE_CHECKING:
-    from regraft.data.augment import Augment
-    from regraft.data.masks import read_mask
-    from regraft.data.open import open_data
-    from regraft.errors import RegraftError
-    from regraft.evaluate.evaluate import evaluate
-    from regraft.evaluate.masks import predict_masks
-    from regraft.evaluate.predict import predict
-    from regraft.folds import cross_validate, resume_folds
-    from regraft.models.build import build_model
-    from regraft.models.cut import cut, tap
-    from regraft.models.folder import load_model
-    from regraft.models.graft import graft
-    from regraft.models.head import Head
-    from regraft.models.match import match_weights
-    from regraft.models.preview import surgery_plan
-    from regraft.models.replace import replace_layer
-    from regraft.models.segment.bayes import bayesian_predict
-    from regraft.models.segment.tiles import predict_tiled
-    from regraft.models.surgery import adapt
-    from regraft.pipeline import resume, run_recipe
-    from regraft.plan.make import make_plan
-    from regraft.plan.stages import EarlyStopping, Plateau, Schedule, Stage
-    from regraft.report.build import write_report
-    from regraft.train.callbacks import Callback
-    from regraft.train.find_lr import find_lr
-    from regraft.train.train import train
-    from regraft.weights.file import read_weights
-
 __all__ = [
     "Augment",
+    "BayesianMaps",
     "Callback",
+    "Conversion",
+    "DataError",
+    "DataSet",
+    "DivergedError",
     "EarlyStopping",
+    "Folds",
+    "Freeze",
     "Head",
+    "Inspection",
+    "KerasTensor",
+    "Layer",
+    "LostProcessError",
+    "MaskPrediction",
+    "MatchReport",
+    "Numerics",
+    "OutOfMemoryError",
+    "Plan",
     "Plateau",
+    "Prediction",
+    "RangeTest",
+    "Recipe",
     "RegraftError",
+    "RunFolder",
+    "RunRow",
     "Schedule",
+    "SettingsError",
     "Stage",
+    "StoppedError",
+    "StorageError",
+    "SurgeryPlan",
+    "WeightFile",
+    "WeightsError",
     "adapt",
     "bayesian_predict",
     "build_model",
+    "choose_numerics",
+    "convert",
     "cross_validate",
     "cut",
     "evaluate",
     "find_lr",
+    "find_pretrained",
+    "freeze",
     "graft",
+    "inspect",
+    "keras_tensors",
+    "list_layers",
+    "list_models",
+    "list_runs",
     "load_model",
     "make_plan",
     "match_weights",
     "open_data",
+    "open_run",
     "predict",
     "predict_masks",
     "predict_tiled",
     "read_mask",
+    "read_recipe",
     "read_weights",
     "replace_layer",
     "resume",
     "resume_folds",
     "run_recipe",
+    "slots_of",
     "surgery_plan",
     "tap",
     "train",
+    "unfreeze",
+    "write_keras",
     "write_report",
 ]
 
@@ -124,14 +233,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
-
-
-class _Door(ModuleType):
-    """Keeps `regraft.train` and `regraft.evaluate` the functions, whichever room of that name is imported first."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Door

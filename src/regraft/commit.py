@@ -15,9 +15,10 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from regraft.errors import RegraftError, StorageError
 
@@ -26,23 +27,29 @@ __all__ = [
     "append_bytes",
     "append_line",
     "as_json",
+    "cut",
     "damage",
     "folder",
     "is_temporary",
+    "new_file",
     "remove",
     "remove_file",
+    "require_free",
+    "require_replaceable",
     "require_space",
     "storage_errors",
     "sweep",
     "sync",
     "write_bytes",
     "write_json",
+    "write_new",
     "write_text",
 ]
 
 MANIFEST = "manifest.json"
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|trash|gone)-(?P<pid>\d+)-[0-9a-f]{8}$")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust's libraries say it
+_HEAD_BYTES = 1 << 17
 _UMASK = os.umask(0o022)  # asked for once, and put back: it belongs to the process, not to a thread
 os.umask(_UMASK)
 _REASONS = {
@@ -80,6 +87,62 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write the file `path`, which must not be there yet.
+
+    Raises:
+        StorageError: There is something of that name; or the disk is full, read-only or damaged.
+    """
+    with new_file(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that must not be there yet: yields a stream whose bytes get the name `path` at the end.
+
+    An exception inside leaves nothing behind.
+
+    Raises:
+        StorageError: There is something of that name; or the disk is full, read-only or damaged.
+    """
+    require_free(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, "tmp")
+        try:
+            with temporary.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            _name_new(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def require_free(path: Path) -> None:
+    """Raise StorageError when there is something at `path`: commands write over no file."""
+    if os.path.lexists(path):
+        raise StorageError(
+            f"There is something at {str(path)!r} already.",
+            "a new name: nothing is overwritten",
+            "choose another name, or remove it",
+        )
+
+
+def require_replaceable(path: Path, mark: bytes) -> None:
+    """Raise StorageError when there is a file at `path` without the mark that this kind of file has near its start."""
+    with storage_errors(path):
+        if os.path.lexists(path) and not (path.is_file() and mark in _head(path)):
+            require_free(path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace the file `path` by `text` in UTF-8. Raises StorageError like `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
@@ -91,9 +154,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line. Raises StorageError."""
-    with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as stream:
-        stream.write(line + "\n")
+    """Append one line to a file of this folder alone, as `append_bytes` does. Raises StorageError."""
+    append_bytes(path, (line + "\n").encode("utf-8"))
 
 
 def sync(path: Path) -> None:
@@ -103,10 +165,41 @@ def sync(path: Path) -> None:
 
 
 def append_bytes(path: Path, data: bytes) -> int:
-    """Append to a file that grows and return its size afterwards. Raises StorageError."""
-    with storage_errors(path), path.open("ab") as stream:
-        stream.write(data)
-        return stream.tell()
+    """Append to a file that grows and return its size afterwards.
+
+    Nothing outside the folder is written to: a link is refused, and a file that has a second name is copied first.
+
+    Raises:
+        StorageError: It is a link; or the disk is full, read-only or damaged.
+    """
+    with storage_errors(path):
+        _part_with_namesakes(path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
+            stream.write(data)
+            return stream.tell()
+
+
+def cut(path: Path, num_bytes: int) -> None:
+    """Cut a file of this folder alone to its first bytes, where it is longer. Raises StorageError."""
+    with storage_errors(path):
+        if path.exists() and path.stat().st_size > num_bytes:
+            _part_with_namesakes(path)
+            os.truncate(path, num_bytes)
+
+
+def _part_with_namesakes(path: Path) -> None:
+    """Make a file that has another name elsewhere (a hard link, as of a backup) one of its own; refuse a link."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode) or not stat.S_ISREG(found.st_mode):
+            raise StorageError(
+                f"{str(path)!r} is not a plain file.",
+                "a run is written to files of its own; what a link leads to is left alone",
+                "take the link away, or choose another place with --out",
+            )
+        if found.st_nlink > 1:
+            write_bytes(path, path.read_bytes())
 
 
 @contextlib.contextmanager
@@ -133,7 +226,7 @@ def folder(final: Path) -> Iterator[Path]:
 
 
 def damage(path: Path, *, hashes: bool = True, only: Sequence[str] | None = None) -> str | None:
-    """What is wrong with a committed folder, in words; None when it is whole.
+    """Return what is wrong with a committed folder, in words; None when it is whole.
 
     Args:
         path: A folder that `folder` wrote.
@@ -144,8 +237,11 @@ def damage(path: Path, *, hashes: bool = True, only: Sequence[str] | None = None
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
         expected = {name: (int(recorded["bytes"]), str(recorded["sha256"])) for name, recorded in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return f"{path.name}/{MANIFEST} is missing or unreadable"
+    outside = next((name for name in expected if not _is_inside(name)), None)
+    if outside is not None:
+        return f"{path.name}/{MANIFEST} names {outside[:200]!r}, which is outside"
     for name in expected if only is None else only:
         if name not in expected:
             return f"{path.name}/{MANIFEST} does not list {name}"
@@ -153,6 +249,11 @@ def damage(path: Path, *, hashes: bool = True, only: Sequence[str] | None = None
         if reason is not None:
             return f"{path.name}/{name} {reason}"
     return None
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a name in a manifest, with `/` between its parts, is that of a file below the folder."""
+    return all(part not in ("", ".", "..") and "\\" not in part and ":" not in part for part in name.split("/"))
 
 
 def _file_damage(file: Path, num_bytes: int, sha256: str, *, hashes: bool) -> str | None:
@@ -163,8 +264,8 @@ def _file_damage(file: Path, num_bytes: int, sha256: str, *, hashes: bool) -> st
             return f"has {file.stat().st_size} bytes instead of {num_bytes}"
         if hashes and _sha256(file) != sha256:
             return "has changed since it was written"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        return f"cannot be read ({error})"
     return None
 
 
@@ -183,7 +284,7 @@ def remove_file(path: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file or folder of this name is one that a write has not finished, or was about to remove."""
+    """Return whether a file or folder of this name is one that a write has not finished, or was about to remove."""
     return _LEFTOVER.match(name) is not None
 
 
@@ -212,8 +313,8 @@ def require_space(path: Path, num_bytes: int) -> None:
     if free < num_bytes:
         raise StorageError(
             f"There are {free / 1e6:,.0f} MB free on the disk of {str(path)!r}.",
-            f"This run needs about {num_bytes / 1e6:,.0f} MB for its checkpoints and its model.",
-            "Free some space, or choose another place with --out.",
+            f"this run needs about {num_bytes / 1e6:,.0f} MB for its checkpoints and its model",
+            "free some space, or choose another place with --out",
         )
 
 
@@ -234,8 +335,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise
         raise StorageError(
             f"{str(path)!r} could not be written: {reason}.",
-            "regraft needs a folder that it may write to, with room for its checkpoints.",
-            "Free some space or choose another place with --out; what was committed before is still whole.",
+            "regraft needs a folder that it may write to, with room for its checkpoints",
+            "free some space or choose another place with --out; what was committed before is still whole",
         ) from error
 
 
@@ -254,7 +355,7 @@ def _storage_reason(error: BaseException | None) -> str | None:
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON that can be written as UTF-8, whatever bytes the file names in it are made of.
+    """Return `value` as JSON that can be written as UTF-8, whatever bytes the file names in it are made of.
 
     Python holds bytes that are no UTF-8 as lone surrogates; `\\uDCxx` in JSON gives them back.
     """
@@ -268,6 +369,18 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless something has got it meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        require_free(path)
+        raise
+    except OSError:  # a file system without links
+        require_free(path)
+        os.rename(temporary, path)
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -332,7 +445,7 @@ def _sync_folder(path: Path) -> None:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # OverflowError: no process has such a number
         return False
     except OSError:
         return True

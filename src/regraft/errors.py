@@ -9,9 +9,9 @@
     ├── OutOfMemoryError      6   the device or the machine has no memory left
     ├── StorageError          7   disk full, read-only, unreadable checkpoint
     ├── LostProcessError      1   another process of a run on several has ended
-    └── StoppedError  130 / 143   stopped by SIGINT / SIGTERM, the state is saved
+    └── StoppedError  129 / 130 / 143   stopped by SIGHUP / SIGINT / SIGTERM, the state is saved
 
-Each one answers three questions: what happened and where, what was expected, what to type next.
+Each one says what happened and where; what was expected and what to try, where that helps.
 """
 
 from __future__ import annotations
@@ -30,22 +30,26 @@ __all__ = [
     "StorageError",
     "WeightsError",
     "nearest",
+    "require_type",
 ]
 
 
 class RegraftError(Exception):
     """The root of regraft's errors.
 
+    It is shown as one line of what happened; below it, where they help, the single mistakes, what was expected, and
+    what to try.
+
     Args:
-        what: What happened, and where (the file, the key, the layer).
-        expected: What was expected instead.
-        next_step: What to do, or to type, next.
+        what: What happened, and where (the file, the key, the layer): a sentence.
+        expected: What was expected instead; empty where `what` says it.
+        next_step: What to try, best a command that can be pasted; empty where nothing is left to try.
         details: Further lines, one for each single mistake, when there are several.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, expected: str, next_step: str, *, details: Sequence[str] = ()) -> None:
+    def __init__(self, what: str, expected: str = "", next_step: str = "", *, details: Sequence[str] = ()) -> None:
         self.what = what
         self.expected = expected
         self.next_step = next_step
@@ -53,8 +57,9 @@ class RegraftError(Exception):
         super().__init__(what, expected, next_step)
 
     def __str__(self) -> str:
-        paragraph = " ".join(part for part in (self.what, self.expected, self.next_step) if part)
-        return "\n".join([paragraph, *(f"  - {line}" for line in self.details)])
+        hints = {"expected": self.expected, "try": self.next_step}
+        shown = [f"  {name}: {hint}" for name, hint in hints.items() if hint]
+        return "\n".join([self.what, *(f"  - {line}" for line in self.details), *shown])
 
 
 class SettingsError(RegraftError):
@@ -70,7 +75,7 @@ class DataError(RegraftError):
 
 
 class DecodeError(DataError):
-    """One image file that holds no picture that regraft may read."""
+    """One image file that holds no image that regraft may read."""
 
 
 class WeightsError(RegraftError):
@@ -104,14 +109,33 @@ class LostProcessError(RegraftError):
 class StoppedError(RegraftError):
     """The run was stopped by a signal, after its state was saved."""
 
-    def __init__(self, what: str, expected: str, next_step: str, *, exit_code: int) -> None:
+    def __init__(self, what: str, expected: str = "", next_step: str = "", *, exit_code: int) -> None:
         super().__init__(what, expected, next_step)
         self.exit_code = exit_code
 
 
 def nearest(word: str, choices: Sequence[str], *, limit: int = 3) -> str:
-    """The choices most like `word`, quoted and joined for an error text; empty when none is near."""
+    """Return the choices most like `word`, quoted and joined for an error text; empty when none is near."""
     import difflib
 
     close = difflib.get_close_matches(word, choices, n=limit, cutoff=0.5)
     return ", ".join(repr(choice) for choice in close)
+
+
+def require_type(value: object, kinds: type | tuple[type, ...], argument: str, instead: str) -> None:
+    """Refuse an argument of another type, before something deep inside stumbles over it.
+
+    Args:
+        value: What was given.
+        kinds: What it may be an instance of.
+        argument: Its name.
+        instead: What to type.
+
+    Raises:
+        SettingsError: It is none of these.
+    """
+    if not isinstance(value, kinds):
+        names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
+        raise SettingsError(
+            f"`{argument}` is a {type(value).__name__}: {value!r:.200}.", f"{' or '.join(names)}", instead
+        )

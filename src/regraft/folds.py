@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from regraft import commit
-from regraft.errors import SettingsError, StorageError
-from regraft.evaluate.evaluate import evaluate
-from regraft.pipeline import opened_recipe, resume, run_recipe
-from regraft.recipe import Recipe, validate_recipe
+from regraft.assembly.data import opened_recipe
+from regraft.errors import DataError, SettingsError, StorageError
+from regraft.evaluation.evaluate import evaluate
+from regraft.pipeline import finish, resume, run_recipe
+from regraft.recipe.recipe import Recipe, validate_recipe
 from regraft.report.build import write_report
-from regraft.run.folder import FOLDS, RunFolder, create_run, open_run
-from regraft.train.callbacks import Callback
+from regraft.run.folder import RunFolder, create_run, open_run
+from regraft.run.folds_folder import FOLDS, fold_runs, is_folds, open_folds
+from regraft.run.stored import stored_json, stored_text
+from regraft.training.callbacks import Callback
 
-__all__ = ["Folds", "cross_validate", "is_folds", "resume_folds"]
+__all__ = ["Folds", "cross_validate", "read_folds", "resume_folds"]
 
 _log = logging.getLogger("regraft")
 
@@ -29,8 +32,9 @@ class Folds:
     """A finished cross-validation.
 
     Attributes:
-        path: Its folder: `fold-1/` to `fold-K/` are run folders, `folds.json` has the measures, and
-            `predictions/out-of-fold.jsonl` a row for each image, predicted by the model that did not train on it.
+        path: Its folder: `fold-1/` to `fold-K/` are run folders, `folds.json` has the measures,
+            `predictions/out-of-fold.jsonl` a row for each image, predicted by the model that did not train on it,
+            `predictions/out-of-fold.json` the measures of all these rows together, and `report.html` shows it all.
         runs: The runs.
         measures: For each measure a list `folds` of K values, their `mean` and their `sd` (of a sample, with K - 1);
             None where a fold has no such value.
@@ -41,7 +45,7 @@ class Folds:
     measures: dict[str, dict[str, Any]]
 
     def render(self) -> str:
-        """The measures as a table for people."""
+        """Return the measures as a table for people."""
         width = max(map(len, self.measures))
         lines = [f"{len(self.runs)} folds (each validated on images that its model did not train on)"]
         for name, values in self.measures.items():
@@ -78,18 +82,31 @@ def cross_validate(
     if recipe.data.fold is not None:
         raise SettingsError(
             f"The recipe is one fold itself (data.fold is {recipe.data.fold}).",
-            "A cross-validation makes its own folds.",
-            "Take data.fold out of the recipe.",
+            "a cross-validation makes its own folds",
+            "take data.fold out of the recipe",
         )
     name = Path(recipe.data.source or "photos").name
     path = create_run(out, name).path
     commit.write_json(path / FOLDS, {"num_folds": folds, "recipe": recipe.model_dump(mode="json")})
-    return _carry_on(path, recipe, folds, callbacks=callbacks, show=show)
+    try:
+        return _carry_on(path, recipe, folds, callbacks=callbacks, show=show)
+    except (SettingsError, DataError):
+        if not list(path.glob("fold-*/recipe.yaml")):
+            commit.remove(path)  # nothing has begun that could be resumed
+        raise
 
 
-def is_folds(path: str | Path) -> bool:
-    """Whether a folder is that of a cross-validation."""
-    return (Path(path) / FOLDS).is_file()
+def read_folds(path: str | Path) -> Folds | None:
+    """Return a finished cross-validation as it lies there; None where it is not finished, or something else.
+
+    Raises:
+        StorageError: Its record is damaged.
+    """
+    folder = open_folds(path)
+    record = {} if folder is None else folder.read(folder.record) or {}
+    if folder is None or not isinstance(record.get("measures"), dict):
+        return None
+    return Folds(folder.path, tuple(folder.runs), record["measures"])
 
 
 def resume_folds(path: str | Path, *, callbacks: Sequence[Callback] = (), show: bool = True) -> Folds:
@@ -102,18 +119,17 @@ def resume_folds(path: str | Path, *, callbacks: Sequence[Callback] = (), show: 
     path = Path(path)
     if not is_folds(path):
         raise SettingsError(
-            f"{str(path)!r} is no cross-validation (it has no {FOLDS}).",
-            "Expected the folder that `regraft train --folds K` wrote.",
-            "Type `ls runs` to see what is there.",
+            f"{str(path)!r} is not a cross-validation (it has no {FOLDS}).",
+            "the folder that `regraft train --folds K` wrote",
+            "`regraft runs` to see what is there",
         )
     try:
-        record = json.loads((path / FOLDS).read_text(encoding="utf-8"))
-        recipe, num_folds = validate_recipe(record["recipe"]), int(record["num_folds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        recipe, num_folds = validate_recipe(stored_json(path / FOLDS)["recipe"]), len(fold_runs(path))
+    except (ValueError, KeyError, TypeError, SettingsError) as error:
         raise StorageError(
             f"{str(path / FOLDS)!r} cannot be read: {error}.",
-            "Expected the record that regraft wrote.",
-            "Restore it from a copy, or begin again in a new folder.",
+            "the record that regraft wrote",
+            "restore it from a copy, or begin again in a new folder",
         ) from error
     return _carry_on(path, recipe, num_folds, callbacks=callbacks, show=show)
 
@@ -125,8 +141,7 @@ def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, callbacks: Sequence
         if show:
             _log.info("fold %d of %d: %s", number + 1, num_folds, folder)
         run = _run_fold(recipe, number, num_folds, folder, callbacks=callbacks, show=show)
-        measured.append(evaluate(run, split="val"))
-        write_report(run)
+        measured.append(finish(run, split="val").measures)
         runs.append(run)
     measures = _summary(measured)
     rows = [
@@ -137,13 +152,15 @@ def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, callbacks: Sequence
     commit.write_text(path / "predictions" / "out-of-fold.jsonl", lines)
     record = {"num_folds": num_folds, "recipe": recipe.model_dump(mode="json"), "measures": measures}
     commit.write_json(path / FOLDS, record)
+    evaluate(path, split="val")
+    write_report(path)
     return Folds(path, tuple(runs), measures)
 
 
 def _run_fold(
     recipe: Recipe, number: int, num_folds: int, folder: Path, *, callbacks: Sequence[Callback], show: bool
 ) -> RunFolder:
-    """The run of one fold: begun, gone on with, or left as it is."""
+    """Return the run of one fold: begun, gone on with, or left as it is."""
     if (folder / "recipe.yaml").is_file():
         return resume(open_run(folder), callbacks=callbacks, show=show)
     data = recipe.data.model_copy(update={"fold": (number, num_folds)})
@@ -153,11 +170,11 @@ def _run_fold(
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [json.loads(line) for line in stored_text(path).split("\n") if line]
 
 
 def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Every measure that is a number, over the folds."""
+    """Return every measure that is a number, over the folds."""
     names = [name for name, value in measured[0].items() if isinstance(value, float)]
     summary = {}
     for name in names:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.conftest import Cli
 
 import regraft as rg
-from regraft.models.keras_tensors import keras_tensors
+from regraft.models.graft.keras_tensors import keras_tensors
 from regraft.weights.writers import keras_h5
 from regraft.weights.writers.keras_tensor import KerasTensor
 
@@ -148,7 +148,7 @@ def test_keras_loads_what_goes_back(tmp_path: Path, name: str, suffix: str, monk
         elif tensor.is_floating_point() and tensor.ndim == 1:
             tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.1)
     out = tmp_path / f"w{suffix}"
-    from regraft.cli.convert import _write_keras
+    from regraft.cli.verbs.convert import _write_keras
 
     _write_keras(out, model, list(model.state_dict()))
     original = getattr(keras.applications, KERAS[name])(weights=None, classifier_activation=None)
@@ -159,3 +159,36 @@ def test_keras_loads_what_goes_back(tmp_path: Path, name: str, suffix: str, monk
         given = model(images).numpy()
         wanted = original(images.permute(0, 2, 3, 1)).detach().cpu().numpy()
     assert np.abs(given - wanted).max() / np.abs(wanted).max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.pth", "x.PT", "x.ckpt", "x.keras", "x.safetensor"])
+def test_a_suffix_that_is_not_written_is_refused(name: str, cli: Cli, tmp_path: Path, file: Path) -> None:
+    result = cli("convert", file, "--model", MODEL, "-o", tmp_path / name)
+    assert result.code == 2
+    assert "NAME.safetensors" in result.err
+    with pytest.raises(rg.SettingsError, match=f"would be a {Path(name).suffix.lower()} file"):
+        rg.convert(file, tmp_path / name, model=MODEL)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_run_is_converted_by_the_network_that_it_knows(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
+    for source in (tiny_run, tiny_run / "model"):
+        out = tmp_path / f"{source.name}.safetensors"
+        result = cli("convert", source, "-o", out)
+        assert result.code == 0, result.err
+        stored = load_file(tiny_run / "model" / "model.safetensors")
+        written = load_file(out)
+        assert set(written) == set(stored)
+        assert all(np.array_equal(written[name], stored[name]) for name in stored)
+    for arguments, said in {
+        ("--model", MODEL, "-o", tmp_path / "a.h5"): "--model was given",
+        ("-o", tmp_path / "folder"): "is a model folder already",
+    }.items():
+        result = cli("convert", tiny_run, *arguments)
+        assert (result.code, said in result.err) == (2, True), result.err
+
+
+def test_without_a_network_the_option_is_named(cli: Cli, tmp_path: Path, file: Path) -> None:
+    result = cli("convert", file, "-o", tmp_path / "a.safetensors")
+    assert result.code == 2
+    assert "--model: the weights are written" in result.err

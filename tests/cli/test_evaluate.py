@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Cli, photos
+from tests.segmentation import scenes_in
 
 
 @pytest.fixture
@@ -30,3 +31,20 @@ def test_json_holds_all_measures(cli: Cli, run: Path, tmp_path: Path) -> None:
     assert (measures["label"], measures["num_images"], measures["num_errors"]) == ("other", 6, 1)
     assert measures["confusion"] == [[0, 0, 0], [0, 3, 0], [0, 0, 3]]
     assert "unreadable images (other): 1" in cli("evaluate", run, other).out
+
+
+def test_masks_are_not_measured_by_a_classifier(cli: Cli, run: Path, tmp_path: Path) -> None:
+    """Not "classes that the model does not know: '0', '1'"."""
+    root = scenes_in(tmp_path / "scenes", {"test": 2})
+    result = cli("evaluate", run, root)
+    assert result.code == 3
+    assert "have masks, and the model of" in result.err
+    assert "classifies whole images" in result.err
+    assert "does not know" not in result.err
+
+
+def test_images_before_the_run(cli: Cli, run: Path, tmp_path: Path) -> None:
+    other = photos(tmp_path / "other", {"green": 1})
+    result = cli("evaluate", other, run)
+    assert result.code == 2
+    assert f"`regraft evaluate {run} {other}`" in result.err

@@ -34,12 +34,42 @@ def test_photos_with_their_defects(cli: Cli, tmp_path: Path) -> None:
     assert "'empty class'" in result.out
 
 
+def test_images_that_cannot_be_decoded_are_found(cli: Cli, tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", {"cat": 10, "dog": 10})
+    whole = (root / "cat" / "000.png").read_bytes()
+    for name, data in {
+        "a.jpg": b"",
+        "b.png": whole[: len(whole) // 2],
+        "c.png": b"<html>",
+        "d.jpg": whole[::-1],
+    }.items():
+        (root / "dog" / name).write_bytes(data)
+    for _ in range(2):  # decoded, and known
+        facts = json.loads(cli("inspect", root, "--json").out)
+        assert facts["decoded"] == "24 images, 4 of them unreadable"
+        assert facts["findings"][0].startswith("warning: 4 files cannot be read and are left out: ")
+        notes = [text for text in facts["findings"] if text.startswith("note: ")]
+        assert sum(text.endswith((" is cut off.", " is empty.")) for text in notes) == 2
+        assert sum(int(row.split()[1]) for row in facts["splits"]) == 20
+    (root / "dog" / "a.jpg").write_bytes(whole)
+    assert json.loads(cli("inspect", root, "--json").out)["decoded"] == "24 images, 3 of them unreadable"
+
+
+def test_a_class_without_a_readable_image_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", {"cat": 10})
+    for number in range(8):
+        (root / "dog").mkdir(exist_ok=True)
+        (root / "dog" / f"{number}.jpg").write_bytes(b"")
+    findings = json.loads(cli("inspect", root, "--json").out)["findings"]
+    assert findings[0] == "error: Class 'dog' has no readable image in train."
+
+
 def test_a_network_and_a_pattern(cli: Cli) -> None:
     result = cli("inspect", "test_resnet", "--image-size", "64")
     assert result.code == 0, result.err
     assert "stem" in result.out or "conv1" in result.out
     assert cli("inspect", "test_res*").out.split() == ["test_resnet"]
-    assert "no model name fits" in cli("inspect", "zzz*").out
+    assert "no model name matches" in cli("inspect", "zzz*").out
 
 
 def test_what_is_none_of_these(cli: Cli, tmp_path: Path) -> None:

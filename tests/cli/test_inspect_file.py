@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.conftest import Cli, photo
+from tests.conftest import Cli, photo, photos
 
 from regraft.weights.file import read_weights
 from regraft.weights.inspection import describe, render
@@ -123,3 +124,13 @@ def test_the_table_of_networks_is_timms(names: list[str] | None) -> None:
     script = list_networks()
     table = (Path(likely.__file__).parent / likely.NETWORKS).read_text(encoding="ascii").splitlines()
     assert set(script.lines(names or script.NAMES)) <= set(table)
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_an_archive_of_images_is_not_a_weights_file(cli: Cli, tmp_path: Path, kind: str) -> None:
+    photos(tmp_path / "photos", {"red": 2, "green": 2})
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "photos"))
+    result = cli("inspect", packed)
+    assert result.code == 3
+    assert "is an archive of images" in result.err
+    assert packed.name in result.err.partition("unpack it")[2]

@@ -102,3 +102,91 @@ def test_file_names_that_are_no_utf8(cli: Cli, tiny_run: Path, folder: Path) -> 
             result = cli("predict", tiny_run, source, *form, *FP32, stdin=stdin)
             assert result.code == 0, result.err
             assert os.fsdecode(name) in result.out
+
+
+def test_many_inputs_and_patterns(cli: Cli, tiny_run: Path, folder: Path) -> None:
+    result = cli("predict", tiny_run, folder / "red.png", f"{folder}/[bg]*n.png", folder / "blue.png", *FP32)
+    assert result.code == 0, result.err
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    assert [row[1] for row in rows] == ["red", "green", "blue"]
+    refused = cli("predict", tiny_run, folder / "red.png", "https://example.org/cat.jpg", *FP32)
+    assert refused.code == 3
+    assert "is an address, and regraft downloads nothing" in refused.err
+
+
+@pytest.mark.parametrize("name", ["new.csv", "deep/new.jsonl", "folder", "odd.csv/"])
+def test_out_is_a_table_that_is_never_written_over(
+    name: str, cli: Cli, tiny_run: Path, folder: Path, tmp_path: Path
+) -> None:
+    given = f"{tmp_path}/{name}"
+    result = cli("predict", tiny_run, folder, "--out", given, *FP32)
+    assert result.code == 0, result.err
+    table = tmp_path / name if name.startswith(("new", "deep")) else tmp_path / name / "predictions.csv"
+    assert result.out == f"{table}: 4 rows\n"
+    text = table.read_text()
+    same = cli("predict", tiny_run, folder, "--json" if table.suffix == ".jsonl" else "--csv", *FP32)
+    assert text == same.out
+    again = cli("predict", tiny_run, folder, "--out", given, *FP32)
+    assert (again.code, again.out) == (7, "")
+    assert "nothing is overwritten" in again.err
+    assert table.read_text() == text
+    assert [path for path in tmp_path.rglob("*") if ".tmp-" in path.name] == []
+
+
+@pytest.mark.parametrize("out", ["results.xlsx", "results.txt", "results.json"])
+def test_an_out_of_another_kind_is_refused(out: str, cli: Cli, tiny_run: Path, folder: Path, tmp_path: Path) -> None:
+    result = cli("predict", tiny_run, folder, "--out", tmp_path / out, *FP32)
+    assert result.code == 2
+    assert "NAME.csv, NAME.jsonl or a folder" in result.err
+    assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize("out", ["/proc/results.csv", "/proc/results", "{file}/results.csv", "{file}/folder"])
+def test_an_out_that_cannot_be_written_is_a_storage_error(
+    out: str, cli: Cli, tiny_run: Path, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = cli("predict", tiny_run, folder, "--out", out.format(file=tmp_path / "file"), *FP32)
+    assert result.code == 7, result.err
+    assert "bug" not in result.err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_only_errors_end_with_the_code_of_data(cli: Cli, tiny_run: Path, folder: Path, tmp_path: Path) -> None:
+    result = cli("predict", tiny_run, folder / "bad.jpg", "--json", *FP32)
+    assert result.code == 3
+    assert json.loads(result.out)["error"] == "is empty"
+    assert "The input could not be read" in result.err
+    stdin = os.fsencode(folder / "bad.jpg") + b"\nhttps://example.org/a.jpg\n"
+    result = cli("predict", tiny_run, "-", "--out", tmp_path / "all.jsonl", *FP32, stdin=stdin)
+    assert result.code == 3
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [row["error"] for row in rows] == ["is empty", "is an address, and regraft downloads nothing"]
+
+
+def test_what_is_in_memory_predicts_as_its_file(tiny_run: Path, folder: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    import regraft as rg
+    from regraft.compute.numerics import choose_numerics
+
+    files = [folder / f"{name}.png" for name in COLOURS]
+    fp32 = choose_numerics(precision="fp32", threads=1)
+    expected = [row.probabilities for row in rg.predict(tiny_run, files, numerics=fp32)]
+    arrays = [np.asarray(Image.open(file)) for file in files]
+    for inputs in (arrays, np.stack(arrays), [Image.fromarray(array) for array in arrays]):
+        rows = rg.predict(tiny_run, inputs, numerics=fp32)
+        assert [row.probabilities for row in rows] == expected
+    (row,) = rg.predict(tiny_run, arrays[0], numerics=fp32)
+    assert (row.path, row.prediction) == ("image", "blue")
+    assert list(row.probabilities.values()) == pytest.approx(list(expected[0].values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("model", ["", "model"], ids=["run", "model folder"])
+def test_images_before_the_run(cli: Cli, tiny_run: Path, folder: Path, model: str) -> None:
+    for images in (folder, folder / "red.png"):
+        result = cli("predict", images, tiny_run / model)
+        assert result.code == 2
+        assert "the run first" in result.err
+        assert f"`regraft predict {tiny_run / model} {images}`" in result.err

@@ -12,8 +12,8 @@ from tests.conftest import COLOURS, Cli, photo, photos
 TINY = ("--set", "model.weights=none", "--image-size", "32", "--threads", "1")
 RUN_FILES = {
     "recipe.yaml", "command.txt", "environment.json", "status.json", "classes.json", "splits.json", "audit.json",
-    "metrics.jsonl", "metrics.csv", "log.txt", "checkpoints", "last.json", "best.json", "predictions", "report.html",
-    "model", "tensorboard",
+    "metrics.jsonl", "metrics.csv", "log.txt", "checkpoints", "last.json", "best.json", "networks.json", "predictions",
+    "report.html", "model", "tensorboard", "batches",
 }  # fmt: skip
 RECIPE = """\
 model: {name: test_resnet, weights: none, image_size: 32}
@@ -45,6 +45,11 @@ def test_a_whole_run_without_out(cli: Cli, tiny_photos: Path) -> None:
     assert "accuracy (test): " in result.out
     assert f"model: {run / 'model'}" in result.out
     assert f"report: {run / 'report.html'}" in result.out
+    time = next(line for line in result.out.splitlines() if line.startswith("time: ")).removeprefix("time: ")
+    page = (run / "report.html").read_text()
+    assert f"<dt>Time</dt><dd>{time}</dd>" in page, "the report says what the terminal says"
+    assert sorted(path.name for path in (run / "batches").iterdir()) == ["0.jpg", "1.jpg"]
+    assert page.count("as the network sees them") == 2
     assert [stage["epochs"] for stage in recipe_of(run)["stages"]] == [None, 1], "a solved stage has no epochs"
     assert (run / "command.txt").read_text().startswith("regraft train ")
 
@@ -78,7 +83,7 @@ def test_the_recipe_of_a_run_trains_the_same_model_again(cli: Cli, tiny_photos: 
 
 @pytest.mark.usefixtures("here")
 def test_the_printed_recipe_is_the_one_of_a_run_without_options(cli: Cli) -> None:
-    from regraft.recipe import default_recipe, read_recipe, validate_recipe
+    from regraft.recipe.recipe import default_recipe, read_recipe, validate_recipe
 
     Path("default.yaml").write_text(cli("recipe").out)
     assert validate_recipe(read_recipe("default.yaml")) == validate_recipe(default_recipe())
@@ -114,12 +119,14 @@ def test_bad_files_are_listed_and_the_run_goes_on(cli: Cli, here: Path) -> None:
     assert "warning" in result.err or listed == set()
 
 
-def test_resume_of_a_run_that_was_stopped(cli: Cli, here: Path, tiny_photos: Path) -> None:
+def test_resume_of_a_run_that_was_stopped(
+    cli: Cli, here: Path, tiny_photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The stop comes through the very flag that Ctrl-C sets, after the first stage; resume ends in the same bits."""
     import os
     import signal
 
-    from regraft.train import sinks
+    from regraft.training.loop import sinks
 
     options = ("--model", "test_efficientnet", "--set", "defaults.epochs=2", *TINY)
     assert cli("train", tiny_photos, "--out", "whole", *options).code == 0
@@ -136,7 +143,8 @@ def test_resume_of_a_run_that_was_stopped(cli: Cli, here: Path, tiny_photos: Pat
     assert stopped.code == 130
     assert "regraft resume cut" in stopped.err
     assert json.loads(Path("cut/status.json").read_text())["state"] == "stopped"
-    assert "no model yet" in cli("predict", "cut", tiny_photos).err
+    assert cli("predict", "cut", tiny_photos).code == 0
+    assert "cut has not finished: this is its best epoch so far" in caplog.text
     resumed = cli("resume", "cut")
     assert resumed.code == 0, resumed.err
     weights = [(Path(run) / "model" / "model.safetensors").read_bytes() for run in ("whole", "cut")]
@@ -162,3 +170,14 @@ def test_an_unknown_cache_is_refused(cli: Cli, tiny_photos: Path) -> None:
     result = cli("train", tiny_photos, "--cache", "cloud")
     assert result.code == 2
     assert "data.cache" in result.err
+
+
+@pytest.mark.parametrize("extra", [(), ("--dry-run",)])
+def test_images_too_small_to_show_anything(cli: Cli, here: Path, extra: tuple[str, ...]) -> None:
+    photos(here / "data", {"red": 6, "green": 6})
+    small = ("--set", "model.weights=none", "--model", "test_resnet", "--image-size", "1")
+    result = cli("train", here / "data", *small, *extra)
+    assert result.code == 2
+    assert "Images of 1x1 pixels are too small for this network." in result.err
+    assert "at least 8 pixels" in result.err
+    assert not (here / "runs").exists()

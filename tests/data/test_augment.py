@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from regraft.data.augment import Augment, apply
+from regraft.data.augment.augment import apply
 from regraft.errors import SettingsError
+from regraft.settings.augment import Augment
 
 
 def photo(height: int = 64, width: int = 64, *, seed: int = 0, channels: int = 3) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.tiff_writer import tiff
 
-from regraft.data.decode import PixelProgram, decode, decode_or_reason, finish
+from regraft.data.decode.decode import PixelProgram, decode, decode_or_reason, finish
 from regraft.errors import SettingsError
 
 HEIGHT, WIDTH = 10, 14
@@ -107,13 +108,19 @@ def test_bands_are_resized_as_colours_are(resize: Any, stored: tuple[int, int] |
     np.testing.assert_array_equal(finish(first, program("R", "G", "B", "A", **options)), bands)
 
 
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 16), (np.float32, 32)])
+def test_deep_bands_need_a_plug_in(kind: type, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    found = str(decode_or_reason(tiff(BYTES[:, :, :5].astype(kind)), program("1", "2", "3", "4", "5")))
+    assert found.startswith(f"holds 5 bands of {bits} bits")
+    assert "pip install 'regraft[tiff]'" in found
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (encoded(BYTES[:, :, :3].copy()), "holds 3 bands (R, G, B), not the 5 wanted: 1, 2, 3, 4, 5"),
         (tiff(BYTES[:, :, :6]), "holds 6 bands (band1, band2, band3, band4, band5, band6), not the 5 wanted"),
-        (tiff(BYTES[:, :, :5].astype(np.uint16)), "holds 5 bands of 16 bits"),
-        (tiff(BYTES[:, :, :5].astype(np.float32)), "holds 5 bands of 32 bits"),
         (tiff(BYTES[:, :, :5], compression=5), "is compressed in the way 5"),
         (tiff(BYTES[:, :, :5], t262=8), "holds colours of kind 8"),
         (tiff(BYTES[:, :, :5])[:-10], "is cut off"),
@@ -156,7 +163,10 @@ def test_a_program_with_bands_comes_back_and_one_without_is_written_as_before() 
         assert ("bands" in there.to_dict()) == bool(bands)
 
 
-@pytest.mark.parametrize("bands", [("a", "a"), ("",), "RGB", (1, 2)])
-def test_impossible_bands(bands: Any) -> None:
-    with pytest.raises(SettingsError):
+@pytest.mark.parametrize(
+    ("bands", "said"),
+    [(("a", "a"), "each name stands once"), *((bands, "it is a list of names") for bands in (("",), "RGB", (1, 2)))],
+)
+def test_impossible_bands(bands: Any, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
         PixelProgram((8, 8), bands=bands)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.data.budget import memory_budget, num_cpus
-from regraft.data.cache import PixelCache, decode_all
+from regraft.data.cache.cache import PixelCache
 from regraft.data.dataset import DataSet, Quarantined
-from regraft.data.decode import PixelProgram, decode
+from regraft.data.decode.decode import PixelProgram, decode
+from regraft.data.decode_all import decode_all
 from regraft.data.open import open_data
 from regraft.errors import DataError, DecodeError
+from regraft.machine.budget import memory_budget, num_cpus
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]
 PROGRAM = PixelProgram((12, 16))

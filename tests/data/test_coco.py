@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.drawn import COLOURS, classes, picture, save
 
-from regraft.data.cache import CACHES, decode_all
-from regraft.data.coco import REST, coco_codes, fetch_annotations
-from regraft.data.decode import PixelProgram
-from regraft.data.masks import read_mask
+from regraft.data.cache.cache import CACHES
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode_all import decode_all
+from regraft.data.masks.coco import REST, coco_codes, fetch_annotations
+from regraft.data.masks.masks import read_mask
 from regraft.data.open import open_data
-from regraft.errors import DataError, RegraftError
+from regraft.errors import DataError
 
 CATEGORIES = [{"id": 7, "name": "house"}, {"id": 18, "name": "tree"}, {"id": 44, "name": "river"}]
 IDS = (0, 7, 18, 44)
@@ -251,7 +252,7 @@ def test_damage_to_files_is_told(tmp_path: Path) -> None:
     assert "do not add up" in reasons
     for text in ("[]", "{", '{"images": 3}', '{"images": [], "annotations": [], "categories": []}'):
         path.write_text(text + ' "segmentation"' if text == "{" else text)
-        with pytest.raises(RegraftError):
+        with pytest.raises(DataError, match="cannot be read as annotations of COCO"):
             open_data(root, masks="annotations/instances_train2017.json")
     assert fetch_annotations(f"{path}#1") is not None
     assert fetch_annotations("photo#1.png") is None

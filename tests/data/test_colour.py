@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.data.colour import recolour_
+from regraft.data.augment.colour import recolour_
 
 
 def photo(height: int = 64, width: int = 64, *, seed: int = 0, channels: int = 3) -> torch.Tensor:

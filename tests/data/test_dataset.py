@@ -71,7 +71,7 @@ def test_a_folder_can_stay_whole(plant: Plant) -> None:
 @pytest.mark.parametrize("tree", [{"cat": 3, "dog": 3}, {"train/cat": 3, "train/dog": 3}])
 @pytest.mark.parametrize("fractions", [(0.9, 0.2, 0.1), (0.0, 0.0, 1.0), (-1.0, 1.0, 1.0)])
 def test_impossible_fractions_are_refused(plant: Plant, tree: dict[str, int], fractions: tuple[float, ...]) -> None:
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="three fractions that add up to 1"):
         open_data(plant(tree), fractions=fractions)  # type: ignore[arg-type]
 
 
@@ -115,9 +115,9 @@ def test_splits_json_gives_the_same_data_set_back(plant: Plant) -> None:
 @pytest.mark.parametrize("change", [{"splits": {"train": [["a.jpg", "wolf"]]}}, {"splits": None}, {"class_names": 3}])
 def test_a_damaged_splits_json_is_refused(plant: Plant, change: dict[str, object]) -> None:
     stored = open_data(plant({"cat": 2, "dog": 2})).to_dict()
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="stored list of splits cannot be read"):
         DataSet.from_dict({**stored, **change})
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="KeyError: 'class_names'"):
         DataSet.from_dict({})
 
 
@@ -182,7 +182,8 @@ def test_opening_does_not_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, regraft.data.loader, regraft.data.check, regraft.data.preprocess; print('torch' in sys.modules)"
+    modules = "regraft.data.cache.loader, regraft.data.check, regraft.data.decode.preprocess"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

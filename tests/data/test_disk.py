@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.data import cache_folder, decode, ledger, store
-from regraft.data.cache import PixelCache, decode_all
+from regraft.data.cache import append_log, cache_folder, store
+from regraft.data.cache.cache import PixelCache
+from regraft.data.cache.disk import DiskCache, DiskRows
+from regraft.data.cache.loader import batch_bounds, batches
 from regraft.data.dataset import DataSet
-from regraft.data.decode import PixelProgram
-from regraft.data.disk import DiskCache, DiskRows
-from regraft.data.loader import batches
+from regraft.data.decode import decode
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode_all import decode_all
 from regraft.data.open import open_data
 
 Plant = Callable[[Mapping[str, int | bytes]], Path]
@@ -60,10 +62,11 @@ def rows_file(folder: Path) -> Path:
 
 def pixels(caches: Mapping[str, PixelCache]) -> dict[str, np.ndarray]:
     """All rows of each split, as training takes them: in batches, by several threads."""
-    return {
-        name: np.concatenate([b.images for b in batches(c, np.zeros(len(c), np.int64), np.arange(len(c)), 5)])
-        for name, c in caches.items()
-    }
+    found = {}
+    for name, cache in caches.items():
+        given = batches(cache, np.zeros(len(cache), np.int64), np.arange(len(cache)), batch_bounds(len(cache), 5))
+        found[name] = np.concatenate([batch.images for batch in given])
+    return found
 
 
 def decoded(data: DataSet, cache: Any = "disk", **settings: Any) -> tuple[DataSet, dict[str, np.ndarray], list[str]]:
@@ -310,7 +313,7 @@ def test_a_disk_that_fails_while_rows_are_written_ends_the_writing_only(
 ) -> None:
     truth = decoded(data, "ram")[1]
     count = 0
-    real = ledger.write_all
+    real = append_log.write_all
 
     def write_all(file: Any, content: Any) -> None:
         nonlocal count
@@ -321,8 +324,8 @@ def test_a_disk_that_fails_while_rows_are_written_ends_the_writing_only(
             raise OSError(code, os.strerror(code))
         real(file, content)
 
-    monkeypatch.setattr("regraft.data.cache._CHUNK", 4)
-    for module in (ledger, store):
+    monkeypatch.setattr("regraft.data.cache.cache._CHUNK", 4)
+    for module in (append_log, store):
         monkeypatch.setattr(module, "write_all", write_all)
     _, found, said = decoded(data, budget_bytes=0)
     assert same(found, truth)
@@ -335,13 +338,14 @@ def test_a_full_disk_in_the_middle_keeps_what_was_committed(data: DataSet, folde
     """The kernel itself refuses to let a file grow (RLIMIT_FSIZE), in a process of its own."""
     program = (
         "import resource, sys\n"
-        "from regraft.data import cache\n"
+        "from regraft.data.cache import cache\n"
+        "from regraft.data.decode_all import decode_all\n"
         "from regraft.data.open import open_data\n"
-        "from regraft.data.decode import PixelProgram\n"
+        "from regraft.data.decode.decode import PixelProgram\n"
         "cache._CHUNK = 4\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
         "said = []\n"
-        "_, caches = cache.decode_all(open_data(sys.argv[1]), PixelProgram((12, 16)), cache='disk', say=said.append)\n"
+        "_, caches = decode_all(open_data(sys.argv[1]), PixelProgram((12, 16)), cache='disk', say=said.append)\n"
         "print([int(c.row(n).sum()) for c in caches.values() for n in range(len(c))])\n"
         "print(said[-1])\n"
     )
@@ -379,14 +383,14 @@ def test_auto_takes_memory_for_a_small_set_and_never_more_than_its_share_of_the_
 ) -> None:
     assert "in memory" in decoded(data, "auto")[2][-1]
     assert not folder.exists()
-    monkeypatch.setattr("regraft.data.cache._SMALL_BYTES", 0)
+    monkeypatch.setattr("regraft.data.decode_all._SMALL_BYTES", 0)
     assert "on the disk" in decoded(data, "auto")[2][-1]
     assert "on the disk" in decoded(data, "auto", budget_bytes=0)[2][-1]
     shutil.rmtree(folder)
     usage = shutil.disk_usage(folder.parent)
     room = store.RESERVE_BYTES + 100_000
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=room))
-    monkeypatch.setattr("regraft.data.cache._ROOMY", 1e-6)
+    monkeypatch.setattr("regraft.data.decode_all._ROOMY", 1e-6)
     assert "in memory" in decoded(data, "auto")[2][-1]
     assert "on the disk" in decoded(data, "auto", budget_bytes=0)[2][-1]
 
@@ -407,11 +411,12 @@ def test_a_store_that_another_process_removes_meanwhile_costs_only_the_cache(dat
 
 BUILD = (
     "import sys\n"
-    "from regraft.data import cache\n"
+    "from regraft.data.cache import cache\n"
+    "from regraft.data.decode_all import decode_all\n"
     "from regraft.data.open import open_data\n"
-    "from regraft.data.decode import PixelProgram\n"
+    "from regraft.data.decode.decode import PixelProgram\n"
     "cache._CHUNK = 2\n"
-    "_, caches = cache.decode_all(open_data(sys.argv[1]), PixelProgram((96, 128)), cache='disk', threads=2,\n"
+    "_, caches = decode_all(open_data(sys.argv[1]), PixelProgram((96, 128)), cache='disk', threads=2,\n"
     "    progress=lambda done, total: print(done, flush=True), say=print)\n"
 )
 

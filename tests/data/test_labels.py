@@ -37,8 +37,14 @@ def test_any_number_of_classes_for_each_image(rows: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "multilabel"), [(["wolf"], False), ([["cat"]], False), (["cat"], True), ([["w"]], True)]
+    ("rows", "multilabel", "error", "said"),
+    [
+        (["wolf"], False, KeyError, "wolf"),
+        ([["cat"]], False, TypeError, "unhashable"),
+        (["cat"], True, TypeError, "'cat' is not a list of class names"),
+        ([["w"]], True, KeyError, "w"),
+    ],
 )
-def test_what_is_no_label_is_refused(rows: list[object], multilabel: bool) -> None:
-    with pytest.raises((KeyError, TypeError)):
+def test_what_is_no_label_is_refused(rows: list[object], multilabel: bool, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
         labels_from_names(rows, NAMES, multilabel=multilabel)

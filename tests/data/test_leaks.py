@@ -10,10 +10,10 @@ import pytest
 from tests.data.conftest import jpeg
 
 from regraft.data import leaks
-from regraft.data.cache import decode_all
 from regraft.data.check import check
 from regraft.data.dataset import DataSet
-from regraft.data.decode import PixelProgram
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode_all import decode_all
 from regraft.data.leaks import find_leaks, with_leaks
 from regraft.data.open import open_data
 
@@ -36,12 +36,12 @@ def leaking(plant: Plant) -> DataSet:
 
 
 EXPECTED = [
-    "1 of 8 val images are in train too, byte for byte ('val/b/copy.jpg' = 'train/a/x.jpg'); measures on val are too "
-    "good by what was learnt by heart.",
+    "1 of 8 val images are in train too, byte for byte ('val/b/copy.jpg' = 'train/a/x.jpg'); metrics on val are "
+    "inflated by train/test leakage.",
     "2 of 9 test images are in train too, byte for byte ('test/b/again.jpg' = 'train/b/y.jpg', 'test/b/y.jpg' = "
-    "'train/b/y.jpg'); measures on test are too good by what was learnt by heart.",
-    "1 of 9 test images are in val too, byte for byte ('test/a/z.jpg' = 'val/a/z.jpg'); measures on test are too good "
-    "by what was learnt by heart.",
+    "'train/b/y.jpg'); metrics on test are inflated by train/test leakage.",
+    "1 of 9 test images are in val too, byte for byte ('test/a/z.jpg' = 'val/a/z.jpg'); metrics on test are inflated "
+    "by train/test leakage.",
 ]
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regraft.data.cache import PixelCache
-from regraft.data.decode import PixelProgram
-from regraft.data.loader import Batch, batches, num_batches
+from regraft.data.cache.cache import PixelCache
+from regraft.data.cache.loader import Batch, batch_bounds, batches, num_batches
+from regraft.data.decode.decode import PixelProgram
 from regraft.data.random import permutation
 from regraft.errors import DecodeError
 
@@ -37,7 +37,7 @@ def equal(one: list[Batch], other: list[Batch]) -> None:
 def test_batches_follow_the_order(paths: list[str]) -> None:
     cache = PixelCache(paths, PROGRAM)
     order = permutation(0, 1, 23)
-    found = list(batches(cache, LABELS, order, 5))
+    found = list(batches(cache, LABELS, order, batch_bounds(23, 5)))
     assert [len(batch.indices) for batch in found] == [5, 5, 5, 5, 3]
     assert num_batches(23, 5) == 5
     np.testing.assert_array_equal(np.concatenate([batch.indices for batch in found]), order)
@@ -54,18 +54,18 @@ def test_streaming_gives_the_same_batches_with_any_number_of_threads(
     paths: list[str], threads: int, ahead: int
 ) -> None:
     order = permutation(5, 0, 23)
-    expected = list(batches(PixelCache(paths, PROGRAM), LABELS, order, 4))
+    expected = list(batches(PixelCache(paths, PROGRAM), LABELS, order, batch_bounds(23, 4)))
     streamed = PixelCache(paths, PROGRAM, budget_bytes=0, threads=threads)
-    equal(list(batches(streamed, LABELS, order, 4, threads=threads, ahead=ahead)), expected)
+    equal(list(batches(streamed, LABELS, order, batch_bounds(23, 4), threads=threads, ahead=ahead)), expected)
 
 
 @pytest.mark.parametrize("budget", [0, None])
 def test_resuming_gives_the_rest_of_the_epoch(paths: list[str], budget: int | None) -> None:
     cache = PixelCache(paths, PROGRAM, budget_bytes=budget)
     order = permutation(2, 2, 23)
-    whole = list(batches(cache, LABELS, order, 4))
+    whole = list(batches(cache, LABELS, order, batch_bounds(23, 4)))
     for start in range(8):
-        equal(list(batches(cache, LABELS, order, 4, start_batch=start)), whole[start:])
+        equal(list(batches(cache, LABELS, order, batch_bounds(23, 4), start_batch=start)), whole[start:])
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,14 +74,16 @@ def test_any_order_with_repeats_is_served(order: list[int], batch_size: int, ahe
     cache = PixelCache([], PROGRAM)
     cache.paths = [str(row) for row in range(10)]
     cache.images = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 6, 8, 3), np.uint8)
-    found = list(batches(cache, np.arange(10), np.array(order, np.int64), batch_size, ahead=ahead))
+    found = list(
+        batches(cache, np.arange(10), np.array(order, np.int64), batch_bounds(len(order), batch_size), ahead=ahead)
+    )
     assert len(found) == num_batches(len(order), batch_size)
     assert [int(image[0, 0, 0]) for batch in found for image in batch.images] == order
 
 
 def test_a_batch_is_a_copy_that_the_caller_may_change(paths: list[str]) -> None:
     cache = PixelCache(paths, PROGRAM)
-    first = next(iter(batches(cache, LABELS, np.arange(23), 4)))
+    first = next(iter(batches(cache, LABELS, np.arange(23), batch_bounds(23, 4))))
     first.images[:] = 0
     assert cache.images is not None
     assert cache.images[:4].any()
@@ -91,7 +93,7 @@ def test_a_batch_is_a_copy_that_the_caller_may_change(paths: list[str]) -> None:
 def test_an_abandoned_loop_leaves_no_thread(paths: list[str], budget: int | None) -> None:
     cache = PixelCache(paths, PROGRAM, budget_bytes=budget)
     before = set(threading.enumerate())
-    running = batches(cache, LABELS, np.arange(23), 2, threads=3)
+    running = batches(cache, LABELS, np.arange(23), batch_bounds(23, 2), threads=3)
     next(running)
     assert set(threading.enumerate()) > before
     running.close()  # type: ignore[attr-defined]
@@ -103,7 +105,7 @@ def test_an_error_in_the_loop_leaves_no_thread(paths: list[str]) -> None:
     before = set(threading.enumerate())
 
     def train() -> None:
-        for _ in batches(cache, LABELS, np.arange(23), 2, threads=3):
+        for _ in batches(cache, LABELS, np.arange(23), batch_bounds(23, 2), threads=3):
             raise RuntimeError("the step failed")
 
     with pytest.raises(RuntimeError, match="the step failed"):
@@ -116,25 +118,32 @@ def test_a_file_that_vanished_is_named_and_no_thread_is_left(paths: list[str]) -
     before = set(threading.enumerate())
     Path(paths[9]).unlink()
     with pytest.raises(DecodeError, match=r"009\.jpg does not exist"):
-        list(batches(cache, LABELS, np.arange(23), 4, threads=2))
+        list(batches(cache, LABELS, np.arange(23), batch_bounds(23, 4), threads=2))
     assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize(
     ("labels", "order", "batch_size", "start"),
-    [(LABELS, [23], 4, 0), (LABELS, [-1], 4, 0), (LABELS[:5], [0], 4, 0), (LABELS, [0], 0, 0), (LABELS, [0], 4, -1)],
+    [
+        (LABELS, [23], 4, 0),
+        (LABELS, [-1], 4, 0),
+        (LABELS[:5], [0], 4, 0),
+        (LABELS, [0], 0, 0),
+        (LABELS, [0], 4, -1),
+        (LABELS, [0, 1], 4, 0),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused_at_once(
     paths: list[str], labels: np.ndarray, order: list[int], batch_size: int, start: int
 ) -> None:
     cache = PixelCache(paths, PROGRAM)
-    with pytest.raises(ValueError, match=r"rows|sizes"):
-        batches(cache, labels, np.array(order), batch_size, start_batch=start)
+    with pytest.raises(ValueError, match=r"row|start_batch"):
+        batches(cache, labels, np.array(order), batch_bounds(1, batch_size), start_batch=start)
 
 
 def test_batches_hold_the_rows_of_zeros_and_ones(paths: list[str]) -> None:
     tags = (np.arange(23 * 4).reshape(23, 4) % 3 == 0).astype(np.uint8)
     order = permutation(0, 1, 23)
-    found = list(batches(PixelCache(paths, PROGRAM), tags, order, 5))
+    found = list(batches(PixelCache(paths, PROGRAM), tags, order, batch_bounds(23, 5)))
     np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), tags[order])
     assert found[0].labels.dtype == np.uint8

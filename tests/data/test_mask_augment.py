@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from tests.data.drawn import COLOURS, classes, picture
 
-from regraft.data.augment import Augment, apply
+from regraft.data.augment.augment import apply
 from regraft.errors import SettingsError
+from regraft.settings.augment import Augment
 
 GEOMETRY = Augment(rotation=35, shift=0.15, shear=12, zoom=0.3, flip="both", crop=(0.4, 1.0), fill="constant")
 
@@ -108,7 +109,7 @@ def test_flips_are_exact(flip: str) -> None:
 def test_masks_of_another_size_or_kind_are_refused() -> None:
     images, masks = batch()
     for wrong in (masks[:5], masks[:, :-1], masks.long(), masks[:, None]):
-        with pytest.raises(SettingsError, match="Masks have the shape"):
+        with pytest.raises(SettingsError, match="masks have the shape"):
             apply(images, GEOMETRY, seed=0, epoch=0, sample_ids=range(6), masks=wrong)
 
 

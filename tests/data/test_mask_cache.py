@@ -12,14 +12,15 @@ from PIL import Image
 from tests.data.drawn import COLOURS, NAMES, classes, picture, plant_pairs, save
 from tests.data.tiff_writer import tiff
 
-from regraft.data.cache import CACHES, PixelCache, decode_all
+from regraft.data.cache.cache import CACHES, PixelCache
+from regraft.data.cache.loader import batch_bounds, batches
 from regraft.data.check import check
 from regraft.data.dataset import DataSet
-from regraft.data.decode import PixelProgram, decode
-from regraft.data.loader import batches
-from regraft.data.masks import read_mask
+from regraft.data.decode.decode import PixelProgram, decode
+from regraft.data.decode_all import decode_all
+from regraft.data.masks.masks import read_mask
+from regraft.data.masks.pairs import class_pixels
 from regraft.data.open import open_data
-from regraft.data.pairs import class_pixels
 from regraft.errors import DataError
 
 PROGRAM = PixelProgram((16, 24), interpolation="nearest")
@@ -72,7 +73,7 @@ def test_batches_hold_masks_in_the_place_of_labels_and_can_be_resumed(root: Path
     cache = caches["train"]
     assert cache.masks is not None
     order = np.array([8, 0, 3, 3, 1, 7, 2])
-    whole = list(batches(cache, cache.masks, order, 2, threads=3))
+    whole = list(batches(cache, cache.masks, order, batch_bounds(7, 2), threads=3))
     assert [len(batch.indices) for batch in whole] == [2, 2, 2, 1]
     for batch in whole:
         assert batch.labels.dtype == np.uint8
@@ -80,7 +81,7 @@ def test_batches_hold_masks_in_the_place_of_labels_and_can_be_resumed(root: Path
         for row, image, mask in zip(batch.indices, batch.images, batch.labels, strict=True):
             np.testing.assert_array_equal(image, cache.row(row))
             np.testing.assert_array_equal(mask, cache.masks.row(row))
-    later = list(batches(cache, cache.masks, order, 2, start_batch=2, ahead=0))
+    later = list(batches(cache, cache.masks, order, batch_bounds(7, 2), start_batch=2, ahead=0))
     for batch, same in zip(later, whole[2:], strict=True):
         np.testing.assert_array_equal(batch.indices, same.indices)
         np.testing.assert_array_equal(batch.labels, same.labels)

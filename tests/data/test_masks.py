@@ -15,8 +15,8 @@ from PIL import Image
 from tests.data.drawn import COLOURS, NAMES, classes, picture
 
 from regraft.data.class_table import ClassTable, default_colours
-from regraft.data.decode import PixelProgram
-from regraft.data.masks import MaskProgram, codes_or_reason, read_mask
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.masks.masks import MaskProgram, codes_or_reason, read_mask
 from regraft.errors import DataError
 
 INDEX = ClassTable(NAMES, default_colours(NAMES), "index", {0: 0, 1: 1, 2: 2, 3: 3, 255: 255})
@@ -173,5 +173,5 @@ def test_tables_come_back_from_json_and_others_are_refused() -> None:
         assert table.palette.shape == (256, 3)
     good = INDEX.to_dict()
     for key, value in (("coding", "x"), ("codes", [[0, 9]]), ("colours", []), ("names", None), ("codes", [[0]])):
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match="stored class table cannot be read"):
             ClassTable.from_dict(good | {key: value})

@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import betaincinv
 
-from regraft.data.mix import Mix, mix, shares_of
+from regraft.data.augment.beta import beta_from_uniform
+from regraft.data.augment.mix import Mix, mix, shares_of
 
 KINDS = {"mixup": Mix(0.4, 0.0, 6), "cutmix": Mix(0.0, 1.0, 6), "both": Mix(0.2, 1.0, 6)}
 
@@ -68,3 +70,25 @@ def test_labels_of_several_classes_are_shares_already() -> None:
     kept = shares[:, 0]
     assert torch.allclose(shares, torch.stack([kept, 1 - kept, kept], 1))
     assert torch.all((kept > 0) & (kept < 1))
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.1, 0.2, 0.4, 0.8, 1.0, 1.5, 8.0, 100.0])
+def test_beta_numbers_are_scipys_to_the_bits_that_images_are_blended_with(alpha: float) -> None:
+    """Runs that were mixed with SciPy's numbers go on to the same bits: shares are taken in fp32."""
+    uniform = np.random.default_rng(0).random(50_000)
+    whole = beta_from_uniform(alpha, uniform)
+    for part, same in zip(np.array_split(uniform, 500), np.array_split(whole, 500), strict=True):
+        mine, scipys = beta_from_uniform(alpha, part), betaincinv(alpha, alpha, part)
+        assert np.array_equal(mine, same), "a number is the same in any batch"
+        assert np.array_equal(mine.astype(np.float32), scipys.astype(np.float32))
+        assert np.allclose(mine, scipys, rtol=1e-13, atol=1e-300)
+
+
+def test_beta_numbers_at_the_ends() -> None:
+    uniform = np.array([0.0, 2.0**-53, 0.5, 1 - 2.0**-53])
+    with np.errstate(all="raise", under="ignore"):
+        found = beta_from_uniform(0.2, uniform)
+    assert found[[0, 3]].tolist() == [0.0, 1.0]
+    assert found[2] == pytest.approx(0.5, rel=1e-14)
+    assert found[1] == pytest.approx(float(betaincinv(0.2, 0.2, 2.0**-53)), rel=1e-12)
+    assert beta_from_uniform(0.2, np.empty(0)).shape == (0,)

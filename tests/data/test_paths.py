@@ -34,7 +34,7 @@ def test_a_sequence_of_the_same_strings(paths: list[str], data: st.DataObject) -
         assert made[-1] == paths[-1]
         assert paths[0] in made
         assert made != [*paths[:-1], paths[-1] + "!"]
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="out of bounds"):
         made[len(paths)]
 
 
@@ -46,7 +46,7 @@ def test_joined_paths_follow_one_another(many: list[list[str]]) -> None:
 def test_paths_are_no_text_and_no_set() -> None:
     assert Paths.of(["a"]) != "a"
     assert Paths.of(["a"]) != {"a"}
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="unhashable"):
         hash(Paths.of(["a"]))
 
 

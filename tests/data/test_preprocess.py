@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.data.decode import PixelProgram
-from regraft.data.preprocess import Preprocessing
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
 
 triples = st.tuples(*[st.floats(-2, 2)] * 3)
@@ -77,21 +77,21 @@ def test_impossible_values_are_refused(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        {"pixels": None},
-        {"extra": 1},
-        {"mean": ["a", "b", "c"]},
-        {"std": []},
-        {"mean": "red"},
-        {"channels": 5},
-        {"channels": {}},
-        {"channels": [["R"]]},
+        ({"pixels": None}, "Stored preprocessing has the fields"),
+        ({"extra": 1}, "has the fields .*'extra'"),
+        ({"mean": ["a", "b", "c"]}, r"\['a', 'b', 'c'\] is not a colour"),
+        ({"std": []}, r"\[\] is not a colour"),
+        ({"mean": "red"}, "'red' is not a colour"),
+        ({"channels": 5}, "channels is 5"),
+        ({"channels": {}}, "channels is {}"),
+        ({"channels": [["R"]]}, "channels is .*'R'"),
     ],
 )
-def test_foreign_fields_are_refused(change: dict[str, Any]) -> None:
+def test_foreign_fields_are_refused(change: dict[str, Any], said: str) -> None:
     fields = {**Preprocessing(PixelProgram((8, 8))).to_dict(), **change}
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match=said):
         Preprocessing.from_dict(fields)
 
 
@@ -106,7 +106,7 @@ def test_foreign_fields_are_refused(change: dict[str, Any]) -> None:
 )
 def test_a_style_does_to_a_pixel_what_keras_does(style: Any, values: tuple[float, ...]) -> None:
     """The colour (10, 100, 200) through `keras.applications.imagenet_utils.preprocess_input` of each mode."""
-    from regraft.models.inputs import Normaliser
+    from regraft.models.describe.inputs import Normaliser
 
     value = Preprocessing.styled(style, PixelProgram((2, 2)))
     assert Preprocessing.from_dict(json.loads(json.dumps(value.to_dict()))) == value
@@ -121,6 +121,6 @@ def test_numbers_of_ones_own_on_either_scale() -> None:
     assert caffe == Preprocessing.styled("caffe", pixels)
     assert Preprocessing.from_numbers(pixels, mean=0.5, std=0.25, channels="L").mean == (0.5,)
     assert Preprocessing.from_numbers(pixels, mean=[0, 0], std=1, channels=["VV", "VH"]).channels == ("VV", "VH")
-    for numbers in ({"mean": [0.5, 0.5], "std": 1}, {"mean": 0, "std": 0}, {"mean": 0, "std": []}):
-        with pytest.raises(SettingsError):
-            Preprocessing.from_numbers(pixels, **numbers, channels="RGB")
+    for mean, std, said in (([0.5, 0.5], 1, "mean is .* for each of 3"), (0, 0, "std is"), (0, [], "not a colour")):
+        with pytest.raises(SettingsError, match=said):
+            Preprocessing.from_numbers(pixels, mean=mean, std=std, channels="RGB")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from regraft.data.sniff import FORMATS, known_format, misses_its_end, not_a_picture
+from regraft.data.decode.sniff import FORMATS, known_format, misses_its_end, not_a_picture
 
 
 def encoded(kind: str) -> bytes:

@@ -55,7 +55,7 @@ def test_a_share_of_nothing_stays_empty() -> None:
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.6, 0.1), (0.0, 0.5, 0.5), (1.2, -0.2), (), (0.5, 0.4)])
 def test_impossible_fractions_are_refused(fractions: tuple[float, ...]) -> None:
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="split fractions are"):
         divide(np.zeros(4, np.int64), fractions)
 
 
@@ -91,7 +91,7 @@ def test_shares_of_several_classes_hold_nearly() -> None:
 def test_folds_hold_every_class_as_evenly_as_its_rows_allow(sizes: list[int], num_folds: int, seed: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     if sum(size for size in sizes if size > 1) < num_folds:
-        with pytest.raises(SettingsError):
+        with pytest.raises(SettingsError, match=f"^{num_folds} folds were asked for"):
             folds(labels, num_folds, seed)
         return
     fold = folds(labels, num_folds, seed)
@@ -108,7 +108,7 @@ def test_folds_hold_every_class_as_evenly_as_its_rows_allow(sizes: list[int], nu
 def test_folds_of_several_classes_cover_every_row_once(labels: Labels, num_folds: int, seed: int) -> None:
     alone = labels[:, labels.sum(axis=0) == 1].any(axis=1)
     if (~alone).sum() < num_folds:
-        with pytest.raises(SettingsError):
+        with pytest.raises(SettingsError, match=f"^{num_folds} folds were asked for"):
             folds(labels, num_folds, seed)
         return
     fold = folds(labels, num_folds, seed)

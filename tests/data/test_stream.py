@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.data.decode import PixelProgram, decode, decode_or_reason
-from regraft.data.stream import DecodedStream
+from regraft.data.cache.stream import DecodedStream
+from regraft.data.decode.decode import PixelProgram, decode, decode_or_reason
 
 PROGRAM = PixelProgram((12, 10))
 
@@ -65,7 +65,7 @@ def test_a_reader_who_comes_later_is_left_a_processor(
         go_on.wait(10)
         return decode_or_reason(path, program)
 
-    monkeypatch.setattr("regraft.data.stream.decode_or_reason", slow)
+    monkeypatch.setattr("regraft.data.cache.stream.decode_or_reason", slow)
     stream = DecodedStream(paths, PROGRAM, batch_size=4, threads=threads, far=True)
     for _ in range(decoding):
         assert started.acquire(timeout=10)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.data.warp import affine_matrices, warp
+from regraft.data.augment.warp import affine_matrices, warp
 
 BORDER = 6  # pixels at the edge where torchvision fades into its fill colour
 

@@ -9,12 +9,12 @@ import torch
 
 import regraft as rg
 from regraft.errors import WeightsError
-from regraft.evaluate.probes import make_probes
-from regraft.models.folder import write_model
-from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
-from regraft.models.keras_tensors import keras_tensors
-from regraft.models.surgery import default_preprocessing
+from regraft.evaluation.probes import make_probes
+from regraft.models.describe.info import info_of
+from regraft.models.describe.inputs import Normaliser
+from regraft.models.graft.keras_tensors import keras_tensors
+from regraft.models.store.folder import write_model
+from regraft.models.surgery.surgery import default_preprocessing
 from regraft.weights.writers import keras_h5
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from regraft.errors import SettingsError
-from regraft.models.alexnet import SameConv2d, alexnet
-from regraft.models.graft import graft
-from regraft.models.info import info_of
-from regraft.models.match import match_weights
-from regraft.models.surgery import adapt
+from regraft.models.describe.info import info_of
+from regraft.models.graft.graft import graft
+from regraft.models.graft.match import match_weights
+from regraft.models.networks.alexnet import SameConv2d, alexnet
+from regraft.models.surgery.surgery import adapt
 from regraft.weights.file import read_weights
 
 THIN: dict[str, Any] = {"widths": (12, 32, 48, 48, 32), "hidden": 64, "num_classes": 10}
@@ -113,7 +113,7 @@ def test_describes_itself() -> None:
     assert info.architecture == "alexnet"
     assert info.head == ("fc6", "fc7", "fc8")
     assert info.preprocessing is not None
-    assert info.preprocessing["channels"] == "BGR"
+    assert info.preprocessing.channels == "BGR"
 
 
 def test_takes_a_new_head() -> None:

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from regraft.errors import SettingsError, WeightsError
-from regraft.models.build import build_model
-from regraft.models.families import installed_weights
-from regraft.models.info import info_of
-from regraft.models.names import is_buildable, list_models
+from regraft.models.describe.info import info_of
+from regraft.models.networks.names import is_buildable, list_models
+from regraft.models.zoo.build import build_model
+from regraft.models.zoo.families import installed_weights
 
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
@@ -74,14 +74,14 @@ def test_weights_are_read_from_a_file_and_noted(tmp_path: Path) -> None:
     model = build_model("test_resnet", seed=2, weights=tmp_path / "w.safetensors")
     expected = source.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
-    assert info_of(model).origin["weights"] == str(tmp_path / "w.safetensors")
+    assert info_of(model).origin.weights == str(tmp_path / "w.safetensors")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(build_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="does not fill test_efficientnet"):
         build_model("test_efficientnet", weights=tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="There is no weights file"):
         build_model("test_efficientnet", weights=tmp_path / "missing.safetensors")
 
 

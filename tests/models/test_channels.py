@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 import regraft as rg
-from regraft.data.preprocess import Preprocessing
+from regraft.assembly.rehearsal import rehearse
+from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.channels import choose_mix, stem_layers
-from regraft.models.folder import read_config
-from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
-from regraft.models.surgery import default_preprocessing
-from regraft.models.trace import image_channels
-from regraft.pipeline import rehearse
+from regraft.models.describe.info import info_of, preprocessing_of
+from regraft.models.describe.inputs import Normaliser
+from regraft.models.describe.trace import image_channels
+from regraft.models.store.folder import read_config
+from regraft.models.surgery.surgery import default_preprocessing
 
 CLASSES = ["cat", "dog"]
 
 
 def preprocessing(model: nn.Module) -> Preprocessing:
-    return Preprocessing.from_dict(info_of(model).preprocessing or {})
+    return preprocessing_of(model)
 
 
 def logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def test_bands_by_name_keep_their_kernels() -> None:
     assert described.channels == ("NIR", "B", "R", "G")
     assert described.mean[1:] == (before.mean[2], before.mean[0], before.mean[1])
     assert described.mean[0] == pytest.approx(sum(before.mean) / 3)
-    assert "NIR average, B kept" in info_of(changed).origin["stem"]
+    assert "NIR average, B kept" in info_of(changed).origin.stem
     again = rg.adapt(changed, bands=["R", "G", "B"])
     assert torch.equal(again.get_parameter("conv1.0.weight"), old)
     assert preprocessing(again).channels == "RGB"

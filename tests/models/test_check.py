@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import regraft as rg
 from regraft.errors import SettingsError, WeightsError
-from regraft.models.check import Reference, deviation, read_reference, settle
+from regraft.models.graft.check import Reference, deviation, read_reference, settle
 from regraft.weights.writers import keras_h5
 from regraft.weights.writers.keras_tensor import KerasTensor
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
-from regraft.models.cut import cut, tap
-from regraft.models.info import info_of
+from regraft.models.describe.info import info_of
+from regraft.models.layers.cut import cut, tap
 
 
 def seen(model: nn.Module, layers: list[str], images: Tensor) -> list[Tensor]:
@@ -141,7 +141,7 @@ def test_features_of_a_network_that_cannot_be_traced() -> None:
 
 def test_layers_that_are_none() -> None:
     model = timm.create_model("test_resnet")
-    with pytest.raises(SettingsError, match="Did you mean 'layer3'"):
+    with pytest.raises(SettingsError, match="did you mean 'layer3'"):
         cut(model, "layer_3")
     with pytest.raises(SettingsError, match="has no layer ''"):
         cut(model, "")

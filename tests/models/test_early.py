@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from regraft.models.early import short_turns, stored_preprocessing
-from regraft.models.folder import load_model
+from regraft.models.store.folder import load_model
+from regraft.models.store.import_overlap import short_turns, stored_preprocessing
 
 
 def test_the_preprocessing_is_that_of_the_model(tiny_run: Path) -> None:
     found = stored_preprocessing(tiny_run)
     assert found is not None
-    assert found.to_dict() == load_model(tiny_run).regraft_info.preprocessing
+    assert found == load_model(tiny_run).regraft_info.preprocessing
     assert stored_preprocessing(tiny_run / "model") == found
 
 

@@ -7,8 +7,8 @@ import torch
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.ensemble import Ensemble
-from regraft.models.outputs import probabilities
+from regraft.models.describe.outputs import probabilities
+from regraft.models.store.ensemble import Ensemble
 
 IMAGES = torch.rand(3, 3, 32, 32)
 

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import regraft as rg
 from regraft.errors import RegraftError, SettingsError, StorageError
-from regraft.evaluate.probes import make_probes
-from regraft.models.folder import CONFIG, WEIGHTS, load_probes, write_model
-from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
-from regraft.models.surgery import default_preprocessing
+from regraft.evaluation.probes import make_probes
+from regraft.models.describe.info import info_of
+from regraft.models.describe.inputs import Normaliser
+from regraft.models.store.folder import CONFIG, WEIGHTS, load_probes, write_model
+from regraft.models.surgery.surgery import default_preprocessing
 
 CLASSES = ["cat", 'dog, "big"\n', "Hühner"]
 
@@ -151,7 +152,10 @@ def test_tied_weights_are_written_twice_and_loaded(tmp_path: Path) -> None:
             self.other.weight = self.norm.weight
 
     write(tmp_path / "model", rg.adapt(Tied(), classes=CLASSES, image_size=32))
+    stored = load_file(tmp_path / "model" / WEIGHTS)
+    assert torch.equal(stored["norm.weight"], stored["other.weight"])
     loaded = rg.load_model(tmp_path / "model", model=Tied())
+    assert loaded.other.weight is loaded.norm.weight
     assert torch.equal(logits(loaded, tmp_path / "model"), load_probes(tmp_path / "model")["logits"])
 
 
@@ -225,7 +229,7 @@ def test_weights_that_are_cut_are_refused_without_a_manifest_too(tmp_path: Path,
     (folder / "manifest.json").unlink()
     rg.load_model(folder)
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match=r"model\.safetensors' cannot be read"):
         rg.load_model(folder)
 
 

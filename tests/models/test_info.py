@@ -12,9 +12,12 @@ import torch
 from timm.models.inception_v3 import InceptionV3
 from torch import Tensor, nn
 
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
-from regraft.models.info import ModelInfo, info_of, set_info
-from regraft.models.trace import in_channels, trace
+from regraft.models.describe.info import ModelInfo, info_of, set_info
+from regraft.models.describe.provenance import Provenance
+from regraft.models.describe.trace import in_channels, trace
 
 
 def network(name: str, **arguments: object) -> nn.Module:
@@ -116,7 +119,9 @@ def test_deriving_changes_nothing() -> None:
 def test_stored_information_travels_with_the_model_and_not_with_its_state() -> None:
     model = Small()
     keys = list(model.state_dict())
-    info = ModelInfo("mine", head=("classify",), class_names=("a", "b", "c"), origin={"new_layers": ["classify"]})
+    info = ModelInfo(
+        "mine", head=("classify",), class_names=("a", "b", "c"), origin=Provenance(new_layers=("classify",))
+    )
     assert set_info(model, info) is model
     assert list(model.state_dict()) == keys
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -165,6 +170,6 @@ def test_a_size_that_the_network_does_not_take_is_told() -> None:
 
 def test_a_flattening_head_is_run_at_the_size_that_it_was_made_for() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 18 * 28, 2))
-    stored = {"pixels": {"size": [20, 30]}}
+    stored = Preprocessing(PixelProgram((20, 30)))
     set_info(model, ModelInfo("mine", head=("2",), preprocessing=stored))
     assert trace(model)["0"].shape == (4, 18, 28)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.data.decode import PixelProgram
-from regraft.data.preprocess import Channels, Preprocessing
-from regraft.models.inputs import Normaliser
+from regraft.data.decode.decode import PixelProgram
+from regraft.data.decode.preprocess import Channels, Preprocessing
+from regraft.models.describe.inputs import Normaliser
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
 

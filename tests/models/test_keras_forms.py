@@ -17,23 +17,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regraft.data.preprocess import Preprocessing
 from regraft.errors import SettingsError
-from regraft.models.alexnet import torchvision_alexnet
-from regraft.models.build import build_model, load_pretrained
-from regraft.models.folder import load_model, write_model
-from regraft.models.graft import graft
-from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
-from regraft.models.keras.forms import FORMS
-from regraft.models.keras.graph import KerasGraph
-from regraft.models.keras.mobile import Normalization
-from regraft.models.layers import list_layers
-from regraft.models.match import match_weights
-from regraft.models.names import list_models
-from regraft.models.surgery import adapt
-from regraft.plan.freeze import freeze
-from regraft.plan.select import select
+from regraft.models.describe.info import info_of
+from regraft.models.describe.inputs import Normaliser
+from regraft.models.graft.graft import graft
+from regraft.models.graft.match import match_weights
+from regraft.models.keras_forms.forms import FORMS
+from regraft.models.keras_forms.graph import KerasGraph
+from regraft.models.keras_forms.mobile import Normalization
+from regraft.models.layers.layers import list_layers
+from regraft.models.networks.alexnet import torchvision_alexnet
+from regraft.models.networks.names import list_models
+from regraft.models.store.folder import load_model, write_model
+from regraft.models.surgery.surgery import adapt
+from regraft.models.zoo.build import build_model, load_pretrained
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.freezing.select import select
 from regraft.weights.file import read_weights
 
 # Of keras.applications in Keras 3.15: `count_params()` with the top, `len(layers)` without.
@@ -102,8 +101,8 @@ def test_versions_of_resnet50(version: str, eps: float, last: str) -> None:
 
 
 def test_version_2_is_the_default_of_resnet50_alone() -> None:
-    assert info_of(shapes_only("keras_resnet50")).origin["keras_rows"][-1][0] == "avg_pool"
-    assert info_of(shapes_only("keras_resnet101")).origin["keras_rows"][-1][0] == "conv5_block3_out"
+    assert info_of(shapes_only("keras_resnet50")).origin.keras_rows[-1][0] == "avg_pool"
+    assert info_of(shapes_only("keras_resnet101")).origin.keras_rows[-1][0] == "conv5_block3_out"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_what_cannot_be_built_is_told(name: str, arguments: dict[str, Any], said
 def test_preprocessing_is_keras_s_preprocess_input(name: str, expected: tuple[float, ...]) -> None:
     stored = info_of(shapes_only(name)).preprocessing
     assert stored is not None
-    normalise = Normaliser(Preprocessing.from_dict(stored))
+    normalise = Normaliser(stored)
     assert normalise(normalise.pixels(COLOUR)).flatten().tolist() == pytest.approx(expected, abs=1e-3)
 
 
@@ -239,7 +238,7 @@ def test_torchvision_alexnet_is_another_network() -> None:
     assert model(torch.zeros(1, 3, 224, 224, device="meta")).shape == (1, 1000)
     stored = info_of(model).preprocessing
     assert stored is not None
-    assert stored["channels"] == "RGB"
+    assert stored.channels == "RGB"
 
 
 # --- files of real Kerases ----------------------------------------------------------------------------------------

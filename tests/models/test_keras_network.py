@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import regraft as rg
+from regraft.compute.graph import trace_graph
 from regraft.errors import SettingsError, StoppedError
-from regraft.models.build import build_model
-from regraft.models.graph import trace_graph
-from regraft.models.info import info_of
-from regraft.models.layers import list_layers
-from regraft.models.names import is_buildable, list_models
-from regraft.plan.audit import Snapshot
-from regraft.plan.freeze import freeze
-from regraft.plan.select import select
+from regraft.models.describe.info import info_of
+from regraft.models.layers.layers import list_layers
+from regraft.models.networks.names import is_buildable, list_models
+from regraft.models.zoo.build import build_model
+from regraft.plan.freezing.audit import Snapshot
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.freezing.select import select
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras warns at nearly every call
 SIDE = 32
@@ -103,7 +103,7 @@ def test_weights_from_a_file_give_keras_s_numbers_and_its_training_step(keras: A
     assert sum(row.num_parameters for row in list_layers(ours)) == theirs.count_params()
     bn = theirs.get_layer("conv_pw_13_bn")
     assert torch.allclose(ours.get_buffer("conv_pw_13_bn.running_mean"), bn.moving_mean.value, atol=1e-6)
-    rows = info_of(ours).origin["keras_rows"]
+    rows = info_of(ours).origin.keras_rows
     assert [(name, kind) for name, kind, _ in rows] == [
         (layer.name, type(layer).__name__) for layer in theirs.layers[: len(rows)]
     ]
@@ -153,7 +153,7 @@ def test_what_is_frozen_does_not_move(small: nn.Module, seed: int) -> None:
     assert snapshot.audit(model, torch.optim.SGD([group])).verdict == "ok"
 
 
-@pytest.mark.parametrize("wrap", ["pickle", "save", "compile", "ddp"])
+@pytest.mark.parametrize("wrap", ["pickle", "save", pytest.param("compile", marks=pytest.mark.slow), "ddp"])
 def test_what_is_frozen_stays_so_inside_what_wraps_it(small: nn.Module, wrap: str, tmp_path: Path) -> None:
     model = copy.deepcopy(small)
     plan = freeze(model, ["conv_pw_13", "head"])
@@ -290,19 +290,19 @@ def test_it_trains_resumes_and_is_loaded_again(keras: Any, tmp_path: Path, monke
     assert [stage["verdict"] for stage in audit["stages"]] == ["ok", "ok"]
     assert "conv_pw_13_bn.running_mean" in audit["stages"][1]["buffers_moved"]
 
-    from regraft.train import descend
+    from regraft.training.loop import gradient_stage
 
-    real = descend.seed_step
+    real = gradient_stage.seed_step
 
     def stop(seed: int, number: int, *rest: Any) -> None:
         if number == 4:
             raise StoppedError("Stopped by the test.", "", "", exit_code=130)
         real(seed, number, *rest)
 
-    monkeypatch.setattr(descend, "seed_step", stop)
-    with pytest.raises(StoppedError):
+    monkeypatch.setattr(gradient_stage, "seed_step", stop)
+    with pytest.raises(StoppedError, match="Stopped by the test"):
         rg.run_recipe(recipe, out=tmp_path / "killed", data=data, show=False)
-    monkeypatch.setattr(descend, "seed_step", real)
+    monkeypatch.setattr(gradient_stage, "seed_step", real)
     rg.resume(tmp_path / "killed", show=False)
     first, second = rg.load_model(tmp_path / "whole"), rg.load_model(tmp_path / "killed")
     assert not changed(state_of(first), second)
@@ -310,7 +310,7 @@ def test_it_trains_resumes_and_is_loaded_again(keras: Any, tmp_path: Path, monke
     config = whole.read(whole.model / "config.json")
     assert config["architecture"] == "regraft/keras:MobileNet"
     assert config["regraft"]["timm_loadable"] is False
-    from regraft.models.folder import load_probes
+    from regraft.models.store.folder import load_probes
 
     probes = load_probes(tmp_path / "whole")
     with torch.no_grad():

@@ -7,11 +7,11 @@ import timm
 import torch
 
 from regraft.errors import SettingsError
-from regraft.models.aliases import keras_aliases
-from regraft.models.info import ModelInfo, info_of, set_info
-from regraft.models.keras_rows import keras_rows
-from regraft.models.layers import list_layers
-from regraft.models.trace import own_tensors
+from regraft.models.describe.info import ModelInfo, info_of, set_info
+from regraft.models.describe.trace import own_tensors
+from regraft.models.keras_forms.rows import keras_rows
+from regraft.models.layers.aliases import keras_aliases
+from regraft.models.layers.layers import list_layers
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_each_layer_of_the_backbone_has_one_row_with_the_name_that_aliases_give(
     assert sorted(module for _, _, module in rows if module) == sorted(owners)
     aliases = keras_aliases(model, name)
     assert all(row in aliases[module] for row, _, module in rows if module)
-    info.origin["keras_rows"] = rows
+    info.origin.keras_rows = rows
     layers = list_layers(set_info(model, info))
     assert [layer.alias for layer in layers if layer.part == "backbone"] == [row for row, _, _ in rows]
 

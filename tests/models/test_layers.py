@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
-from regraft.models.aliases import keras_aliases
-from regraft.models.info import ModelInfo, info_of, set_info
-from regraft.models.layers import Layer, format_table, list_layers, num_parameters
-from regraft.models.trace import smallest_size
+from regraft.models.describe.info import ModelInfo, info_of, set_info
+from regraft.models.describe.provenance import Provenance
+from regraft.models.describe.trace import smallest_size
+from regraft.models.layers.aliases import keras_aliases
+from regraft.models.layers.layers import Layer, format_table, list_layers, num_parameters
 
 
 @cache
@@ -185,7 +186,7 @@ def test_a_keras_form_lists_keras_s_rows() -> None:
         ("conv2", "Conv2D", "2"),
         ("pool", "GlobalAveragePooling2D", None),
     ]
-    set_info(model, ModelInfo("keras_small", head=("5",), origin={"keras_rows": rows}))
+    set_info(model, ModelInfo("keras_small", head=("5",), origin=Provenance(keras_rows=rows)))
     layers = list_layers(model, 32)
     assert [(layer.index, layer.alias, layer.name, layer.owns) for layer in layers] == [
         (0, "input_1", "input_1", False),

@@ -11,10 +11,11 @@ import torchvision
 from torch import nn
 
 from regraft.errors import WeightsError
-from regraft.models.families import installed_weights
-from regraft.models.graft import graft
-from regraft.models.match import match_weights
-from regraft.models.slots import flow_of, slots_of
+from regraft.models.describe.flow import flow_of
+from regraft.models.describe.slots import slots_of
+from regraft.models.graft.graft import graft
+from regraft.models.graft.match import match_weights
+from regraft.models.zoo.families import installed_weights
 from regraft.weights.file import read_weights
 
 
@@ -134,7 +135,7 @@ def test_any_prefix_is_exchanged(prefix: tuple[str, str], tmp_path: Path) -> Non
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "x.pth")
     report = match_weights(read_weights(tmp_path / "x.pth"), timm.create_model("mobilenetv2_050"))
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="does not fill mobilenetv2_050"):
         report.require()
 
 

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 import regraft as rg
 from regraft.errors import SettingsError, StorageError
-from regraft.evaluate.probes import make_probes
-from regraft.models.folder import load_probes, write_model
-from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
-from regraft.models.outputs import decide, monitors, num_logits, output_of, probabilities
-from regraft.models.surgery import default_preprocessing
+from regraft.evaluation.probes import make_probes
+from regraft.models.describe.info import info_of
+from regraft.models.describe.inputs import Normaliser
+from regraft.models.describe.outputs import decide, monitors, num_logits, output_of, probabilities
+from regraft.models.describe.provenance import Rows
+from regraft.models.store.folder import load_probes, write_model
+from regraft.models.surgery.surgery import default_preprocessing
 
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -57,7 +58,7 @@ def test_binary_needs_two_classes(classes: list[str]) -> None:
 
 
 def test_an_unknown_output_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(SettingsError, match="softmax, binary, multilabel"):
+    with pytest.raises(SettingsError, match="'softmax', 'binary', 'multilabel'"):
         rg.Head(output="sigmoid")
 
 
@@ -90,7 +91,13 @@ def test_decisions() -> None:
 
 
 def test_what_can_be_watched() -> None:
-    assert monitors("softmax", 3) == ("val_loss", "val_top1", "val_balanced_accuracy", "train_loss")
+    assert monitors("softmax", 3) == (
+        "val_loss",
+        "val_calibrated_loss",
+        "val_top1",
+        "val_balanced_accuracy",
+        "train_loss",
+    )
     assert "val_top5" in monitors("softmax", 6)
     assert {"val_auc", "val_ap"} <= set(monitors("binary", 2))
     assert {"val_map", "val_f1_micro", "val_f1_macro"} <= set(monitors("multilabel", 2))
@@ -109,7 +116,7 @@ def test_softmax_and_binary_turn_into_each_other(
 ) -> None:
     model = build(["cat", "dog"], before, **form)
     changed = rg.adapt(model, classes=classes, head=rg.Head(output=after, **form), seed=9)
-    assert info_of(changed).origin["rows"]["kept"] == classes
+    assert info_of(changed).origin.rows == Rows(kept=tuple(classes))
     assert info_of(changed).new_layers == ()
     for name, values in chances(model).items():
         torch.testing.assert_close(chances(changed)[name], values, atol=1e-6, rtol=1e-5)
@@ -126,7 +133,7 @@ def test_a_third_class_joins_a_binary_head_as_softmax() -> None:
     model = build(["cat", "dog"], "binary")
     odds = chances(model)["dog"] / chances(model)["cat"]
     changed = rg.adapt(model, classes=["ant", "cat", "dog"], head=rg.Head())
-    assert info_of(changed).origin["rows"]["added"] == ["ant"]
+    assert info_of(changed).origin.rows.added == ("ant",)
     torch.testing.assert_close(chances(changed)["dog"] / chances(changed)["cat"], odds, rtol=1e-4, atol=0)
 
 
@@ -141,9 +148,9 @@ def test_a_third_class_joins_a_binary_head_as_softmax() -> None:
     ],
 )
 def test_rows_that_would_mean_nothing_are_new(before: str, after: str, classes: list[str], reason: str) -> None:
-    rows = info_of(rg.adapt(build(["cat", "dog"], before), classes=classes, head=rg.Head(output=after))).origin["rows"]
-    assert rows["kept"] == []
-    assert reason in rows["reason"]
+    rows = info_of(rg.adapt(build(["cat", "dog"], before), classes=classes, head=rg.Head(output=after))).origin.rows
+    assert rows.kept == ()
+    assert reason in rows.reason
 
 
 def test_labels_keep_their_rows() -> None:
@@ -201,27 +208,27 @@ def test_a_folder_keeps_output_and_thresholds(
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "said"),
     [
-        {"output": "sigmoid"},
-        {"output": "softmax"},
-        {"output": []},
-        {"class_names": ["cat"]},
-        {"class_names": ["dog", "cat"]},
-        {"class_names": ["cat", "dog", "hen"]},
-        {"thresholds": {"dog": 2}},
-        {"thresholds": {"dog": "half"}},
-        {"thresholds": {"cat": 0.5}},
-        {"thresholds": [0.5]},
-        {"thresholds": None},
+        ({"output": "sigmoid"}, "the output 'sigmoid'"),
+        ({"output": "softmax"}, "label_names"),
+        ({"output": []}, "unhashable"),
+        ({"class_names": ["cat"]}, "label_names"),
+        ({"class_names": ["dog", "cat"]}, "label_names"),
+        ({"class_names": ["cat", "dog", "hen"]}, "label_names"),
+        ({"thresholds": {"dog": 2}}, "thresholds are not"),
+        ({"thresholds": {"dog": "half"}}, "thresholds are not"),
+        ({"thresholds": {"cat": 0.5}}, "thresholds are not"),
+        ({"thresholds": [0.5]}, "thresholds are not"),
+        ({"thresholds": None}, "NoneType"),
     ],
     ids=json.dumps,
 )
-def test_a_tampered_meaning_is_refused(tmp_path: Path, damage: dict[str, Any]) -> None:
+def test_a_tampered_meaning_is_refused(tmp_path: Path, damage: dict[str, Any], said: str) -> None:
     write(tmp_path / "model", build(["cat", "dog"], "binary"))
     path = tmp_path / "model" / "config.json"
     config = json.loads(path.read_text())
     config["regraft"].update(damage)
     path.write_text(json.dumps(config))
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match=said):
         rg.load_model(tmp_path / "model")

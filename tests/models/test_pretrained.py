@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 
 from regraft.errors import WeightsError
-from regraft.models.pretrained import find_pretrained
+from regraft.models.zoo.pretrained import find_pretrained
 
 
 def test_an_installed_package_goes_first() -> None:

@@ -12,9 +12,9 @@ from torch import nn
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.info import info_of
-from regraft.models.preview import surgery_plan
-from regraft.models.trace import trace
+from regraft.models.describe.info import info_of
+from regraft.models.describe.trace import trace
+from regraft.models.surgery.preview import surgery_plan
 
 CLASSES = ["cat", "dog"]
 
@@ -66,7 +66,8 @@ def test_the_plan_is_what_is_done(name: str, arguments: dict[str, Any]) -> None:
         b.numel() for key, b in adapted.named_buffers() if "num_batches" not in key
     )
     assert plan.num_backbone_parameters + plan.num_head_parameters == total
-    assert list(plan.image_size) == (info.preprocessing or {})["pixels"]["size"]
+    assert info.preprocessing is not None
+    assert plan.image_size == info.preprocessing.pixels.size
     if plan.cost is not None:
         new = [p.numel() for key, p in adapted.named_parameters() if info.is_new(key)]
         assert plan.cost.num_parameters == sum(new)
@@ -92,8 +93,8 @@ def test_feature_maps_with_channels_last_are_not_taken_for_others() -> None:
 
 
 def test_the_plan_refuses_what_surgery_refuses() -> None:
-    for arguments in ({"classes": ["cat"]}, {"classes": CLASSES, "in_channels": 0}):
-        with pytest.raises(SettingsError):
+    for arguments, said in (({"classes": ["cat"]}, "1 name"), ({"classes": CLASSES, "in_channels": 0}, "0 channels")):
+        with pytest.raises(SettingsError, match=said):
             surgery_plan(resnet50(), **arguments)
 
 
@@ -103,14 +104,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(cli: Any, tiny_photos: Any
     result = cli("train", tiny_photos, *options, "--dry-run")
     assert result.code == 0
     assert "flatten  384 inputs" in result.out
-    assert "head: trains head (2 tensors, 1,155 parameters) on 64x64 images\n    solved by lbfgs" in result.out
+    assert "head: trains head (2 tensors, 1,155 parameters) on 64x64 images\n    fit with L-BFGS" in result.out
     assert "3 epochs of 1 steps (3 steps), batches of 32, adamw, lr 0.0001, cosine" in result.out
     assert "whole run: about" in result.out
     assert "timed and counted just now on this machine (cpu, " in result.out
     assert not out.exists()
     refused = cli("train", tiny_photos, *options, "--set", "stages.0.train=heed", "--dry-run")
     assert refused.code == 2
-    assert "Did you mean 'head'" in refused.err
+    assert "did you mean 'head'" in refused.err
     bands = cli("train", tiny_photos, *options, "--set", "model.in_channels=4", "--dry-run")
     assert bands.code == 2
     assert "takes 4 bands" in bands.err

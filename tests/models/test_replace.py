@@ -9,8 +9,8 @@ from torch import nn
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.info import info_of
-from regraft.models.replace import replace_layer
+from regraft.models.describe.info import info_of
+from regraft.models.layers.replace import replace_layer
 
 
 def test_another_pooling_leaves_every_tensor() -> None:
@@ -59,6 +59,6 @@ def test_layers_that_do_not_fit() -> None:
         replace_layer(model, "layer3", nn.Conv2d(7, 8, 1))
     with pytest.raises(SettingsError, match=r"gives \(7,\) instead of \(1000,\)"):
         replace_layer(model, "fc", nn.Linear(96, 7))
-    with pytest.raises(SettingsError, match="Did you mean 'maxpool'"):
+    with pytest.raises(SettingsError, match="did you mean 'maxpool'"):
         replace_layer(model, "max_pool", nn.AvgPool2d(2))
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import regraft as rg
-from regraft.models.info import info_of
+from regraft.models.describe.info import info_of
+from regraft.models.describe.provenance import Rows
 
 OLD = ["cat", "dog", "hen", "owl"]
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -62,12 +63,12 @@ def test_logits_of_names_that_stay_are_unchanged(name: str, head: rg.Head | None
     assert list(after) == classes
     for shared in set(before) & set(after):
         assert (before[shared] - after[shared]).abs().max() <= 1e-6
-    rows = info_of(changed).origin["rows"]
-    assert rows["kept"] == [c for c in classes if c in OLD]
-    assert rows["added"] == [c for c in classes if c not in OLD]
-    assert rows["dropped"] == [c for c in OLD if c not in classes]
-    assert rows["reason"] == ""
-    assert bool(info_of(changed).new_layers) == bool(rows["added"])
+    rows = info_of(changed).origin.rows
+    assert rows.kept == tuple(c for c in classes if c in OLD)
+    assert rows.added == tuple(c for c in classes if c not in OLD)
+    assert rows.dropped == tuple(c for c in OLD if c not in classes)
+    assert rows.reason == ""
+    assert bool(info_of(changed).new_layers) == bool(rows.added)
 
 
 def test_new_rows_are_a_function_of_the_seed() -> None:
@@ -105,8 +106,8 @@ def test_a_new_head_on_request() -> None:
     model = adapted("test_resnet")
     changed = rg.adapt(model, classes=OLD, keep_rows=False, seed=9)
     assert not torch.equal(changed.get_parameter("fc.weight"), model.get_parameter("fc.weight"))
-    assert info_of(changed).origin["rows"]["added"] == OLD
-    assert "asked for" in info_of(changed).origin["rows"]["reason"]
+    assert info_of(changed).origin.rows.added == tuple(OLD)
+    assert "asked for" in info_of(changed).origin.rows.reason
 
 
 @pytest.mark.parametrize(
@@ -125,8 +126,8 @@ def test_a_new_head_on_request() -> None:
 )
 def test_rows_of_another_form_of_head_mean_nothing(before: rg.Head, after: rg.Head, size: int) -> None:
     model = rg.adapt(rg.build_model("test_resnet"), classes=OLD, image_size=64, head=before)
-    rows = info_of(rg.adapt(model, classes=OLD, head=after, image_size=size)).origin["rows"]
-    assert rows == {"kept": [], "added": OLD, "dropped": [], "reason": "the head has another form"}
+    rows = info_of(rg.adapt(model, classes=OLD, head=after, image_size=size)).origin.rows
+    assert rows == Rows(added=tuple(OLD), reason="the head has another form")
 
 
 def test_hidden_layers_as_wide_as_the_classes_are_not_shuffled() -> None:
@@ -139,5 +140,5 @@ def test_hidden_layers_as_wide_as_the_classes_are_not_shuffled() -> None:
 
 
 def test_a_network_without_class_names_keeps_nothing() -> None:
-    rows = info_of(adapted("test_resnet")).origin["rows"]
-    assert rows == {"kept": [], "added": OLD, "dropped": [], "reason": ""}
+    rows = info_of(adapted("test_resnet")).origin.rows
+    assert rows == Rows(added=tuple(OLD))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.info import info_of
-from regraft.models.surgery import default_preprocessing
+from regraft.models.describe.info import info_of, preprocessing_of
+from regraft.models.surgery.surgery import default_preprocessing
 
 CLASSES = ["cat", "dog", "hen"]
 
@@ -84,13 +84,22 @@ def test_dropout_of_a_plain_head_is_on_in_training_only() -> None:
 
 def test_a_non_square_size_is_height_and_width() -> None:
     model = rg.adapt(rg.build_model("test_resnet"), classes=CLASSES, image_size=(64, 96), head=rg.Head(pool="flatten"))
-    assert info_of(model).preprocessing["pixels"]["size"] == [64, 96]  # type: ignore[index]
+    assert preprocessing_of(model).pixels.size == (64, 96)
     assert model(torch.zeros(1, 3, 64, 96)).shape == (1, 3)
 
 
-@pytest.mark.parametrize("classes", [[], ["cat"], ["cat", "dog", "cat"], "cat", [0, 1]])
-def test_class_lists_that_are_none(classes: Any) -> None:
-    with pytest.raises(SettingsError):
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ([], "has 0 name"),
+        (["cat"], "has 1 name"),
+        (["cat", "dog", "cat"], "names 'cat' more than once"),
+        ("cat", "list is 'cat'"),
+        ([0, 1], r"list is \[0, 1\]"),
+    ],
+)
+def test_class_lists_that_are_none(classes: Any, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
         rg.adapt(rg.build_model("test_resnet"), classes=classes)
 
 
@@ -111,7 +120,7 @@ def test_a_network_of_another_number_of_channels_is_told_apart() -> None:
     colour = default_preprocessing(rg.build_model("test_resnet"))
     with pytest.raises(SettingsError, match="for 3 channels, the network for 1"):
         rg.adapt(model, classes=CLASSES, image_size=64, preprocessing=colour)
-    assert info_of(rg.adapt(model, classes=CLASSES, image_size=64)).preprocessing["channels"] == "L"  # type: ignore[index]
+    assert preprocessing_of(rg.adapt(model, classes=CLASSES, image_size=64)).channels == "L"
 
 
 def test_adapting_twice_keeps_the_form_of_the_head_unless_told_otherwise() -> None:
@@ -122,7 +131,7 @@ def test_adapting_twice_keeps_the_form_of_the_head_unless_told_otherwise() -> No
     shaped = rg.adapt(first, classes=["a", "b"], image_size=64, head=rg.Head(pool="avg", hidden=[8]))
     again = rg.adapt(shaped, classes=CLASSES)
     assert info_of(again).args["head"] == info_of(shaped).args["head"]
-    assert info_of(again).preprocessing["pixels"]["size"] == [64, 64]  # type: ignore[index]
+    assert preprocessing_of(again).pixels.size == (64, 64)
     other = rg.adapt(shaped, classes=CLASSES, image_size=64, head=rg.Head(pool="max"))
     assert other(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     with pytest.raises(SettingsError, match="already has a head"):
@@ -167,7 +176,7 @@ def test_a_model_that_timm_built_counts_as_timms() -> None:
     "arguments", [{"pool": "mean"}, {"hidden": [0]}, {"dropout": 1.0}, {"activation": "sine"}, {"dropout": -1}]
 )
 def test_a_head_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="cannot be built") as caught:
+    with pytest.raises(SettingsError, match="Invalid settings of Head") as caught:
         rg.Head(**arguments)
     assert len(caught.value.details) == 1
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regraft.models.build import build_model
-from regraft.models.graft import graft
-from regraft.models.info import info_of
-from regraft.models.layers import list_layers
-from regraft.models.match import match_weights
+from regraft.models.describe.info import info_of
+from regraft.models.graft.graft import graft
+from regraft.models.graft.match import match_weights
+from regraft.models.layers.layers import list_layers
+from regraft.models.zoo.build import build_model
 from regraft.weights.file import read_weights
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]  # Keras warns at nearly every call
@@ -136,7 +136,7 @@ def test_form_equals_keras(name: str, keras: Keras, tmp_path: Path, record_prope
     randomise(source, images)
     form = build_model(name, num_classes=NUM_CLASSES, keras_version="3")
     assert sum(layer.num_parameters for layer in list_layers(form)) == source.count_params()
-    features = info_of(form).origin["keras_rows"][-1][0]
+    features = info_of(form).origin.keras_rows[-1][0]
     expected = run_keras(keras, source, features, images)
     for file in ("net.weights.h5", "net.h5"):
         (source.save_weights if file == "net.weights.h5" else source.save)(tmp_path / file)
@@ -159,7 +159,7 @@ def _odd_size(keras: Keras, name: str, source: Keras, form: nn.Module) -> float:
         layer.set_weights(values)
     images = images_for(name, ODD, seed=2)
     if top:
-        return max(errors(form, images, run_keras(keras, odd, info_of(form).origin["keras_rows"][-1][0], images)))
+        return max(errors(form, images, run_keras(keras, odd, info_of(form).origin.keras_rows[-1][0], images)))
     with torch.no_grad():
         maps = np.asarray(odd(images, training=False).detach().cpu()).transpose(0, 3, 1, 2)
         return error(form.forward_features(torch.from_numpy(images).permute(0, 3, 1, 2)), maps)
@@ -181,7 +181,7 @@ def test_timm_s_own_network_equals_keras(
     images = images_for(name, 224)
     randomise(source, images)
     source.save_weights(tmp_path / "net.weights.h5")
-    last = info_of(build_model(name)).origin["keras_rows"][-1][0]
+    last = info_of(build_model(name)).origin.keras_rows[-1][0]
     model = load(tmp_path / "net.weights.h5", build_model(timm_name, num_classes=NUM_CLASSES, **arguments))
     assert max(errors(model, images, run_keras(keras, source, last, images))) <= TOLERANCE
 
@@ -189,7 +189,7 @@ def test_timm_s_own_network_equals_keras(
 @pytest.mark.parametrize("name", NETWORKS)
 def test_rows_are_keras_s_listing(name: str, keras: Keras) -> None:
     source = build_keras(keras, name, top=False)
-    rows = info_of(build_model(name, num_classes=2, keras_version="3")).origin["keras_rows"]
+    rows = info_of(build_model(name, num_classes=2, keras_version="3")).origin.keras_rows
     assert [row[:2] for row in rows] == [(layer.name, type(layer).__name__) for layer in source.layers]
 
 

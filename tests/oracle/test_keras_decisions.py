@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regraft.plan.rules import EarlyStopping, Plateau
-from regraft.train.schedule import EarlyStoppingState, PlateauState
-from regraft.train.stage_run import better_epoch
-from regraft.train.state import Best
+from regraft.settings.monitor import EarlyStopping, Plateau
+from regraft.training.checkpoint.state import Best
+from regraft.training.loop.choice import better_epoch
+from regraft.training.objective.schedule import EarlyStoppingState, PlateauState
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras", reason="Keras is not installed: `uv sync --group oracle`")

@@ -19,13 +19,13 @@ import torch
 from tests.oracle.test_keras_applications import randomise
 from torch import Tensor, nn
 
-from regraft.models.build import build_model
-from regraft.models.info import info_of
-from regraft.models.layers import list_layers
-from regraft.models.surgery import adapt
-from regraft.plan.audit import Snapshot
-from regraft.plan.freeze import freeze
-from regraft.plan.select import select
+from regraft.models.describe.info import info_of
+from regraft.models.layers.layers import list_layers
+from regraft.models.surgery.surgery import adapt
+from regraft.models.zoo.build import build_model
+from regraft.plan.freezing.audit import Snapshot
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.freezing.select import select
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]  # Keras warns at nearly every call
 

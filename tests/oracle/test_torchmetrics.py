@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from regraft.evaluate.binary import binary_metrics
-from regraft.evaluate.measure import measure_for
-from regraft.evaluate.metrics import classification_metrics
-from regraft.evaluate.multilabel import multilabel_metrics
-from regraft.models.outputs import probabilities
+from regraft.evaluation.metrics.binary import binary_metrics
+from regraft.evaluation.metrics.measure import measure_for
+from regraft.evaluation.metrics.metrics import classification_metrics
+from regraft.evaluation.metrics.multilabel import multilabel_metrics
+from regraft.models.describe.outputs import probabilities
 
 pytestmark = pytest.mark.oracle
 NAMES = tuple("abcdefg")

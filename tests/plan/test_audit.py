@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from regraft.errors import RegraftError
-from regraft.plan.audit import Snapshot, digest
-from regraft.plan.freeze import Freeze, freeze, thaw
+from regraft.plan.freezing.audit import Snapshot, digest
+from regraft.plan.freezing.freeze import Freeze, freeze, unfreeze
 
 
 def network() -> nn.Module:
@@ -88,7 +88,7 @@ def flip_a_zero(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def lose_the_freeze(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    thaw(model)
+    unfreeze(model)
 
 
 def freeze_the_head(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -139,21 +139,21 @@ def drop_a_layer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 @pytest.mark.parametrize(
     ("break_it", "sentence"),
     [
-        (poke_parameter, "conv1.0.weight is a frozen parameter, and its bytes have changed."),
-        (poke_buffer, "bn1.running_mean is a frozen buffer, and its bytes have changed."),
+        (poke_parameter, "conv1.0.weight is a frozen parameter, but its bytes have changed."),
+        (poke_buffer, "bn1.running_mean is a frozen buffer, but its bytes have changed."),
         (count_batches, "bn1.num_batches_tracked is a frozen buffer"),
         (flip_a_zero, "bn1.running_mean is a frozen buffer"),
         (lose_the_freeze, "conv1.0.weight is frozen, but it gets gradients again."),
-        (freeze_the_head, "fc.weight should train, but it gets no gradients any more."),
+        (freeze_the_head, "fc.weight should train, but it no longer gets gradients."),
         (wake_a_norm, "bn1 is frozen, but it follows `.train()` again"),
         (swap_a_module, "bn1 is frozen, but it follows `.train()` again"),
-        (swap_the_head, "fc.weight should train, but it is in no group of the optimizer."),
-        (add_a_frozen_one, "bn1.weight is frozen, but the optimizer holds it."),
-        (add_a_stranger, "The optimizer holds a tensor of shape (2,) that is not the model's."),
-        (forget_one, "fc.bias should train, but it is in no group of the optimizer."),
+        (swap_the_head, "fc.weight should train, but it is not in the optimizer."),
+        (add_a_frozen_one, "bn1.weight is frozen, but it is in the optimizer."),
+        (add_a_stranger, "The optimizer has a tensor of shape (2,) that is not in the model."),
+        (forget_one, "fc.bias should train, but it is not in the optimizer."),
         (add_one_twice, "fc.weight is in the optimizer twice."),
         (add_a_buffer, "more was not in the model when the stage began."),
-        (drop_a_layer, "bn1.weight was in the model when the stage began and is not any more."),
+        (drop_a_layer, "bn1.weight was in the model when the stage began and is no longer."),
     ],
 )
 def test_each_broken_promise_is_told(
@@ -179,12 +179,12 @@ def test_freezing_by_requires_grad_alone_is_caught() -> None:
     plan = freeze(model, "head")
     snapshot = Snapshot.take(model, plan)
     optimizer = optimizer_of(model, plan)
-    thaw(model)
+    unfreeze(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in plan.trainable)
     steps(model, optimizer)
     audit = snapshot.audit(model, optimizer)
-    assert "bn1.running_var is a frozen buffer, and its bytes have changed." in audit.violations
+    assert "bn1.running_var is a frozen buffer, but its bytes have changed." in audit.violations
     assert not any("parameter" in line for line in audit.violations)
 
 
@@ -198,7 +198,7 @@ def test_an_optimizer_that_drops_parameters_equal_by_value_is_caught() -> None:
         if name in plan.trainable and not any(torch.equal(parameter, other) for other in kept):
             kept.append(parameter)
     audit = snapshot.audit(model, torch.optim.SGD(kept, lr=0.1))
-    assert "layer4.0.bn2.weight should train, but it is in no group of the optimizer." in audit.violations
+    assert "layer4.0.bn2.weight should train, but it is not in the optimizer." in audit.violations
     assert not audit.optimizer_equals_trainable
 
 
@@ -210,7 +210,7 @@ def test_a_freeze_lost_on_resume_is_caught() -> None:
     resumed = network()
     resumed.load_state_dict(model.state_dict())
     lost = snapshot.audit(resumed, torch.optim.SGD(resumed.parameters(), lr=0.1))
-    assert "conv1.0.weight is frozen, but the optimizer holds it." in lost.violations
+    assert "conv1.0.weight is frozen, but it is in the optimizer." in lost.violations
     plan = freeze(resumed, "head")
     assert snapshot.audit(resumed, optimizer_of(resumed, plan)).verdict == "ok"
 

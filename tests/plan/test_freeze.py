@@ -1,4 +1,4 @@
-"""Freezing: what is still stays still through everything that people do to a model, and thawing undoes it."""
+"""Freezing: what is still stays still through everything that people do to a model, and unfreezing undoes it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from timm.layers import EvoNorm2dB0
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
-from regraft.models.info import info_of, set_info
-from regraft.plan.freeze import Freeze, freeze, thaw
-from regraft.plan.hold import is_held
+from regraft.models.describe.info import info_of, set_info
+from regraft.models.describe.provenance import Provenance
+from regraft.plan.freezing.eval_lock import is_eval_locked
+from regraft.plan.freezing.freeze import Freeze, freeze, unfreeze
 
 
 def resnet(**arguments: object) -> nn.Module:
@@ -61,7 +62,7 @@ def net(new: tuple[str, ...] = ("head",)) -> Net:
     torch.manual_seed(0)
     model = Net()
     info = info_of(model)
-    info.head, info.origin = ("head",), {"new_layers": list(new)}
+    info.head, info.origin = ("head",), Provenance(new_layers=tuple(new))
     set_info(model, info)
     return model
 
@@ -156,7 +157,7 @@ def test_it_survives_deepcopy_without_touching_the_original() -> None:
     before, before_twin = buffers(model), buffers(twin)
     step(twin)
     assert changed(before_twin, twin) == set()
-    thaw(twin)
+    unfreeze(twin)
     twin.train()
     assert twin.bn1.training
     model.train()
@@ -212,10 +213,10 @@ def test_it_survives_ddp_wrapping(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-def test_thaw_gives_everything_back() -> None:
+def test_unfreeze_gives_everything_back() -> None:
     model = resnet().train()
     freeze(model, "head")
-    thaw(model)
+    unfreeze(model)
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any("train" in module.__dict__ for module in model.modules())
@@ -224,11 +225,11 @@ def test_thaw_gives_everything_back() -> None:
     assert "bn1.running_mean" in changed(before, model)
 
 
-def test_thaw_gives_back_the_mode_asked_for_last() -> None:
+def test_unfreeze_gives_back_the_mode_asked_for_last() -> None:
     model = resnet().train()
     freeze(model, "head")
     model.eval()
-    assert not any(module.training for module in thaw(model).modules())
+    assert not any(module.training for module in unfreeze(model).modules())
 
 
 def test_freezing_again_replaces_the_earlier_plan() -> None:
@@ -240,7 +241,7 @@ def test_freezing_again_replaces_the_earlier_plan() -> None:
     model.train()
     fresh.train()
     assert [m.training for m in model.modules()] == [m.training for m in fresh.modules()]
-    assert [is_held(m) for m in model.modules()] == [is_held(m) for m in fresh.modules()]
+    assert [is_eval_locked(m) for m in model.modules()] == [is_eval_locked(m) for m in fresh.modules()]
 
 
 def test_a_users_own_train_override_is_called_and_given_back() -> None:
@@ -256,7 +257,7 @@ def test_a_users_own_train_override_is_called_and_given_back() -> None:
     model.train()
     assert calls == [True]
     assert not model.stem.training
-    thaw(model)
+    unfreeze(model)
     assert model.stem.__dict__["train"] is own
 
 
@@ -301,7 +302,7 @@ def test_one_policy_for_all_reaches_the_trained_part_alone() -> None:
     assert plan.bn == {"stem.1": "frozen", "body.1": "train", "head.2": "train"}
 
 
-def test_a_policy_by_selector_may_thaw_norms_in_the_frozen_part_and_says_so() -> None:
+def test_a_policy_by_selector_may_unfreeze_norms_in_the_frozen_part_and_says_so() -> None:
     plan = freeze(net(), "head", bn={"backbone": "train"})
     assert {"stem.1.weight", "stem.1.running_mean"} <= {*plan.trainable, *plan.moving}
     assert "stem.0.weight" in plan.frozen
@@ -346,10 +347,10 @@ def test_a_refused_plan_leaves_the_model_as_it_was() -> None:
     model = net()
     freeze(model, "head")
     flags = [p.requires_grad for p in model.parameters()]
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="head is frozen while its weights are random"):
         freeze(model, "body")
     assert [p.requires_grad for p in model.parameters()] == flags
-    assert is_held(model.stem[1])
+    assert is_eval_locked(model.stem[1])
 
 
 def test_a_pretrained_head_may_be_frozen() -> None:
@@ -368,12 +369,12 @@ def test_a_parameter_shared_across_the_border_is_refused() -> None:
 
 @pytest.mark.parametrize("bn", ["eval", {"body": "never"}])
 def test_an_unknown_policy_is_refused(bn: str | dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match=r"policy .* is unknown"):
+    with pytest.raises(SettingsError, match=r"Unknown batch-norm policy"):
         freeze(net(), "all", bn=bn)
 
 
 def test_a_policy_that_reaches_no_norm_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"'body.0' reaches no layer"):
+    with pytest.raises(SettingsError, match=r"'body.0' matches no layer"):
         freeze(net(), "all", bn={"body.0": "train"})
 
 

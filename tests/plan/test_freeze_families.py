@@ -10,11 +10,11 @@ import timm
 import torch
 from torch import nn
 
-from regraft.models.layers import list_layers
-from regraft.models.trace import trace
-from regraft.plan.audit import Snapshot
-from regraft.plan.freeze import freeze, has_statistics
-from regraft.plan.select import select
+from regraft.models.describe.trace import trace
+from regraft.models.layers.layers import list_layers
+from regraft.plan.freezing.audit import Snapshot
+from regraft.plan.freezing.freeze import freeze, has_statistics
+from regraft.plan.freezing.select import select
 
 QUICK = [
     "test_byobnet",

@@ -6,13 +6,14 @@ import timm
 import torch
 from torch import nn
 
-from regraft.models.head import Head
-from regraft.models.info import ModelInfo, info_of, set_info
-from regraft.models.keras_rows import keras_rows
-from regraft.models.layers import list_layers
-from regraft.models.surgery import adapt
-from regraft.plan.freeze import freeze
-from regraft.plan.select import select
+from regraft.models.describe.info import ModelInfo, info_of, set_info
+from regraft.models.describe.provenance import Provenance
+from regraft.models.keras_forms.rows import keras_rows
+from regraft.models.layers.layers import list_layers
+from regraft.models.surgery.surgery import adapt
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.freezing.select import select
+from regraft.settings.head import Head
 
 
 def test_vgg16_with_a_dense_head_at_150_pixels() -> None:
@@ -22,7 +23,7 @@ def test_vgg16_with_a_dense_head_at_150_pixels() -> None:
     base.pre_logits = nn.Identity()
     model = nn.Sequential(base.features, nn.Flatten(), nn.Linear(512 * 4 * 4, 256), nn.Dropout(0.5), nn.Linear(256, 1))
     keys = list(model.state_dict())
-    set_info(model, ModelInfo("vgg16", head=("2", "4"), origin={"new_layers": ["2", "4"]}))
+    set_info(model, ModelInfo("vgg16", head=("2", "4"), origin=Provenance(new_layers=("2", "4"))))
     assert len(freeze(model, "all").trainable) == 30
     assert len(freeze(model, "head").trainable) == 4
     assert freeze(model, ["0.24", "0.26", "0.28", "head"]).layers == ("0.24", "0.26", "0.28", "2", "4")
@@ -49,7 +50,7 @@ def keras_resnet50(version: str) -> nn.Module:
             if isinstance(module, nn.Conv2d):
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
     info = info_of(model)
-    info.origin = {"keras_rows": keras_rows("resnet50", version), "new_layers": ["fc"]}
+    info.origin = Provenance(keras_rows=keras_rows("resnet50", version), new_layers=("fc",))
     return set_info(model, info)
 
 

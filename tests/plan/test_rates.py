@@ -10,10 +10,11 @@ from torch import nn
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.plan.freeze import freeze
-from regraft.plan.optimizers import has_momentum, optimizer_names, usual_rate
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.optimizers import default_rate, has_momentum
 from regraft.plan.rates import rates_of
-from regraft.train.optim import build_optimizer
+from regraft.settings.optimizers import OPTIMIZERS
+from regraft.training.objective.optim import build_optimizer
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_the_last_selector_that_a_layer_is_under_counts(model: nn.Module) -> Non
     stage = rg.Stage("a", train=["layer4", "head"], optimizer="sgd", lr={"all": 1e-4, "layer4": 1e-3, "head": 1e-2})
     with pytest.raises(SettingsError) as caught:
         groups(model, stage)
-    assert caught.value.details == ("lr: 'all' decides about nothing: entries behind it take all of its layers",)
+    assert caught.value.details == ("lr: 'all' has no effect: later entries match all of its layers",)
     stage = rg.Stage(
         "a", train=["layer3", "layer4", "head"], optimizer="sgd", lr={"all": 1e-4, "layer4": 1e-3, "head": 1e-2}
     )
@@ -59,7 +60,7 @@ def test_all_mistakes_in_the_rates_at_once(model: nn.Module) -> None:
 
 
 def test_a_layer_without_a_rate_is_named(model: nn.Module) -> None:
-    with pytest.raises(SettingsError, match=r"no entry is about layer4.*which trains"):
+    with pytest.raises(SettingsError, match=r"no entry matches layer4.*which trains"):
         rg.make_plan(model, [rg.Stage("a", train=["layer4", "head"], optimizer="sgd", lr={"head": 1e-2})])
 
 
@@ -144,17 +145,17 @@ def test_unknown_and_unusable_optimizers_say_why() -> None:
         assert reason in str(caught.value)
 
 
-def test_usual_rates_are_the_optimizers_own_where_regraft_has_none() -> None:
-    assert usual_rate("sgd") == 1e-2
-    assert usual_rate("lion") == 1e-4
-    assert usual_rate("adadelta") == 1.0
-    assert usual_rate("adafactor") == 1e-3
+def test_default_rates_are_the_optimizers_own_where_regraft_has_none() -> None:
+    assert default_rate("sgd") == 1e-2
+    assert default_rate("lion") == 1e-4
+    assert default_rate("adadelta") == 1.0
+    assert default_rate("adafactor") == 1e-3
     assert has_momentum("sgd")
     assert not has_momentum("adamw")
-    assert {"lion", "lamb", "sgd", "adamw", "lbfgs", "auto"} <= set(optimizer_names())
+    assert {"lion", "lamb", "sgd", "adamw", "lbfgs", "auto"} <= set(OPTIMIZERS)
 
 
-@pytest.mark.parametrize("name", [name for name in optimizer_names() if name not in ("auto", "lbfgs")])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in ("auto", "lbfgs")])
 def test_every_optimizer_takes_a_step(name: str) -> None:
     torch.manual_seed(0)
     model, inputs = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), torch.randn(8, 4)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from regraft.errors import SettingsError
-from regraft.models.info import ModelInfo, info_of, set_info
-from regraft.models.layers import list_layers
-from regraft.plan.select import select, stage_spans
+from regraft.models.describe.info import ModelInfo, info_of, set_info
+from regraft.models.layers.layers import list_layers
+from regraft.plan.freezing.select import select, stage_spans
 
 
 @cache
@@ -149,7 +149,7 @@ def test_a_stage_may_end_in_a_container_that_is_never_called() -> None:
 
 def test_a_network_without_stages_says_so() -> None:
     model = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2))
-    with pytest.raises(SettingsError, match="There are 0 stages"):
+    with pytest.raises(SettingsError, match="a position among 0 stages"):
         select(model, "stage:-1")
 
 
@@ -184,47 +184,47 @@ def test_keras_rows_count_as_keras_counts_them() -> None:
     for number, name in enumerate(names):
         rows += [(f"k_{number}", "Conv2D", name), (f"activation_{number}", "Activation", None)]
     rows.append(("avg_pool", "AveragePooling2D", None))
-    info.origin["keras_rows"] = rows
+    info.origin.keras_rows = rows
     set_info(model, info)
     assert select(model, "last:3") == {names[-1]}
     assert select(model, "[:2]") == {names[0]}
     assert select(model, "k_3") == {names[3]}
     assert select(model, "from:activation_5") == set(names[6:])
     assert select(model, "until:activation_5") == set(names[:6])
-    with pytest.raises(SettingsError, match=r"no layer .* that owns weights"):
+    with pytest.raises(SettingsError, match=r"no layer .* with weights"):
         select(model, "activation_5")
-    with pytest.raises(SettingsError, match=r"no layer .* that owns weights"):
+    with pytest.raises(SettingsError, match=r"no layer .* with weights"):
         select(model, "last:2")
 
 
 @pytest.mark.parametrize(
     ("selector", "told"),
     [
-        ("laye4", "Did you mean 'layer4'"),
+        ("laye4", "did you mean 'layer4'"),
         ("conv5_blok3_3_conv", "'conv5_block3_3_conv'"),
-        ("headd", "Did you mean 'head'"),
-        ("from:laye4", "Did you mean 'layer4'"),
-        ("type:BatchNorm2D", "Did you mean 'BatchNorm2d'"),
+        ("headd", "did you mean 'head'"),
+        ("from:laye4", "did you mean 'layer4'"),
+        ("type:BatchNorm2D", "did you mean 'BatchNorm2d'"),
         ("layer9.*", "'layer9.*' matches no layer"),
         ("/layer9/", "'/layer9/' matches no layer"),
-        ("/(/", "no regular expression"),
-        ("stage:9", "There are 5 stages"),
+        ("/(/", "not a regular expression"),
+        ("stage:9", "a position among 5 stages"),
         ("stage:x", "a number or a slice"),
         ("stage:", "a number or a slice"),
         ("stage:7:", "matches no layer"),
         ("last:0", "a number of layers"),
         ("last:-3", "a number of layers"),
         ("last:many", "a number of layers"),
-        ("last:107", "lists 106 layers"),
-        ("[106]", "There are 106 layers of the backbone"),
+        ("last:107", "has 106 layers"),
+        ("[106]", "a position among 106 layers of the backbone"),
         ("[200:]", "matches no layer"),
-        ("[::0]", "not zero"),
+        ("[::0]", "other than zero"),
         ("[1,2]", "matches no layer"),
         ("relu", "matches no layer"),
-        ("act1", "that owns weights"),
-        ("layer4.2.conv3.weight", "Did you mean 'layer4.2.conv3'"),
+        ("act1", "with weights"),
+        ("layer4.2.conv3.weight", "did you mean 'layer4.2.conv3'"),
         ("block9", "matches no layer"),
-        ("!laye4", "Did you mean 'layer4'"),
+        ("!laye4", "did you mean 'layer4'"),
         ("", "is empty"),
         (" , ", "is empty"),
         ([], "is empty"),
@@ -243,7 +243,7 @@ def test_all_wrong_terms_are_told_at_once() -> None:
 
 
 def test_no_text_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no text"):
+    with pytest.raises(SettingsError, match="not a string"):
         select(network("resnet50"), [3])  # type: ignore[list-item]
 
 

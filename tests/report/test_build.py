@@ -78,7 +78,7 @@ def test_a_finished_run_shows_everything(make_run: MakeRun) -> None:
     ):
         assert words in page.text, words
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 48  # 24 for each of the two splits
+    assert len(pictures) == 72  # for each of the two splits 24 errors and 12 that are right
     assert all(str(attrs["src"]).startswith("data:image/jpeg;base64,") for attrs in pictures)
     assert not [attrs for tag, attrs in page.tags if attrs.get("class") in ("warning", "gaps") and tag == "p"]
 
@@ -151,6 +151,13 @@ def test_any_file_may_be_absent_or_damaged(make_run: MakeRun, name: str, damage:
     assert "26 frozen and compared" in page.text or name == "audit.json"
 
 
+def test_a_record_made_of_holes_is_not_read(make_run: MakeRun) -> None:
+    run = make_run()
+    with (run / "model" / "config.json").open("r+b") as file:
+        file.truncate(1 << 36)
+    assert "more than a record needs" in report(run).text
+
+
 def test_a_run_that_was_stopped_says_where(make_run: MakeRun) -> None:
     run = make_run(splits=())
     status = json.loads((run / "status.json").read_text())
@@ -206,7 +213,7 @@ def test_hostile_names_are_inert(make_run: MakeRun, tmp_path: Path) -> None:
         r"lone\udc80",
     ):
         assert shown in page.text
-    assert "picture not found or not readable" in page.text
+    assert "image not found or not readable" in page.text
 
 
 @pytest.mark.parametrize("num_classes", [3, 12, 40, 41, 300])
@@ -245,7 +252,7 @@ def test_rates_and_waiting_are_shown(make_run: Callable[..., Path]) -> None:
     assert 'aria-label="Learning rate"' in page
     assert "head: -3 at epoch 1" in page
     assert "block5: -5 at epoch 9" in page
-    assert "25.0 %" in page
+    assert "25.0%" in page
     (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "lr": {}}) + "\n" for line in lines))
     assert "Learning rate" not in write_report(run).read_text()
 
@@ -256,3 +263,12 @@ def test_the_time_of_a_resumed_run_is_that_of_all_its_epochs(make_run: MakeRun) 
     assert "Time 3 min 12 s" in report(run).text
     (run / "status.json").write_text(json.dumps(status | {"seconds": 3.0}))  # since it was resumed
     assert "Time 1 min 23 s" in report(run).text  # 17 epochs of 4.87 s
+
+
+def test_every_fold_of_many_is_in_the_report(tmp_path: Path) -> None:
+    shares = [number / 150 for number in range(150)]
+    record = {"num_folds": 150, "recipe": {}, "measures": {"top1": {"mean": 0.5, "sd": 0.3, "folds": shares}}}
+    (tmp_path / "folds.json").write_text(json.dumps(record))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'href="fold-150/report.html"' in page
+    assert "99.33%" in page, "the measures of the last fold"

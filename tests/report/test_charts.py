@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regraft.report.charts import Series, Span, bar, confusion_chart, line_chart, shorten
+from regraft.report.html.charts import Series, Span, bar, confusion_chart, line_chart, shorten
 
 any_float = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
@@ -98,3 +98,12 @@ def test_shortened_names_fit(text: str, longest: int) -> None:
 def test_bars_stay_within_their_track() -> None:
     widths = [re.findall(r'width="([\d.]+)"', bar(share))[-1] for share in (-1.0, 0.25, 7.0)]
     assert [float(width) for width in widths] == [0, 25, 100]
+
+
+def test_counts_that_do_not_fit_are_percentages_of_the_row_and_no_cell_is_blank() -> None:
+    counts = [[18_400_000, 3, 0], [1_600_000, 2_400_000, 0], [0, 0, 512]] + [[0] * 12 for _ in range(9)]
+    counts = [[*row, *[0] * (12 - len(row))] for row in counts]
+    svg = ET.fromstring(confusion_chart(counts, [f"class {n}" for n in range(12)]))
+    shown = [e.text for e in svg.iter("text") if (e.get("class") or "").startswith("count")]
+    assert shown == ["99", "<1", "40", "60", "100"]
+    assert "class 0 → class 0: 18,400,000 (100.0% of the row)" in [e.text for e in svg.iter("title")]

@@ -7,7 +7,8 @@ import html as standard_html
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.report.markup import Html, block, compact, html, join, visible
+from regraft.report.html.markup import Html, block, compact, html, join
+from regraft.visible import visible
 
 
 @given(st.text(st.characters(codec=None)))

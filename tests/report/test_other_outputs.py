@@ -12,8 +12,8 @@ import pytest
 from tests.report.conftest import epochs, write_json, write_lines
 from tests.report.test_build import Page
 
-from regraft.evaluate.binary import binary_metrics
-from regraft.evaluate.multilabel import multilabel_metrics
+from regraft.evaluation.metrics.binary import binary_metrics
+from regraft.evaluation.metrics.multilabel import multilabel_metrics
 from regraft.report.build import write_report
 
 MakeRun = Callable[..., Path]
@@ -135,7 +135,7 @@ def test_the_surest_mistake_comes_first(labels: Path) -> None:
     rows[7] |= {"label": [], "labels": ["sea"], "probabilities": {"sky": 0.1, "sea": 0.9999, "sand": 0.2}}
     write_lines(labels / "predictions" / "test.jsonl", rows)
     figures = page_of(labels).text
-    assert figures.index("named sea (100.0 %)") < figures.index("missed")
+    assert figures.index("named sea (100.0%)") < figures.index("missed")
 
 
 @pytest.mark.parametrize(

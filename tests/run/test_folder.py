@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,16 +37,46 @@ def test_an_empty_folder_may_be_used_and_a_full_one_may_not(tmp_path: Path) -> N
         create_run(tmp_path / "full", "x")
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (None, "killed before its first epoch"),
+        ('{"state": "running"}', "is going on, or was killed"),
+        ('{"state": "stopped"}', "was stopped"),
+        ('{"state": "failed"}', "has failed"),
+        ('{"state": "finished"}', "is finished"),
+        ('{"state": "\\u001b[2J"}', "holds a run."),
+        ("[]", "holds a run."),
+    ],
+)
+def test_what_stands_in_the_way_of_a_new_run_is_said(status: str | None, said: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("seed: 1")
+    if status is not None:
+        (tmp_path / "status.json").write_text(status)
+    with pytest.raises(SettingsError, match=re.escape(said)) as caught:
+        create_run(tmp_path, "x")
+    assert f"regraft resume {tmp_path}" in str(caught.value)
+
+
+def test_a_run_that_never_began_says_how_to_begin_it(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "command.txt").write_text("regraft train photos --out run\n")
+    with pytest.raises(SettingsError, match="killed before it began") as caught:
+        open_run(tmp_path)
+    assert "`regraft train photos --out run`" in str(caught.value)
+    assert create_run(tmp_path, "x").path == tmp_path
+
+
 def test_an_out_below_a_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match="part of the path is a file"):
         create_run(tmp_path / "file" / "run", "x")
 
 
 def test_open_run_tells_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="does not exist"):
         open_run(tmp_path / "missing")
-    with pytest.raises(SettingsError, match="is no run folder"):
+    with pytest.raises(SettingsError, match="is not a run folder"):
         open_run(tmp_path)
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from regraft.errors import WeightsError
-from regraft.models.graft import graft
-from regraft.models.match import match_weights
+from regraft.models.graft.graft import graft
+from regraft.models.graft.match import match_weights
 from regraft.weights.file import WeightFile, read_weights
 from regraft.weights.report import MatchReport
 

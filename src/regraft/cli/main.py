@@ -11,27 +11,57 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from regraft import __version__
-from regraft.cli import convert, demo, evaluate, find_lr, inspect, match, predict, recipe, report, resume, train
-from regraft.errors import RegraftError
-from regraft.run.processes import is_main_process
+from regraft.cli.verbs import (
+    convert,
+    demo,
+    evaluate,
+    find_lr,
+    inspect,
+    match,
+    predict,
+    recipe,
+    report,
+    resume,
+    runs,
+    train,
+)
+from regraft.errors import RegraftError, StorageError
+from regraft.machine.processes import is_main_process
+from regraft.run.invocation import as_typed
+from regraft.run.terminal import drop_stdout, forgiving, open_missing_streams
+from regraft.version import __version__
+from regraft.visible import visible
 
 __all__ = ["app", "run"]
+
+
+_MAKE_FILES = {"train", "resume", "demo", "convert", "report"}  # what they print tells of files; nobody need read it
+_EVERYWHERE = ("--debug", "--quiet", "-q")  # of the command itself; they may stand after the verb too
 
 
 class _Verbs(TyperGroup):
     """Ends a verb's errors before the command-line library takes them for its own."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        own = [word for word in args[:end] if word in _EVERYWHERE]
+        rest = [word for word in args[:end] if word not in _EVERYWHERE]
+        return super().parse_args(ctx, [*own, *rest, *args[end:]])
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except RegraftError as error:
             return _end(f"error: {error}", error.exit_code, error)
         except KeyboardInterrupt as error:
-            return _end("stopped at once; what was saved before is still whole.", 130, error)
+            return _end("Interrupted; the last checkpoint is intact.", 130, error)
         except BrokenPipeError:  # the reader of our output went away, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_stdout()
             sys.exit(0)
+        except OSError as error:
+            return _end(f"error: {_system_error(error)}", StorageError.exit_code, error)
 
 
 app = typer.Typer(
@@ -55,39 +85,56 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only, no progress.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     _settings["debug"] = debug
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if ctx.invoked_subcommand in _MAKE_FILES:
+        sys.stdout = forgiving(sys.stdout)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     silent = quiet or not is_main_process()
     logging.getLogger("regraft").setLevel(logging.WARNING if silent else logging.INFO)
 
 
-app.command("train")(train.train)
-app.command("resume")(resume.resume)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("inspect")(inspect.inspect)
-app.command("match")(match.match)
-app.command("convert")(convert.convert)
-app.command("report")(report.report)
-app.command("recipe")(recipe.recipe)
-app.command("find-lr")(find_lr.find_lr)
-app.command("demo")(demo.demo)
+_EPILOG = "Every command also takes --quiet (-q, no progress) and --debug (the traceback of an error)."
+
+app.command("train", epilog=_EPILOG)(train.train)
+app.command("resume", epilog=_EPILOG)(resume.resume)
+app.command("evaluate", epilog=_EPILOG)(evaluate.evaluate)
+app.command("predict", epilog=_EPILOG)(predict.predict)
+app.command("inspect", epilog=_EPILOG)(inspect.inspect)
+app.command("match", epilog=_EPILOG)(match.match)
+app.command("convert", epilog=_EPILOG)(convert.convert)
+app.command("report", epilog=_EPILOG)(report.report)
+app.command("runs", epilog=_EPILOG)(runs.runs)
+app.command("recipe", epilog=_EPILOG)(recipe.recipe)
+app.command("find-lr", epilog=_EPILOG)(find_lr.find_lr)
+app.command("demo", epilog=_EPILOG)(demo.demo)
+
+
+class _Lines(logging.Formatter):
+    """Plain lines, with commands as the user types them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(as_typed(super().format(record)), keep="\n")
 
 
 def run() -> None:
-    """Run the command line; errors of regraft become three sentences on stderr and their exit code."""
+    """Run the command line; errors of regraft become a few lines on stderr and their exit code."""
     # Importing torch and timm makes 800,000 objects, and the collector's usual pace among them takes 1 s of 8.
     gc.set_threshold(20_000, *gc.get_threshold()[1:])
+    open_missing_streams()
+    sys.stderr = forgiving(sys.stderr)
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt as error:
-        _end("stopped at once; what was saved before is still whole.", 130, error)
+        _end("Interrupted; the last checkpoint is intact.", 130, error)
     except Exception as error:
         _end(
             f"error: something inside regraft went wrong ({type(error).__name__}: {error}). "
@@ -107,8 +154,17 @@ def _end(text: str, exit_code: int, error: BaseException) -> NoReturn:
     sys.exit(exit_code)
 
 
+def _system_error(error: OSError) -> str:
+    """Return what the operating system said, of a file or, where it names none, of the output."""
+    if error.filename is None:
+        drop_stdout()
+        return f"The output could not be written: {error.strerror or error}."
+    return f"{os.fspath(error.filename)!r} could not be read or written: {error.strerror or error}."
+
+
 def _say(text: str) -> None:
-    color = sys.stderr.isatty()
+    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+    text = visible(as_typed(text), keep="\n")
     text = text if is_main_process() else f"process {os.environ['RANK']}: {text}"
     shown = text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8")
     label, _, rest = shown.partition(":")

@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from regraft import commit
-from regraft.cli.lines import lines_of_stdin, one_line
+from regraft.cli.destination import TABLES, next_folder, output_folder
+from regraft.cli.effects import say_unused, tell_rounding
+from regraft.cli.say import say
+from regraft.cli.stdin import lines_of_stdin
+from regraft.run.file_suffix import file_suffix
+from regraft.run.terminal import forgiving
+from regraft.visible import one_line
 
 if TYPE_CHECKING:
-    from regraft.evaluate.masks import MaskPrediction
+    from regraft.evaluation.masks import MaskPrediction
     from regraft.models.segment.tiles import TTA
 
-__all__ = ["MaskOptions", "names_pixels", "refuse_options", "write_masks"]
+__all__ = ["MaskOptions", "listed", "names_pixels", "refuse_options", "write_masks"]
 
 _NUM_CLASSES = 4  # named in a line
-_FOLDER = Path("masks")
 
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """What is asked of masks; `out` is None for `masks/`."""
+    """What is asked of masks; `out` is None for the next free folder below `predictions/`."""
 
-    out: Path | None
+    out: str | None
     overlay: bool
     tta: str | None
     tile: int | None
     overlap: int | None
 
-    def given(self) -> dict[str, object]:
-        """The options by name."""
-        return {f"--{name}": value for name, value in self.__dict__.items()}
+    def of_pixels(self) -> dict[str, object]:
+        """Return the options that only a network for segmentation reads, by name."""
+        return {f"--{name}": value for name, value in self.__dict__.items() if name != "out"}
 
 
 def names_pixels(run: Path) -> bool:
-    """Whether the model of a run, or of a model folder, is a network for segmentation; what cannot be read is none."""
-    for folder in (run / "model", run):
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            return bool(config["regraft"].get("output") == "segmentation")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            continue
-    return False
+    """Return whether the model of a run, or of a model folder, is a network for segmentation; what cannot be read is
+    none.
+    """
+    from regraft.errors import RegraftError
+    from regraft.models.store.unfinished import stored_config
+
+    try:
+        return bool(stored_config(run)["regraft"].get("output") == "segmentation")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RegraftError):
+        return False
 
 
 def refuse_options(asked: Mapping[str, object], why: str) -> None:
@@ -56,54 +63,95 @@ def refuse_options(asked: Mapping[str, object], why: str) -> None:
     given = [name for name, value in asked.items() if value not in (None, False)]
     if given:
         raise SettingsError(
-            f"{' and '.join(given)} was given, and {why}.", "Expected options that the model reads.", "Leave it out."
+            f"{' and '.join(given)} was given, and {why}.", "options that the model reads", "leave it out"
         )
 
 
+def listed(inputs: Sequence[str]) -> list[str]:
+    """Return the image files that the inputs name; what is left out is said on stderr."""
+    from regraft.data.inputs import list_named
+
+    paths, ignored = list_named(inputs)
+    for reason, count in ignored.items():
+        say(f"left out: {count} x {reason}", err=True)
+    return paths
+
+
 def write_masks(
-    run: Path, inputs: str, options: MaskOptions, computing: tuple[str, str, int | None], *, as_json: bool
-) -> int:
+    run: Path,
+    inputs: Sequence[str],
+    options: MaskOptions,
+    computing: tuple[str, str, int | None],
+    *,
+    checkpoint: str | None,
+    as_json: bool,
+) -> tuple[int, int]:
     """Write the masks, and a line for each: where its mask is, and the largest classes in it.
 
     Args:
         run: A run's folder, or a model folder.
-        inputs: An image, a folder, or - for paths on stdin.
+        inputs: Images, folders and patterns, or - for paths on stdin.
         options: What is asked of the masks.
         computing: Device, precision, threads.
+        checkpoint: Of a run, another network than the chosen one.
         as_json: One JSON object a line.
 
     Returns:
-        How many inputs could not be read.
+        How many inputs there were, and how many of them could not be read.
     """
-    from regraft.data.inputs import list_inputs
-    from regraft.evaluate.mask_files import MaskFolder
-    from regraft.evaluate.masks import MaskPredictor
-    from regraft.models.folder import load_model
-    from regraft.models.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.evaluation.mask_files import MaskFolder
+    from regraft.evaluation.masks import MaskPredictor
+    from regraft.models.store.folder import load_model
 
-    paths: Iterable[str]
-    if inputs == "-":
-        paths = lines_of_stdin()
-    else:
-        paths, ignored = list_inputs(inputs)
-        for reason, count in ignored.items():
-            print(f"left out: {count} x {reason}", file=sys.stderr)
+    if options.tile is None:
+        say_unused({"--overlap": options.overlap}, "there are no tiles without --tile")
+    paths: Iterable[str] = lines_of_stdin() if inputs == ["-"] else listed(inputs)
     keep_freed_memory()
     tta = cast("TTA | None", options.tta)
-    predictor = MaskPredictor(
-        load_model(run), choose_numerics(*computing), tile=options.tile, overlap=options.overlap, tta=tta
-    )
-    places = MaskFolder(
-        options.out or _FOLDER, None if inputs == "-" else Path(inputs), predictor.palette, overlay=options.overlay
-    )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    num_errors = 0
-    for prediction in predictor.predict(paths):
-        num_errors += prediction.error is not None
-        target = None if prediction.mask is None else str(places.write(prediction.path, prediction.mask))
-        sys.stdout.write(_json(prediction, target) if as_json else _text(prediction, target))
-    return num_errors
+    root = _folder(run, inputs, options.out)
+    below = Path(inputs[0]) if len(inputs) == 1 else None
+    try:
+        model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
+        tell_rounding(run, model, numerics, checkpoint)
+        predictor = MaskPredictor(model, numerics, tile=options.tile, overlap=options.overlap, tta=tta)
+        places = MaskFolder(root, below, predictor.palette, overlay=options.overlay)
+        if isinstance(paths, list):
+            places.require_new(paths)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+        sys.stdout = forgiving(sys.stdout)  # the masks are the result: they are written whoever reads the lines
+        num = num_errors = 0
+        for prediction in predictor.predict(paths):
+            num += 1
+            num_errors += prediction.error is not None
+            target = None if prediction.mask is None else str(places.write(prediction.path, prediction.mask))
+            sys.stdout.write(_json(prediction, target) if as_json else _text(prediction, target))
+    finally:
+        if options.out is None:
+            with suppress(OSError):  # where nothing was written
+                root.rmdir()
+    return num, num_errors
+
+
+def _folder(run: Path, inputs: Sequence[str], out: str | None) -> Path:
+    """Return where the masks go.
+
+    Raises:
+        SettingsError: `--out` names a file.
+        StorageError: The folder cannot be made.
+    """
+    from regraft.errors import SettingsError
+
+    if out is None:
+        return next_folder(run, inputs)
+    if file_suffix(out, TABLES):
+        raise SettingsError(
+            f"--out is {out!r}, and a network for segmentation writes a mask of each image.",
+            "a folder",
+            "`--out FOLDER`; `--json` prints a table",
+        )
+    return output_folder(Path(out))
 
 
 def _json(prediction: MaskPrediction, target: str | None) -> str:

@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "ArgumentsOption",
+    "CheckpointOption",
     "ClassTableOption",
     "DeviceOption",
     "IgnoreOption",
@@ -25,70 +26,82 @@ __all__ = [
     "log_names",
 ]
 
-RunArgument = Annotated[Path, typer.Argument(help="A run's folder, such as runs/photos-1.", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(help="Run folder, e.g. runs/photos-1.", show_default=False)]
 LabelsOption = Annotated[
-    Path | None, typer.Option("--labels", help="The list of the labels of the photos in a folder.", show_default=False)
+    Path | None, typer.Option("--labels", help="List of labels for the images in a folder.", show_default=False)
 ]
 NamesOption = Annotated[
-    Path | None, typer.Option("--names", help="The names of labels that are numbers, one a line.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--names", help="Text file with one class name per line, for labels that are numbers.", show_default=False
+    ),
 ]
 MasksOption = Annotated[
     str | None,
     typer.Option(
-        "--masks", help="Where the masks lie: a folder, a COCO file, a pattern as '*_mask.png'.", show_default=False
+        "--masks", help="Masks: a folder, a COCO file, or a pattern such as '*_mask.png'.", show_default=False
     ),
 ]
 ClassTableOption = Annotated[
     Path | None,
-    typer.Option("--class-table", help="The classes in masks: a CSV, text or YAML file.", show_default=False),
+    typer.Option("--class-table", help="Classes in masks: a CSV, text or YAML file.", show_default=False),
 ]
 IgnoreOption = Annotated[
     list[str] | None,
-    typer.Option("--ignore", help="What is void in masks: a value, a class, a colour as #000000.", show_default=False),
+    typer.Option("--ignore", help="Void in masks: a value, a class, or a colour such as #000000.", show_default=False),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; without it runs/<data>-<n>.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; default: runs/<data>-<n>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all of them by default.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="Network of a run: `last`, or the name of a stage for its best epoch; default: the chosen one.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="On stdout one JSON object a line: start, each epoch, end (docs/watch-a-run.md).")
+    bool,
+    typer.Option("--json", help="One JSON object per line on stdout: start, each epoch, end (docs/watch-a-run.md)."),
 ]
 LogOption = Annotated[
     list[str] | None,
-    typer.Option("--log-with", help="tensorboard (the default), wandb, mlflow ..., or none.", show_default=False),
+    typer.Option("--log", help="Loggers: tensorboard (default), wandb, mlflow ..., or none.", show_default=False),
 ]
 
 
 ArgumentsOption = Annotated[
     list[str] | None,
-    typer.Option("--arg", help="NAME=VALUE: an argument of the network, as `encoder=resnet34`.", show_default=False),
+    typer.Option("--arg", help="NAME=VALUE: an argument of the network, e.g. `encoder=resnet34`.", show_default=False),
 ]
 
 
 def arguments_of(given: list[str] | None) -> dict[str, Any]:
-    """`--arg NAME=VALUE` options as a network's arguments; values are read as in a recipe.
+    """Return `--arg NAME=VALUE` options as a network's arguments; values are read as in a recipe.
 
     Raises:
         SettingsError: One that is no such pair.
     """
     from regraft.errors import SettingsError
-    from regraft.recipe import apply_set
+    from regraft.recipe.recipe import apply_set
 
     values: dict[str, Any] = {}
     for pair in given or ():
         name, sign, _ = pair.partition("=")
         if not sign or not name.strip().isidentifier():
             raise SettingsError(
-                f"--arg {pair!r} is no argument of a network.",
-                "Expected NAME=VALUE.",
-                "Type for example `--arg encoder=resnet34`.",
+                f"--arg {pair!r} is not an argument of a network.",
+                "NAME=VALUE",
+                "for example `--arg encoder=resnet34`",
             )
         apply_set(values, pair)
     return values
 
 
 def ignored_items(given: list[str] | None) -> list[int | str] | None:
-    """What `--ignore` names, given once for each, or with commas: numbers are values of masks."""
+    """Return what `--ignore` names, given once for each, or with commas: numbers are values of masks."""
     if given is None:
         return None
     words = [word.strip() for text in given for word in text.split(",")]
@@ -96,7 +109,7 @@ def ignored_items(given: list[str] | None) -> list[int | str] | None:
 
 
 def log_names(given: list[str] | None) -> list[str] | None:
-    """The names behind `--log-with`, given once for each, or with commas; `none` names nothing."""
+    """Return the names behind `--log`, given once for each, or with commas; `none` names nothing."""
     if given is None:
         return None
     names = [name.strip() for text in given for name in text.split(",")]

@@ -9,47 +9,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regraft.data.dataset import DataSet
-    from regraft.recipe import Recipe
+    from regraft.recipe.recipe import Recipe
 
 __all__ = ["opened_recipe"]
 
 
 def opened_recipe(
-    recipe: Path | None, options: Mapping[str, Any], assignments: Sequence[str] | None
+    recipe: Path | None,
+    options: Mapping[str, Any],
+    assignments: Sequence[str] | None,
+    *,
+    stages: Sequence[str] | None = None,
 ) -> tuple[Recipe, DataSet | None]:
-    """The recipe of a command, and the photos that it names.
+    """Return the recipe of a command, and the images that it names.
 
-    Which stages are usual depends on the photos, so these are opened before a recipe without stages is filled up; their
+    Which stages are usual depends on the images, so these are opened before a recipe without stages is filled up; their
     mistakes are told before torch and timm, which take seconds, are imported.
 
     Args:
         recipe: A YAML file; None takes the recipe of a run without options.
         options: Values by dotted key; those that are None were not given.
         assignments: `key=value`, as `--set` has them.
+        stages: The only ones to keep; None keeps all.
 
     Raises:
         SettingsError: All mistakes at once.
-        DataError: Whatever is wrong with the photos.
+        DataError: Whatever is wrong with the images.
     """
-    from regraft.data.usual_size import usual_size
+    from regraft.data.masks.default_size import default_size
     from regraft.errors import SettingsError
-    from regraft.recipe import default_recipe
+    from regraft.recipe.recipe import default_recipe, is_of_stages
 
     said, assignments = _said(recipe, options), assignments or ()
     data, usual = None, default_recipe()
     if "stages" not in said:
         try:
-            data = _opened(_checked(said, [text for text in assignments if not text.startswith("stages.")], usual))
+            data = _opened(_checked(said, [text for text in assignments if not is_of_stages(text)], usual, None))
         except SettingsError:
-            _checked(said, assignments, usual)  # tells the mistakes of the stages too
+            _checked(said, assignments, usual, stages)  # tells the mistakes of the stages too
             raise
-        usual = default_recipe(None if data is None else usual_size(data))
-    checked = _checked(said, assignments, usual)
+        usual = default_recipe(None if data is None else default_size(data))
+    checked = _checked(said, assignments, usual, stages)
     return checked, _opened(checked) if data is None else data
 
 
 def _said(recipe: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    from regraft.recipe import read_recipe
+    from regraft.recipe.recipe import read_recipe
 
     values = read_recipe(recipe) if recipe is not None else {}
     if options.get("data.source") is not None and isinstance(values.get("data"), dict) and values["data"].get("source"):
@@ -60,13 +65,15 @@ def _said(recipe: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _checked(said: Mapping[str, Any], assignments: Sequence[str], usual: Mapping[str, Any]) -> Recipe:
-    from regraft.recipe import apply_set, validate_recipe
+def _checked(
+    said: Mapping[str, Any], assignments: Sequence[str], usual: Mapping[str, Any], stages: Sequence[str] | None
+) -> Recipe:
+    from regraft.recipe.recipe import set_all, validate_recipe
 
     values = copy.deepcopy(dict(said))
-    for assignment in assignments:
-        apply_set(values, assignment, usual)
-    return validate_recipe(values, usual)
+    notes = set_all(values, assignments, usual, stages)
+    checked = validate_recipe(values, usual).with_notes(notes)
+    return checked if stages is None else checked.with_stages(stages)
 
 
 def _opened(recipe: Recipe) -> DataSet | None:

@@ -1,1 +1,1 @@
-"""Folders of photos -> checked samples -> batches of pixels."""
+"""Folders of images -> checked samples -> batches of pixels."""

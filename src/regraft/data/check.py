@@ -1,4 +1,4 @@
-"""What a person should know about a data set before training on it; the data doctor's first visit."""
+"""Sanity checks of a data set before training on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Finding:
 
 
 def check(data: DataSet) -> list[Finding]:
-    """Everything found so far about a data set and its quarantine, errors first; nothing is read from the disk."""
+    """Return everything found so far about a data set and its quarantine, errors first; nothing is read from the
+    disk.
+    """
     findings = [*_lost_splits(data), *_lost_pairs(data), *_lost_classes(data)]
     findings += [Finding("warning", text) for text in data.warnings]
     findings += _quarantine(data)
@@ -35,7 +37,7 @@ def check(data: DataSet) -> list[Finding]:
 
 
 def require_usable(data: DataSet) -> None:
-    """Nothing, for a data set that can be trained on.
+    """Require a data set that can be trained on.
 
     Raises:
         DataError: If a split, or a class in the training split, has no readable image left; all of them named.
@@ -46,11 +48,19 @@ def require_usable(data: DataSet) -> None:
     reasons = [f"{item.path!r} ({item.split}) {item.reason}." for item in data.quarantined[:_FEW]]
     if len(data.quarantined) > _FEW:
         reasons.append(f"{len(data.quarantined) - _FEW} more files cannot be read.")
+    if not reasons and not data.segmentation:
+        raise DataError(
+            f"There are too few images in {data.root!r}.",
+            "every split, and every class to train on, has at least one image; a class with a single one is trained on "
+            "and never validated",
+            "add images to the classes, or divide them yourself: ROOT/train/CLASS and ROOT/val/CLASS",
+            details=[*(text.replace(" readable", "") for text in errors), *data.warnings[:_FEW]],
+        )
     masks = "keeps images that have a mask of their size, with values of the class table"
     classes = ", and every class to train on, keeps at least one readable image"
     raise DataError(
         f"Too few images of {data.root!r} can be read.",
-        f"Every split {masks}." if data.segmentation else f"Every split{classes}.",
+        f"every split {masks}" if data.segmentation else f"every split{classes}",
         "Correct the masks, or name other ones with `--masks FOLDER`."
         if data.segmentation
         else "Replace the unreadable files, or take the class out of every split.",
@@ -59,15 +69,16 @@ def require_usable(data: DataSet) -> None:
 
 
 def _lost_splits(data: DataSet) -> list[Finding]:
+    unreadable = {item.split for item in data.quarantined}
     return [
-        Finding("error", f"The {name} split has no readable image.")
+        Finding("error", f"The {name} split has no {'readable ' if name in unreadable else ''}image.")
         for name, split in data.splits.items()
         if not len(split)
     ]
 
 
 def _lost_pairs(data: DataSet) -> list[Finding]:
-    """Splits of which most images have no usable mask: a whole folder is wrong, not a few files."""
+    """Return splits of which most images have no usable mask: a whole folder is wrong, not a few files."""
     gone = Counter(item.split for item in data.quarantined if data.segmentation)
     return [
         Finding("error", f"{gone[name]} of {gone[name] + len(split)} {name} images or their masks cannot be used.")

@@ -61,16 +61,18 @@ class ClassTable:
         return places
 
     def positions(self, codes: npt.NDArray[np.integer]) -> Mask:
-        """The class positions of what stands in a mask, uint8 of the same shape; 255 ignored, 254 not in the table."""
+        """Return the class positions of what stands in a mask, uint8 of the same shape; 255 ignored, 254 not in the
+        table.
+        """
         places: Mask = self._places[codes]
         return places
 
     def describe(self, code: int) -> str:
-        """A number or a colour as the table's file would write it."""
+        """Return a number or a colour as the table's file would write it."""
         return str(code) if self.coding == "index" else "({}, {}, {})".format(*unpack(code))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives an equal table back."""
+        """Return plain data for JSON; `from_dict` gives an equal table back."""
         return {
             "names": list(self.names),
             "colours": [list(colour) for colour in self.colours],
@@ -83,7 +85,7 @@ class ClassTable:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ClassTable:
-        """The table that `to_dict` wrote.
+        """Return the table that `to_dict` wrote.
 
         Raises:
             DataError: The fields are not those of a table.
@@ -99,29 +101,30 @@ class ClassTable:
             if len(names) != len(colours) or not all(p == IGNORED or 0 <= p < len(names) for p in codes.values()):
                 raise ValueError("names, colours and codes do not fit together")
             return cls(names, colours, coding, codes)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"A stored class table cannot be read ({type(error).__name__}: {error}).",
-                "It has the fields that regraft writes to splits.json: names, colours, coding and codes.",
-                "Restore splits.json, or start a new run.",
+                "it has the fields that regraft writes to splits.json: names, colours, coding and codes",
+                "restore splits.json, or start a new run",
             ) from error
 
 
 def pack(colour: Sequence[int]) -> int:
-    """A colour as one number, 0xRRGGBB."""
+    """Return a colour as one number, 0xRRGGBB."""
     red, green, blue = (int(value) for value in colour)
     if not all(0 <= value <= 255 for value in (red, green, blue)):
-        raise ValueError(f"{tuple(colour)} is no colour: red, green and blue go from 0 to 255")
+        raise ValueError(f"{tuple(colour)} is not a colour: red, green and blue go from 0 to 255")
     return red << 16 | green << 8 | blue
 
 
 def unpack(code: int) -> Colour:
-    """What `pack` was given."""
+    """Return what `pack` was given."""
     return code >> 16, code >> 8 & 255, code & 255
 
 
 def default_colours(names: Sequence[str]) -> tuple[Colour, ...]:
-    """Colours that are easily told apart, as PASCAL VOC has them: the bits of a number, spread over three channels.
+    """Return colours that are easily told apart, as PASCAL VOC has them: the bits of a number, spread over three
+    channels.
 
     Source: the function `VOClabelcolormap` of the PASCAL VOC development kit.
     """

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,13 @@ from regraft.data.labels import (
 )
 from regraft.data.paths import Paths
 from regraft.errors import DataError
+from regraft.summary import Summary
 
 __all__ = ["SPLITS", "DataSet", "Origin", "Quarantined", "Split"]
 
 Origin = Literal["folders", "lists", "random", "folds"]
 SPLITS = ("train", "val", "test")
+_ORIGINS: dict[str, Origin] = {origin: origin for origin in get_args(Origin)}
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ class Split:
         return len(self.paths)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Split:
-        """The rows with these numbers, in this order."""
+        """Return the rows with these numbers, in this order."""
         masks = Paths.of(self.masks).take(rows) if self.masks else ()
         return Split(Paths.of(self.paths).take(rows), self.labels[rows], masks)
 
 
-@dataclass(frozen=True, eq=False)
-class DataSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataSet(Summary):
     """What `open_data` found.
 
     Args:
@@ -123,12 +125,23 @@ class DataSet:
         """Whether an image may have any number of classes; labels then have the shape (rows, classes)."""
         return not self.segmentation and any(are_multilabel(split.labels) for split in self.splits.values())
 
+    def facts(self) -> dict[str, object]:
+        """Return its name, its classes, and how many images each split has."""
+        kind = "masks" if self.segmentation else "multi-label" if self.multilabel else "classes"
+        return {
+            "name": self.name,
+            "labels": kind,
+            "classes": _named(self.class_names),
+            **{name: len(split) for name, split in self.splits.items()},
+            **({"unreadable": len(self.quarantined)} if self.quarantined else {}),
+        }
+
     def counts(self, split: str) -> npt.NDArray[np.int64]:
-        """The number of images of each class in one split, in the order of `class_names`."""
+        """Return the number of images of each class in one split, in the order of `class_names`."""
         return class_counts(self.splits[split].labels, len(self.class_names))
 
     def without(self, quarantined: Iterable[Quarantined]) -> DataSet:
-        """The same data set with these files moved from their splits to the quarantine."""
+        """Return the same data set with these files moved from their splits to the quarantine."""
         leaving = tuple(quarantined)
         splits = dict(self.splits)
         for name, split in self.splits.items():
@@ -138,99 +151,29 @@ class DataSet:
         return replace(self, splits=splits, quarantined=self.quarantined + leaving)
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of splits.json: paths relative to `root` where they lie below it, labels as names.
+        """Return the contents of splits.json: paths relative to `root` where they lie below it, labels as names.
 
         A row is [path, name], or [path, [name, ...]] where an image may have any number of classes, or [path, mask].
         """
-        table = {} if self.class_table is None else {"class_table": self.class_table.to_dict()}
-        return {
-            **table,
-            "class_names": list(self.class_names),
-            "multilabel": self.multilabel,
-            "name": self.name,
-            "source": self.source or self.root,
-            "root": self.root,
-            "options": dict(self.options),
-            "split_origin": self.split_origin,
-            "seed": self.seed,
-            "splits": {
-                name: [
-                    [_relative(path, self.root), names]
-                    for path, names in zip(split.paths, self._written(split), strict=True)
-                ]
-                for name, split in self.splits.items()
-            },
-            "quarantined": [
-                {"path": _relative(item.path, self.root), "reason": item.reason, "split": item.split}
-                for item in self.quarantined
-            ],
-            "warnings": list(self.warnings),
-            "ignored": dict(self.ignored),
-        }
-
-    def _written(self, split: Split) -> list[Any]:
-        """What stands beside the path of each row."""
-        if self.segmentation:
-            return [_relative(mask, self.root) for mask in split.masks]
-        return label_names(split.labels, self.class_names)
+        return _stored(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataSet:
-        """The data set that `to_dict` described; files are not looked at.
+        """Return the data set that `to_dict` described; files are not looked at.
 
         Raises:
             DataError: If the fields are not those of a splits.json.
         """
-        try:
-            class_names = tuple(str(name) for name in fields["class_names"])
-            source = str(fields["source"])
-            root = str(fields.get("root", source))
-            multilabel = bool(fields.get("multilabel", False))
-            table = ClassTable.from_dict(fields["class_table"]) if "class_table" in fields else None
-            splits = {
-                str(name): Split(
-                    [_absolute(path, root) for path, _ in rows],
-                    labels_from_names([names for _, names in rows], class_names, multilabel=multilabel),
-                )
-                if table is None
-                else Split(
-                    [_absolute(path, root) for path, _ in rows],
-                    no_labels(len(rows), len(class_names)),
-                    [_absolute(mask, root) for _, mask in rows],
-                )
-                for name, rows in fields["splits"].items()
-            }
-            quarantined = tuple(
-                Quarantined(_absolute(item["path"], root), item["reason"], item["split"])
-                for item in fields["quarantined"]
-            )
-            return cls(
-                name=str(fields.get("name", Path(root).name)),
-                root=root,
-                class_names=class_names,
-                splits=splits,
-                warnings=tuple(fields["warnings"]),
-                ignored=dict(fields["ignored"]),
-                quarantined=quarantined,
-                split_origin=fields["split_origin"],
-                seed=int(fields["seed"]),
-                source=source,
-                options=dict(fields.get("options", {})),
-                class_table=table,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"A stored list of splits cannot be read ({type(error).__name__}: {error}).",
-                "It has the fields that regraft writes to splits.json, and its labels are among its class names.",
-                "Restore splits.json, or start a new run.",
-            ) from error
+        return _restored(fields)
 
     def settings(self) -> dict[str, Any]:
-        """The data set's part of a recipe, as plain data."""
+        """Return the data set's part of a recipe, as plain data."""
         return {"source": self.source or self.root, **self.options}
 
     def moved_to(self, source: str | None) -> DataSet:
-        """The same rows in another place: `source` is what was opened, where it lies now; None is where it was."""
+        """Return the same rows in another place: `source` is what was opened, where it lies now; None is where it
+        was.
+        """
         before = self.source or self.root
         if source is None or source == before:
             return self
@@ -248,17 +191,106 @@ class DataSet:
         return replace(self, root=root, source=source, splits=splits, quarantined=tuple(left_out))
 
     def fingerprint(self) -> str:
-        """A hash of the classes and of every row's split, relative path, label or mask and file size, as 64 digits."""
+        """Return a hash of the classes and of every row's split, relative path, label or mask and file size, as 64
+        digits.
+        """
         digest = hashlib.sha256(repr(self.class_names).encode())
         if self.class_table is not None:
             digest.update(repr(self.class_table.to_dict()).encode())
         for name, split in sorted(self.splits.items()):
-            for path, names in zip(split.paths, self._written(split), strict=True):
+            for path, names in zip(split.paths, _written(self, split), strict=True):
                 size = os.stat(path).st_size if os.path.exists(path) else -1
                 label = "\1".join(names) if isinstance(names, list) else names
                 row = f"{name}\0{_relative(path, self.root)}\0{label}\0{size}\n"
                 digest.update(row.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def _stored(data: DataSet) -> dict[str, Any]:
+    table = {} if data.class_table is None else {"class_table": data.class_table.to_dict()}
+    return {
+        **table,
+        "class_names": list(data.class_names),
+        "multilabel": data.multilabel,
+        "name": data.name,
+        "source": data.source or data.root,
+        "root": data.root,
+        "options": dict(data.options),
+        "split_origin": data.split_origin,
+        "seed": data.seed,
+        "splits": {
+            name: [
+                [_relative(path, data.root), names]
+                for path, names in zip(split.paths, _written(data, split), strict=True)
+            ]
+            for name, split in data.splits.items()
+        },
+        "quarantined": [
+            {"path": _relative(item.path, data.root), "reason": item.reason, "split": item.split}
+            for item in data.quarantined
+        ],
+        "warnings": list(data.warnings),
+        "ignored": dict(data.ignored),
+    }
+
+
+def _written(data: DataSet, split: Split) -> list[Any]:
+    """Return what stands beside the path of each row."""
+    if data.segmentation:
+        return [_relative(mask, data.root) for mask in split.masks]
+    return label_names(split.labels, data.class_names)
+
+
+def _restored(fields: Mapping[str, Any]) -> DataSet:
+    try:
+        class_names = tuple(str(name) for name in fields["class_names"])
+        source = str(fields["source"])
+        root = str(fields.get("root", source))
+        multilabel = bool(fields.get("multilabel", False))
+        table = ClassTable.from_dict(fields["class_table"]) if "class_table" in fields else None
+        splits = {
+            str(name): Split(
+                [_absolute(path, root) for path, _ in rows],
+                labels_from_names([names for _, names in rows], class_names, multilabel=multilabel),
+            )
+            if table is None
+            else Split(
+                [_absolute(path, root) for path, _ in rows],
+                no_labels(len(rows), len(class_names)),
+                [_absolute(mask, root) for _, mask in rows],
+            )
+            for name, rows in fields["splits"].items()
+        }
+        if not {"train", "val"} <= set(splits) <= set(SPLITS):
+            raise ValueError(f"its splits are {', '.join(splits) or 'none'}")
+        quarantined = tuple(
+            Quarantined(_absolute(item["path"], root), str(item["reason"]), str(item["split"]))
+            for item in fields["quarantined"]
+        )
+        return DataSet(
+            name=str(fields.get("name", Path(root).name)),
+            root=root,
+            class_names=class_names,
+            splits=splits,
+            warnings=tuple(map(str, fields["warnings"])),
+            ignored={str(reason): int(count) for reason, count in fields["ignored"].items()},
+            quarantined=quarantined,
+            split_origin=_ORIGINS[fields["split_origin"]],
+            seed=int(fields["seed"]),
+            source=source,
+            options=dict(fields.get("options", {})),
+            class_table=table,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"A stored list of splits cannot be read ({type(error).__name__}: {error}).",
+            "it has the fields that regraft writes to splits.json, and its labels are among its class names",
+            "restore splits.json, or start a new run",
+        ) from error
+
+
+def _named(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def _relative(path: str, root: str) -> str:

@@ -1,38 +1,133 @@
-"""What a user names to be predicted: an image, a folder of them, or a list."""
+"""What a user names to be predicted: images, folders of them, patterns, lists, or what is in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from regraft.data.decode.memory import MemoryImage, images_in_memory, is_in_memory
+from regraft.data.decode.sniff import is_address
+from regraft.data.sources.masks.not_inputs import without_masks
 from regraft.data.sources.walk import find_pictures
-from regraft.errors import DataError
+from regraft.errors import DataError, SettingsError
 
-__all__ = ["list_inputs"]
+__all__ = ["list_inputs", "list_named"]
 
 
-def list_inputs(inputs: str | Path | Iterable[str | Path]) -> tuple[list[str], dict[str, int]]:
-    """The image files that `inputs` names, and how many other files were left out, by reason.
+def list_inputs(inputs: Any) -> tuple[list[str | MemoryImage], dict[str, int]]:
+    """Return the images that `inputs` names, in its order, and how many other files were left out, by reason.
+
+    Args:
+        inputs: A file, a folder (its images, recursive, sorted), a pattern such as `photos/*.jpg`; an image in memory
+            (NumPy uint8 (height, width, channels), PIL, the bytes of a file), a batch; or an iterable of files and of
+            images in memory.
 
     Raises:
         DataError: A single input that does not exist, or a folder without images.
+        SettingsError: Something else than an image.
     """
-    if not isinstance(inputs, (str, Path)):
-        return [str(path) for path in inputs], {}
-    path = Path(inputs)
-    if path.is_dir():
-        found, ignored = find_pictures(path)
-        if not found:
-            raise DataError(
-                f"The folder {str(path)!r} holds no images.",
-                "Expected at least one image file, at any depth.",
-                "Check the path; hidden folders are not searched.",
-            )
-        return found, ignored
-    if not path.exists():
+    if isinstance(inputs, str | os.PathLike):
+        paths, ignored = list_named([os.fspath(inputs)])
+        return list(paths), ignored
+    if is_in_memory(inputs):
+        return list(images_in_memory(inputs, "image")), {}
+    found: list[str | MemoryImage] = []
+    try:
+        items = list(inputs)
+    except TypeError:
+        raise _unknown(inputs, "The input") from None
+    for number, item in enumerate(items):
+        if isinstance(item, str | os.PathLike):
+            found.append(os.fspath(item))
+        elif is_in_memory(item):
+            found += images_in_memory(item, f"images[{number}]")
+        else:
+            raise _unknown(item, f"images[{number}]")
+    return found, {}
+
+
+def list_named(inputs: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """Return the image files that paths, folders and patterns name, one after the other, and what was left out, by
+    reason.
+
+    Masks that lie beside their images, and what regraft wrote itself, are left out of folders.
+
+    Raises:
+        DataError: An input that does not exist, or a folder without images; all mistakes at once.
+    """
+    found: list[str] = []
+    ignored: Counter[str] = Counter()
+    mistakes: list[DataError] = []
+    for text in inputs:
+        try:
+            paths, left = _named(text)
+        except DataError as error:
+            mistakes.append(error)
+            continue
+        found += paths
+        ignored.update(left)
+    if len(mistakes) == 1:
+        raise mistakes[0]
+    if mistakes:
+        first = mistakes[0]
+        details = [error.what for error in mistakes]
         raise DataError(
-            f"There is no file or folder {str(path)!r}.",
-            "Expected an image, a folder of images, or - for paths on stdin.",
-            "Check the spelling of the path.",
+            f"{len(mistakes)} of {len(inputs)} inputs name no image.", first.expected, first.next_step, details=details
         )
-    return [str(path)], {}
+    return found, dict(sorted(ignored.items()))
+
+
+def _named(text: str) -> tuple[list[str], dict[str, int]]:
+    """Return what one path, folder or pattern names."""
+    path = Path(text)
+    if is_address(text):
+        raise DataError(
+            f"{text!r} is an address, and regraft downloads nothing.",
+            "an image, a folder of images, or - for paths on stdin",
+            "download it first, and name the file",
+        )
+    if path.is_dir():
+        return _in_folder(path)
+    if path.exists():
+        return [str(path)], {}
+    matches = sorted(glob.glob(os.path.expanduser(text), recursive=True)) if glob.has_magic(text) else []
+    if not matches:
+        what = "No file or folder fits the pattern" if glob.has_magic(text) else "There is no file or folder"
+        raise DataError(
+            f"{what} {text!r}.",
+            "an image, a folder of images, a pattern such as 'photos/*.jpg', or - for paths on stdin",
+            "check the spelling of the path",
+        )
+    files, folders = [match for match in matches if not os.path.isdir(match)], list(filter(os.path.isdir, matches))
+    ignored: Counter[str] = Counter()
+    for folder in folders if not files else ():
+        paths, left = _in_folder(Path(folder))
+        files += paths
+        ignored.update(left)
+    return files, dict(ignored)
+
+
+def _in_folder(path: Path) -> tuple[list[str], dict[str, int]]:
+    pictures, ignored = find_pictures(path)
+    found, masks = without_masks(str(path), pictures)
+    ignored |= masks
+    if not found:
+        left_out = ", ".join(f"{count} x {reason}" for reason, count in masks.items())
+        raise DataError(
+            f"The folder {str(path)!r} holds no images" + (f" (left out: {left_out})." if masks else "."),
+            "at least one image file, at any depth",
+            "check the path; hidden folders are not searched",
+        )
+    return found, ignored
+
+
+def _unknown(value: object, name: str) -> SettingsError:
+    return SettingsError(
+        f"{name} is a {type(value).__name__}.",
+        "a path, a PIL image, a NumPy array of uint8 (height, width, channels), or the bytes of a file",
+        "pass one of them, or a list",
+    )

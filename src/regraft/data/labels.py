@@ -24,12 +24,12 @@ Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 
 
 def are_multilabel(labels: Labels) -> bool:
-    """Whether each image may have any number of classes."""
+    """Return whether each image may have any number of classes."""
     return labels.ndim == 2
 
 
 def class_counts(labels: Labels, num_classes: int) -> npt.NDArray[np.int64]:
-    """How many images have each class, int64 of shape (num_classes,)."""
+    """Return how many images have each class, int64 of shape (num_classes,)."""
     if are_multilabel(labels):
         sums: npt.NDArray[np.int64] = labels.sum(axis=0, dtype=np.int64)
         return sums
@@ -37,14 +37,14 @@ def class_counts(labels: Labels, num_classes: int) -> npt.NDArray[np.int64]:
 
 
 def label_names(labels: Labels, class_names: Sequence[str]) -> list[Any]:
-    """The class name of each row, or the list of its class names, in the order of `class_names`."""
+    """Return the class name of each row, or the list of its class names, in the order of `class_names`."""
     if not are_multilabel(labels):
         return [class_names[label] for label in labels.tolist()]
     return [[class_names[place] for place in np.flatnonzero(row).tolist()] for row in labels]
 
 
 def labels_from_names(rows: Sequence[Any], class_names: Sequence[str], *, multilabel: bool) -> Labels:
-    """What `label_names` was made from.
+    """Return what `label_names` was made from.
 
     Args:
         rows: A class name for each row, or a list of them.
@@ -60,13 +60,13 @@ def labels_from_names(rows: Sequence[Any], class_names: Sequence[str], *, multil
         return np.array([number[name] for name in rows], dtype=np.int64)
     for names in rows:
         if not isinstance(names, list):
-            raise TypeError(f"{names!r} is no list of class names")
+            raise TypeError(f"{names!r} is not a list of class names")
     places = [[number[name] for name in names] for names in rows]
     return labels_from_places(places, len(class_names), multilabel=True)
 
 
 def labels_from_places(rows: Sequence[Any], num_classes: int, *, multilabel: bool) -> Labels:
-    """Labels from the class number of each row, or from a list of class numbers for each row."""
+    """Return labels from the class number of each row, or from a list of class numbers for each row."""
     if not multilabel:
         return np.array(rows, dtype=np.int64)
     labels = np.zeros((len(rows), num_classes), dtype=np.uint8)
@@ -76,12 +76,12 @@ def labels_from_places(rows: Sequence[Any], num_classes: int, *, multilabel: boo
 
 
 def no_labels(num_rows: int, num_classes: int) -> Labels:
-    """Labels of images of which nothing is known yet: zeros of shape (rows, classes)."""
+    """Return labels of images of which nothing is known yet: zeros of shape (rows, classes)."""
     return np.zeros((num_rows, num_classes), dtype=np.uint8)
 
 
 def renumbered(labels: Labels, places: npt.NDArray[np.int64], num_classes: int) -> Labels:
-    """The labels among other class names: class n becomes class `places[n]` of `num_classes`."""
+    """Return the labels among other class names: class n becomes class `places[n]` of `num_classes`."""
     if not are_multilabel(labels):
         return places[labels]
     moved = np.zeros((len(labels), num_classes), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The same picture in two splits: measures on the one then say what was learnt by heart from the other."""
+"""Find images that are in two splits: metrics on the one are then inflated by what was memorized from the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.data.dataset import DataSet
-from regraft.data.decode import read_file
+from regraft.data.decode.image_file import read_file
 from regraft.data.paths import Paths
 
 __all__ = ["find_leaks", "with_leaks"]
@@ -23,7 +23,7 @@ Digests = tuple[Sequence[str], npt.NDArray[np.uint8]]  # paths, and the SHA-256 
 
 
 def find_leaks(data: DataSet, known: Mapping[str, Digests] | None = None) -> list[str]:
-    """A sentence for each two splits that have files with equal bytes, with their number and the first ones.
+    """Return a sentence for each two splits that have files with equal bytes, with their number and the first ones.
 
     Only files whose size occurs in both splits are read, and those whose digest is known are not read again.
 
@@ -40,13 +40,13 @@ def find_leaks(data: DataSet, known: Mapping[str, Digests] | None = None) -> lis
             more = f" and {num - _FEW} more" if num > _FEW else ""
             found.append(
                 f"{num} of {len(data.splits[second])} {second} images are in {first} too, byte for byte "
-                f"({shown}{more}); measures on {second} are too good by what was learnt by heart."
+                f"({shown}{more}); metrics on {second} are inflated by train/test leakage."
             )
     return found
 
 
 def with_leaks(data: DataSet, known: Mapping[str, Digests] | None = None) -> DataSet:
-    """The data set with what `find_leaks` says among its warnings."""
+    """Return the data set with what `find_leaks` says among its warnings."""
     return replace(data, warnings=(*data.warnings, *find_leaks(data, known)))
 
 
@@ -58,7 +58,7 @@ class _Finder:
         self._read: dict[str, npt.NDArray[np.bytes_]] = {}
 
     def equal(self, first: str, second: str) -> tuple[int, list[tuple[str, str]]]:
-        """How many files of the second split have the bytes of one of the first, and the first such pairs."""
+        """Return how many files of the second split have the bytes of one of the first, and the first such pairs."""
         common = np.intersect1d(self._sizes_of(first), self._sizes_of(second))
         one, two = (self._digests(split, common[common > 0]) for split in (first, second))
         contents, at = np.unique(one, return_index=True)
@@ -70,7 +70,7 @@ class _Finder:
         return len(twins), [(paths[0][row], paths[1][int(at[place[row]])]) for row in twins[:_FEW].tolist()]
 
     def short(self, path: str) -> str:
-        """A path as it is seen from the root of the data set."""
+        """Return a path as it is seen from the root of the data set."""
         return os.path.relpath(path, self.data.root) if path.startswith(self.data.root + os.sep) else path
 
     def _sizes_of(self, split: str) -> npt.NDArray[np.int64]:
@@ -81,7 +81,9 @@ class _Finder:
         return self._sizes[split]
 
     def _digests(self, split: str, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
-        """The SHA-256 of each file that has one of these sizes; empty for others, and for what cannot be read."""
+        """Return the SHA-256 of each file that has one of these sizes; empty for others, and for what cannot be
+        read.
+        """
         digests = self._known_digests(split)
         for row in np.flatnonzero(np.isin(self._sizes_of(split), sizes) & (digests == b"")).tolist():
             content = read_file(self.data.splits[split].paths[row])
@@ -89,7 +91,7 @@ class _Finder:
         return digests
 
     def _known_digests(self, split: str) -> npt.NDArray[np.bytes_]:
-        """Those that are known, and empty ones; kept, so that each file is read once."""
+        """Return those that are known, and empty ones; kept, so that each file is read once."""
         if split not in self._read:
             paths = self.data.splits[split].paths
             given, digests = self._known.get(split, ((), np.zeros((0, 32), dtype=np.uint8)))

@@ -14,15 +14,16 @@ from regraft.data.class_table import ClassTable
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
 from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
 from regraft.data.paths import Paths
-from regraft.data.sources.find import list_source
+from regraft.data.sources.labels.find import list_source
 from regraft.data.sources.listing import Listing
-from regraft.data.sources.mask_listing import Classes, list_masks
-from regraft.data.split import divide, folds, require_fractions
-from regraft.errors import SettingsError
+from regraft.data.sources.masks.mask_listing import Classes, list_masks
+from regraft.data.sources.not_data import require_file, require_local, require_no_archive
+from regraft.data.split import divide, folds
+from regraft.errors import SettingsError, require_type
+from regraft.settings.data import FRACTIONS, DataSettings
+from regraft.settings.strict import checked
 
 __all__ = ["open_data", "open_undivided"]
-
-FRACTIONS = (0.70, 0.15, 0.15)
 
 
 def open_data(
@@ -37,23 +38,23 @@ def open_data(
     class_table: str | os.PathLike[str] | Sequence[Any] | None = None,
     ignore: object = None,
 ) -> DataSet:
-    """The labelled files of a source, divided into splits.
+    """Return the labelled files of a source, divided into splits.
 
     A source is a folder of classes (`source/class/*` or `source/{train,val,test}/class/*`), a list of lines
     `path label`, a table (`path,label[,split]`, CSV or TSV), a folder with one list or table for each split, or a
-    folder of pictures with a list of labels. For segmentation it is a folder of images and masks: `images/` and
+    folder of images with a list of labels. For segmentation it is a folder of images and masks: `images/` and
     `masks/`, in each split's folder or beside each other, `train/` and `trainannot/`, VOC, or COCO. `docs/data.md`
     shows each.
 
     Splits that the source has are kept as they are. What is missing is drawn, stratified, as a function of the seed:
     all three splits where there are none, and the validation split where there is only `train`.
-    No file is decoded yet: `regraft.data.cache.decode_all` does that and quarantines what cannot be read.
+    No file is decoded yet: `regraft.data.decode_all.decode_all` does that and quarantines what cannot be read.
 
     Args:
         source: A folder, or a list.
         seed: Which of the possible splits to draw.
         fractions: Shares of train, val and test; a split with the share 0 is left out.
-        labels: The list that says the labels of the pictures in a folder; found by itself under one of the usual names.
+        labels: The list that says the labels of the images in a folder; found by itself under one of the usual names.
         names: A file with the names of labels that are numbers, one a line; likewise.
         fold: (k, K): of K folds that are drawn from everything but a test split, fold k (from 0) is for validation and
             the rest for training.
@@ -67,17 +68,19 @@ def open_data(
         DataError: If the source is no usable data set; all mistakes at once.
         SettingsError: If the fractions are not shares that add up to 1, or there is no such fold.
     """
-    shares = require_fractions(fractions)
-    root = _path(source)
+    require_type(source, (str, os.PathLike), "source", "give the path of a folder, a list or a table")
+    split = checked(DataSettings, "open_data", {"fractions": fractions, "fold": fold})
+    root = _source(source)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
+    require_file(files)
     table = _beside(class_table, root) if isinstance(class_table, (str, os.PathLike)) else class_table
     said = {"masks": masks, "class_table": table, "ignore": ignore}
     listing = _listing(root, files, said)
-    data = _divided(listing, seed, shares) if fold is None else _folded(listing, seed, _require_fold(fold))
+    data = _divided(listing, seed, split.fractions) if split.fold is None else _folded(listing, seed, split.fold)
     options = {
-        "fractions": list(shares),
+        "fractions": list(split.fractions),
         **{key: os.fspath(path) for key, path in files.items() if path is not None},
-        **({"fold": list(fold)} if fold is not None else {}),
+        **({"fold": list(split.fold)} if split.fold is not None else {}),
         **{key: _plain(value) for key, value in said.items() if value is not None},
     }
     return replace(data, name=root.stem if root.is_file() else root.name, source=os.fspath(root), options=options)
@@ -93,7 +96,7 @@ def open_undivided(
     ignore: object = None,
     usual_table: ClassTable | None = None,
 ) -> DataSet:
-    """The labelled files of a source as it gives them, for measuring: one class is enough, and nothing is drawn.
+    """Return the labelled files of a source as it gives them, for measuring: one class is enough, and nothing is drawn.
 
     Args:
         source: As for `open_data`.
@@ -108,14 +111,27 @@ def open_undivided(
         A data set with the splits that the source has; where it has none, everything is `test`.
 
     Raises:
-        DataError: If the source has no labelled pictures; all mistakes at once.
+        DataError: If the source has no labelled images; all mistakes at once.
     """
-    root = _path(source)
+    root = _source(source)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
+    require_file(files)
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
     listing = _listing(root, files, said, usual=usual_table, for_training=False)
     splits = {name or "test": split for name, split in _splits(listing).items()}
     return _data_set(listing, splits, listing.warnings, "lists" if listing.listed else "folders", seed=0)
+
+
+def _source(given: str | os.PathLike[str]) -> Path:
+    """Return where a data set lies.
+
+    Raises:
+        DataError: It is an address, or an archive.
+    """
+    require_local(given)
+    path = _path(given)
+    require_no_archive(path)
+    return path
 
 
 def _path(given: str | os.PathLike[str]) -> Path:
@@ -123,7 +139,7 @@ def _path(given: str | os.PathLike[str]) -> Path:
 
 
 def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
-    """A file that may be named as the working folder sees it, or as the source's folder does."""
+    """Return a file that may be named as the working folder sees it, or as the source's folder does."""
     if given is None:
         return None
     path = _path(given)
@@ -139,7 +155,7 @@ def _listing(
     usual: ClassTable | None = None,
     for_training: bool = True,
 ) -> Listing:
-    """What a source of any kind holds: labels for its images, or masks."""
+    """Return what a source of any kind holds: labels for its images, or masks."""
     if files["labels"] is None and root.is_dir():
         masks = None if said["masks"] is None else os.fspath(said["masks"])
         listing = list_masks(root, masks, _classes(root, files["names"], said, usual))
@@ -148,9 +164,9 @@ def _listing(
     given = [f"data.{key}" for key, value in said.items() if value is not None]
     if given:
         raise SettingsError(
-            f"{', '.join(given)} was given, and {os.fspath(root)!r} is no folder of images and masks.",
-            "Expected images/ and masks/, train/ and trainannot/, VOC, or COCO.",
-            "Say where the masks lie (`--masks FOLDER`), or leave this out.",
+            f"{', '.join(given)} was given, and {os.fspath(root)!r} is not a folder of images and masks.",
+            "images/ and masks/, train/ and trainannot/, VOC, or COCO",
+            "point to the masks (`--masks FOLDER`), or leave this out",
         )
     return list_source(root, labels=files["labels"], names=files["names"], for_training=for_training)
 
@@ -160,8 +176,8 @@ def _classes(root: Path, names: Path | None, said: Mapping[str, Any], usual: Cla
     if table is not None and names is not None:
         raise SettingsError(
             "Both data.names and data.class_table were given.",
-            "Masks have one list of classes.",
-            "Leave data.names out.",
+            "masks have one list of classes",
+            "leave data.names out",
         )
     if isinstance(table, (str, os.PathLike)):
         table = _beside(table, root)
@@ -226,11 +242,13 @@ def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataS
             f"training images were drawn for validation (seed {seed})."
         )
         origin = "random"
+    elif fractions != FRACTIONS:
+        warnings.append("data.fractions has no effect: the source has its own training and validation splits.")
     return _data_set(listing, given, warnings, origin, seed=seed)
 
 
 def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
-    """One fold of a cross-validation over everything but the test split."""
+    """Return one fold of a cross-validation over everything but the test split."""
     given = _splits(listing)
     pool = [split for name, split in given.items() if name != "test"]
     labels: Labels = np.concatenate([split.labels for split in pool])
@@ -244,17 +262,6 @@ def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
     }
     warnings = [*listing.warnings, *_single_warnings(listing.class_names, whole.labels)]
     return _data_set(listing, splits, warnings, "folds", seed=seed)
-
-
-def _require_fold(fold: Sequence[int]) -> tuple[int, int]:
-    values = tuple(fold)
-    if len(values) == 2 and all(type(value) is int for value in values) and 0 <= values[0] < values[1] >= 2:
-        return values[0], values[1]
-    raise SettingsError(
-        f"The fold is {values!r}.",
-        "It is (k, K): fold k of K folds, counted from 0, and at least two of them.",
-        "Give, for example, (0, 5).",
-    )
 
 
 def _single_warnings(class_names: tuple[str, ...], labels: Labels) -> list[str]:

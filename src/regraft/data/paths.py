@@ -35,7 +35,7 @@ class Paths(Sequence[str]):
 
     @classmethod
     def of(cls, paths: Iterable[str], facts: Facts | None = None) -> Paths:
-        """The paths in a compact form; those that are in it already are given back.
+        """Return the paths in a compact form; those that are in it already are given back.
 
         Args:
             paths: Any strings.
@@ -60,7 +60,7 @@ class Paths(Sequence[str]):
 
     @classmethod
     def joined(cls, many: Iterable[Paths]) -> Paths:
-        """The rows of all of them, one after the other."""
+        """Return the rows of all of them, one after the other."""
         given = [paths for paths in many if len(paths)]
         if len(given) == 1:
             return given[0]
@@ -79,7 +79,7 @@ class Paths(Sequence[str]):
         return cls(list(folders), b"".join(texts), np.concatenate(columns), known)
 
     def take(self, rows: Indices) -> Paths:
-        """The paths of these rows, in this order."""
+        """Return the paths of these rows, in this order."""
         facts = None if self._facts is None else self._facts[rows]
         return Paths(self._folders, self._text, self._columns[rows], facts)
 
@@ -132,5 +132,5 @@ class Paths(Sequence[str]):
 
 
 def _columns(num_rows: int) -> npt.NDArray[np.void]:
-    """Where each row's folder and name are found."""
+    """Return where each row's folder and name are found."""
     return np.zeros(num_rows, dtype=[("folder", "<i4"), ("length", "<i4"), ("start", "<i8")])

@@ -21,7 +21,7 @@ Counter = int | np.integer | npt.NDArray[np.integer]
 
 
 def bits(seed: int, *counters: Counter, num: int) -> npt.NDArray[np.uint64]:
-    """`num` 64-bit words for each row of counters, as uint64 of shape (rows, num).
+    """Return `num` 64-bit words for each row of counters, as uint64 of shape (rows, num).
 
     Counters are whole numbers or 1-D integer arrays, which broadcast against each other; whole numbers alone
     give one row. Negative numbers count modulo 2**64.
@@ -35,7 +35,7 @@ def bits(seed: int, *counters: Counter, num: int) -> npt.NDArray[np.uint64]:
 
 
 def uniform(seed: int, *counters: Counter, num: int) -> npt.NDArray[np.float64]:
-    """`num` uniform numbers in [0, 1) for each row of counters, as float64 of shape (rows, num).
+    """Return `num` uniform numbers in [0, 1) for each row of counters, as float64 of shape (rows, num).
 
     The counters are, for example, an epoch and an array of sample numbers: `uniform(seed, epoch, samples, num=7)`.
     The top 53 bits of each word become the number, so that it is exact in float64.
@@ -44,7 +44,7 @@ def uniform(seed: int, *counters: Counter, num: int) -> npt.NDArray[np.float64]:
 
 
 def permutation(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
-    """The numbers 0 to n-1 in an order that is a function of seed and epoch, as int64 of shape (n,)."""
+    """Return the numbers 0 to n-1 in an order that is a function of seed and epoch, as int64 of shape (n,)."""
     keys = bits(seed, _ORDER_STREAM, epoch, num=n)[0]
     return np.argsort(keys, kind="stable").astype(np.int64)
 

@@ -20,7 +20,7 @@ _FOLD_STREAM = 0x666F6C64
 
 
 def divide(labels: Labels, fractions: Iterable[float], *, seed: int = 0) -> tuple[Rows, ...]:
-    """Row numbers for each part, sorted, every class divided by the same fractions.
+    """Return row numbers for each part, sorted, every class divided by the same fractions.
 
     Each later part gets its rounded share of a class and at least one row while rows last; the first part (train)
     gets the rest and never less than one. So a class with one row is in the first part alone, and one with two
@@ -51,7 +51,7 @@ def divide(labels: Labels, fractions: Iterable[float], *, seed: int = 0) -> tupl
 
 
 def folds(labels: Labels, num_folds: int, seed: int = 0) -> Rows:
-    """The fold of each row for a cross-validation, int64 of shape (rows,), from 0 to `num_folds` - 1.
+    """Return the fold of each row for a cross-validation, int64 of shape (rows,), from 0 to `num_folds` - 1.
 
     Every class is spread over the folds as evenly as its rows allow, and folds differ in size by one row at most (where
     an image may have several classes, as nearly as iterative stratification can). A row that is the only one of its
@@ -69,8 +69,8 @@ def folds(labels: Labels, num_folds: int, seed: int = 0) -> Rows:
     if not 2 <= num_folds <= int((~alone).sum()):
         raise SettingsError(
             f"{num_folds} folds were asked for, of {int((~alone).sum())} images that can be spread over folds.",
-            "Expected at least 2 folds, and at least one image for each.",
-            "Give a number such as 5.",
+            "at least 2 folds, and at least one image for each",
+            "give a number such as 5",
         )
     stream = int(bits(seed, _FOLD_STREAM, num=1)[0, 0])
     fold = np.full(len(labels), -1, dtype=np.int64)
@@ -88,7 +88,7 @@ def folds(labels: Labels, num_folds: int, seed: int = 0) -> Rows:
 
 
 def _classes(labels: Labels) -> Iterator[tuple[int, Rows]]:
-    """Each class that occurs, with its rows in order."""
+    """Yield each class that occurs, with its rows in order."""
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
     for rows in np.split(order, starts[1:]) if len(order) else ():
@@ -96,7 +96,7 @@ def _classes(labels: Labels) -> Iterator[tuple[int, Rows]]:
 
 
 def _only_ones(labels: Labels) -> npt.NDArray[np.bool_]:
-    """Whether a row is the only one of a class."""
+    """Return whether a row is the only one of a class."""
     if are_multilabel(labels):
         single = class_counts(labels, labels.shape[1]) == 1
         return np.asarray(labels[:, single].any(axis=1))
@@ -104,7 +104,7 @@ def _only_ones(labels: Labels) -> npt.NDArray[np.bool_]:
 
 
 def _dealt(labels: Labels, shares: tuple[float, ...], stream: int, *, complete: int | None = None) -> Rows:
-    """The part of each row, int64 of shape (rows,), for labels of zeros and ones: iterative stratification.
+    """Return the part of each row, int64 of shape (rows,), for labels of zeros and ones: iterative stratification.
 
     Of the class with the fewest rows left, each row goes to the first part that has none of it, else to the one that
     lacks most of it. The part `complete` comes before that until it has every class. Rows without any class come last.
@@ -136,7 +136,7 @@ class _Dealer:
         self.room = np.array(shares) * num_rows
 
     def __call__(self, row: npt.NDArray[np.integer], label: int | None) -> int:
-        """The part for a row of zeros and ones, of which the class `label` is the one to look at."""
+        """Find the part for a row of zeros and ones, of which the class `label` is the one to look at."""
         if self.complete is not None and (row > self.has[self.complete]).any():
             return self._give(self.complete, row)
         without = [] if label is None else [part for part in self.parts if not self.has[part, label]]
@@ -153,7 +153,7 @@ class _Dealer:
 
 
 def require_fractions(fractions: Iterable[float]) -> tuple[float, ...]:
-    """The fractions as a tuple.
+    """Return the fractions as a tuple.
 
     Raises:
         SettingsError: If they are negative, do not add up to 1, or leave nothing to train on.
@@ -163,8 +163,8 @@ def require_fractions(fractions: Iterable[float]) -> tuple[float, ...]:
         return shares
     raise SettingsError(
         f"The split fractions are {shares}.",
-        "They are shares from 0 to 1 that add up to 1, and the first, for training, is above 0.",
-        "Give, for example, (0.70, 0.15, 0.15).",
+        "they are shares from 0 to 1 that add up to 1, and the first, for training, is above 0",
+        "give, for example, (0.70, 0.15, 0.15)",
     )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regraft.data.preprocess import Channels, Preprocessing
+from regraft.compute.graph import trace_graph
+from regraft.data.decode.preprocess import Channels, Preprocessing
 from regraft.errors import SettingsError
-from regraft.models.graph import trace_graph
-from regraft.models.info import ModelInfo
+from regraft.models.describe.info import ModelInfo
+from regraft.models.describe.trace import is_convolution, trace
 from regraft.models.keras.layer import KerasLayer
-from regraft.models.keras.mobile import Normalization
-from regraft.models.trace import is_convolution, trace
+from regraft.models.keras_forms.mobile import Normalization
 
 __all__ = ["Mix", "change_stem", "choose_mix", "mixed_preprocessing", "stem_layers"]
 
@@ -41,7 +41,7 @@ class Mix:
 
 
 def choose_mix(old: Channels, *, in_channels: int | None = None, bands: Sequence[str] | None = None) -> Mix:
-    """How a stem that was trained on `old` channels takes `in_channels` channels, or those named by `bands`.
+    """Return how a stem that was trained on `old` channels takes `in_channels` channels, or those named by `bands`.
 
     By number, the response to grey (all channels equal) stays: fewer channels share the sum of the kernels, more
     channels take the kernels in turn, each divided by how often it is taken (as timm's `adapt_input_conv`, which
@@ -64,14 +64,14 @@ def choose_mix(old: Channels, *, in_channels: int | None = None, bands: Sequence
     number = len(bands) if bands is not None else in_channels
     if number is None or number < 1:
         raise SettingsError(
-            f"The network would take {number} channels.", "Expected at least one.", "Set `in_channels` to 1 or more."
+            f"The network would take {number} channels.", "at least one", "set `in_channels` to 1 or more"
         )
     shares, text = _by_number(len(names), number)
     return Mix(_channels(bands) if bands is not None else _numbered(old, number), shares, text)
 
 
 def stem_layers(model: nn.Module) -> tuple[str, ...]:
-    """The convolutions that read the image: those that timm names, else those that the forward pass shows."""
+    """Return the convolutions that read the image: those that timm names, else those that the forward pass shows."""
     config = getattr(model, "pretrained_cfg", None)
     named = config.get("first_conv") if isinstance(config, dict) else None
     found = [named] if isinstance(named, str) else list(named or ())
@@ -101,8 +101,8 @@ def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
             raise SettingsError(
                 f"The first layer {name!r} of {info.architecture!r} takes {conv.in_channels} channels in "
                 f"{conv.groups} group(s), which are not the {old} channels of the image.",
-                "Expected a convolution that reads the image itself.",
-                "Choose another network, or change its first layer with `rg.replace_layer`.",
+                "a convolution that reads the image itself",
+                "choose another network, or change its first layer with `rg.replace_layer`",
             )
         mixed = _mixed(conv.weight.detach(), mix.shares)
         conv.weight = nn.Parameter(mixed, requires_grad=conv.weight.requires_grad)
@@ -110,8 +110,8 @@ def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
     if not layers:
         raise SettingsError(
             f"{info.architecture!r} has no convolution that reads the image.",
-            "Expected a convolutional network.",
-            "Leave `in_channels` and `bands` out.",
+            "a convolutional network",
+            "leave `in_channels` and `bands` out",
         )
     _mix_statistics(model, mix)
     info.args["in_chans"] = mix.num_channels
@@ -121,7 +121,7 @@ def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
 
 
 def _refuse_constants(model: nn.Module, info: ModelInfo) -> None:
-    """Numbers for each channel that are no weights would be lost when the network is built again."""
+    """Refuse per-channel numbers that are not weights: they would be lost when the network is built again."""
     fixed = [
         name
         for name, module in model.named_modules()
@@ -132,13 +132,13 @@ def _refuse_constants(model: nn.Module, info: ModelInfo) -> None:
         raise SettingsError(
             f"{info.architecture!r} normalises its images itself, with constants for three colours "
             f"({', '.join(fixed)}).",
-            "Expected a network whose normalisation is in its preprocessing.",
-            "Leave `in_channels` and `bands` out, or choose another network.",
+            "a network whose normalisation is in its preprocessing",
+            "leave `in_channels` and `bands` out, or choose another network",
         )
 
 
 def _mix_statistics(model: nn.Module, mix: Mix) -> None:
-    """The statistics of a normalisation in front of the stem follow their channels, in place."""
+    """Move the statistics of a normalisation in front of the stem with their channels, in place."""
     old = len(mix.shares[0])
     for module in model.modules():
         is_keras = isinstance(module, KerasLayer) and module.kind == "Normalization"
@@ -155,7 +155,7 @@ def _mix_statistics(model: nn.Module, mix: Mix) -> None:
 
 
 def mixed_preprocessing(preprocessing: Preprocessing, mix: Mix) -> Preprocessing:
-    """Mean and std that follow their channels; those of mixed channels are the shares' weighted average."""
+    """Return mean and std that follow their channels; those of mixed channels are the shares' weighted average."""
     mean, std = (
         tuple(sum(s * v for s, v in zip(share, values, strict=True)) / sum(share) for share in mix.shares)
         for values in (preprocessing.mean, preprocessing.std)
@@ -164,7 +164,7 @@ def mixed_preprocessing(preprocessing: Preprocessing, mix: Mix) -> Preprocessing
 
 
 def _mixed(weight_OIHW: Tensor, shares: Sequence[Sequence[float]]) -> Tensor:
-    """Sums of scaled kernels; a kernel that is only moved keeps its bytes."""
+    """Return sums of scaled kernels; a kernel that is only moved keeps its bytes."""
     rows = []
     for share in shares:
         used = [(factor, weight_OIHW[:, place]) for place, factor in enumerate(share) if factor]
@@ -209,6 +209,6 @@ def _check_bands(bands: Sequence[str], in_channels: int | None) -> None:
         raise SettingsError(
             "The channels cannot be as described.",
             "",
-            "Pass for example `bands=['R', 'G', 'B', 'NIR']`, or `in_channels` alone.",
+            "pass for example `bands=['R', 'G', 'B', 'NIR']`, or `in_channels` alone",
             details=mistakes,
         )

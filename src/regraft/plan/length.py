@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regraft.plan.stages import DEFAULT_EPOCHS, Stage
+from regraft.settings.stage import DEFAULT_EPOCHS, Stage
 
 __all__ = ["Length", "image_work", "length_of"]
 
 
 @dataclass(frozen=True)
 class Length:
-    """A stage's length at most; early stopping may end it before.
+    """The maximum length of a stage; early stopping may end it sooner.
 
     Attributes:
         steps_per_epoch: Optimizer steps in one pass over the training images.
-        steps: Optimizer steps in all.
+        steps: Optimizer steps in total.
         counts_steps: Whether the stage was given in steps, so that its schedule counts steps too.
     """
 
@@ -35,7 +35,7 @@ class Length:
 
 
 def length_of(stage: Stage, num_images: int, batch_size: int) -> Length:
-    """The length of a stage over so many training images; `batch_size` is what it computes at a time."""
+    """Return the length of a stage for a number of training images and a batch size."""
     steps_per_epoch = max(1, -(-num_images // (batch_size * stage.accumulate)))
     if stage.steps is not None:
         return Length(steps_per_epoch, stage.steps, counts_steps=True)
@@ -43,6 +43,6 @@ def length_of(stage: Stage, num_images: int, batch_size: int) -> Length:
 
 
 def image_work(stage: Stage, size: tuple[int, int]) -> float:
-    """The work of one image in a stage, as a share of that of an image of the run's `size` (height and width)."""
+    """Return the work of one image in a stage, relative to an image of the run's `size` (height and width)."""
     height, width = stage.size or size
     return height * width / (size[0] * size[1])

@@ -1,4 +1,4 @@
-"""The plan: all stages checked against a model at once, with what they leave open resolved."""
+"""The plan: all stages checked against a model at once, with their open settings resolved."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from typing import Any
 
 from torch import nn
 
-from regraft.errors import SettingsError, nearest
-from regraft.models.info import info_of
-from regraft.models.outputs import output_of
-from regraft.models.program import split_program
-from regraft.models.trace import trace
+from regraft.compute.program import split_program
+from regraft.errors import SettingsError, require_type
+from regraft.models.describe.info import info_of
+from regraft.models.describe.outputs import output_of
+from regraft.models.describe.trace import trace
+from regraft.plan.class_weights import by_class_name, class_weight_mistakes
 from regraft.plan.effects import without_effect
-from regraft.plan.freeze import freeze
-from regraft.plan.losses import mask_mistakes
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.losses import loss_terms
 from regraft.plan.monitors import monitor_mistakes
-from regraft.plan.optimizers import has_momentum
+from regraft.plan.optimizers import has_momentum, learning_rate, missing_optimizer
 from regraft.plan.rates import rates_of
-from regraft.plan.stages import DEFAULT_EPOCHS, Stage
+from regraft.settings.stage import DEFAULT_EPOCHS, Stage
+from regraft.summary import Summary
 
 __all__ = ["Plan", "make_plan"]
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Summary):
     """The stages of a run, checked against a model, with every `auto` resolved.
 
     Attributes:
         stages: The stages in order.
-        trainable: The parameters that train in each, by full name.
-        warnings: Settings that have no effect, one sentence each.
+        trainable: The trainable parameters of each stage, by full name.
+        warnings: Settings without effect, one sentence each.
     """
 
     stages: tuple[Stage, ...]
@@ -45,21 +47,37 @@ class Plan:
     def __len__(self) -> int:
         return len(self.stages)
 
+    def facts(self) -> dict[str, object]:
+        """Return each stage in a line: what trains, by which optimizer, for how long."""
+        return {
+            stage.name: f"trains {', '.join(stage.selectors)} ({len(names)} tensors), {stage.optimizer}"
+            + (f", {stage.steps} steps" if stage.steps else f", {stage.epochs} epochs" if stage.epochs else "")
+            for stage, names in zip(self.stages, self.trainable or [()] * len(self.stages), strict=True)
+        }
+
     def settings(self) -> dict[str, Any]:
+        """Return the stages as a recipe has them."""
         return {"stages": [stage.to_dict() for stage in self.stages]}
 
 
 def make_plan(model: nn.Module, stages: Sequence[Stage]) -> Plan:
-    """Check every stage against the model, all at once, and resolve what they leave open. Trains nothing.
+    """Check all stages against the model at once, and resolve their open settings. Trains nothing.
 
     Raises:
         SettingsError: A selector that matches nothing, two stages of one name, a stage in which nothing trains, rates
-            that leave something out, an image size that the network does not take, class weights of other classes.
+            that leave something out, an image size that the network cannot take, class weights of other classes.
     """
+    if isinstance(stages, Stage) or not all(isinstance(stage, Stage) for stage in stages):
+        raise SettingsError(
+            f"The stages of the plan are {stages!r}."[:300],
+            "a list of `rg.Stage`, one for each stage",
+            "`rg.make_plan(model, [rg.Stage(...)])`",
+        )
+    require_type(model, nn.Module, "model", 'make one with `rg.build_model("resnet18")`')
     if not stages:
-        raise SettingsError("The plan has no stages.", "At least one stage is needed.", "Add a stage to the recipe.")
+        raise SettingsError("The plan has no stages.", "", "add a stage to the recipe")
     names = [stage.name for stage in stages]
-    mistakes = [f"two stages are called {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
+    mistakes = [f"two stages are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
     resolved: list[Stage] = []
     trainable: list[tuple[str, ...]] = []
     warnings: list[str] = []
@@ -81,30 +99,35 @@ def make_plan(model: nn.Module, stages: Sequence[Stage]) -> Plan:
         layers |= set(frozen.layers)
     if mistakes:
         raise SettingsError(
-            "The plan cannot be carried out.",
-            "Each stage trains something, under a name of its own.",
-            "Correct these stages of the recipe.",
+            "The stages do not fit the model.",
+            "",
+            "",
             details=mistakes,
         )
     return Plan(tuple(resolved), tuple(trainable), tuple(warnings))
 
 
 def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) -> Iterator[str]:
-    """What the stage asks for and this model cannot do."""
+    """Find what the stage asks for and this model, or this installation, cannot do."""
+    if (missing := missing_optimizer(stage.optimizer)) is not None:
+        yield missing
+        return
+    if stage.rate_schedule.min_lr is not None and stage.rate_schedule.min_lr > learning_rate(stage):
+        yield "schedule.min_lr is above the learning rate"
     try:
         rates_of(frozen_model, stage, trainable)
     except SettingsError as error:
         yield from error.details or (str(error),)
-    if stage.optimizer == "lbfgs" and not _is_solvable(stage, frozen_model):
+    if stage.optimizer == "lbfgs" and not _fits_lbfgs(stage, frozen_model):
         yield (
-            "the optimizer lbfgs solves one linear layer on images that do not vary; this stage trains more, varies "
-            "its images, samples classes, or averages weights; set `optimizer: adamw`"
+            "lbfgs fits a single linear layer on fixed images; this stage trains more, augments its images, samples "
+            "classes or averages weights; set `optimizer: adamw`"
         )
     if stage.image_size is not None:
         yield from _size_misfits(frozen_model, stage)
     yield from monitor_mistakes(stage, frozen_model)
-    yield from mask_mistakes(stage, output_of(frozen_model))
-    yield from _class_misfits(stage, info_of(frozen_model).class_names or ())
+    yield from _mask_misfits(stage, output_of(frozen_model))
+    yield from class_weight_mistakes(stage.class_weights, info_of(frozen_model).class_names or ())
     if stage.sampling == "balanced" and output_of(frozen_model) == "multilabel":
         yield "sampling: balanced needs one class for each image; set `class_weights: balanced` for several labels"
 
@@ -113,24 +136,36 @@ def _size_misfits(model: nn.Module, stage: Stage) -> Iterator[str]:
     try:
         trace(model, stage.image_size)
     except SettingsError as error:
-        yield f"image_size: {error.what} {error.expected}"
+        yield f"image_size: {error.what}"
 
 
-def _class_misfits(stage: Stage, class_names: Sequence[str]) -> Iterator[str]:
-    weights = stage.class_weights
-    if isinstance(weights, str) or weights is None or not class_names:
+def _mask_misfits(stage: Stage, output: str) -> Iterator[str]:
+    """Find what a stage asks for that does not go with this output, because its targets are, or are not, masks."""
+    if output != "segmentation":
+        if loss_terms(stage.loss) != {"cross_entropy": 1.0}:
+            yield f"loss is {_shown(stage.loss)}, a loss for pixels; a {output} head has its own loss, so leave it out"
+        if stage.class_weights == "median_frequency":
+            yield "class_weights: median_frequency counts the pixels of masks; set `class_weights: balanced`"
         return
-    if not isinstance(weights, Mapping):
-        if len(weights) != len(class_names):
-            yield f"class_weights has {len(weights)} weights for {len(class_names)} classes"
-        return
-    for name in weights:
-        if name not in class_names:
-            near = nearest(str(name), list(class_names))
-            yield f"class_weights names {name!r}, which is no class" + (f"; did you mean {near}?" if near else "")
+    if stage.mixes:
+        yield (
+            "mixup and cutmix mix the labels of whole images, but these images have masks; leave them out and use "
+            "`augment`"
+        )
+    if stage.sampling == "balanced":
+        yield (
+            "sampling: balanced needs one class for each image, and a mask has many; set `class_weights: "
+            "median_frequency`"
+        )
 
 
-def _is_solvable(stage: Stage, frozen_model: nn.Module) -> bool:
+def _shown(loss: str | Mapping[Any, float]) -> str:
+    return (
+        loss if isinstance(loss, str) else "{" + ", ".join(f"{name}: {factor:g}" for name, factor in loss.items()) + "}"
+    )
+
+
+def _fits_lbfgs(stage: Stage, frozen_model: nn.Module) -> bool:
     varies = stage.augment is not None and not stage.augment.is_identity
     if varies or stage.mixes or stage.sampling != "shuffled" or stage.ema is not None:
         return False
@@ -138,9 +173,10 @@ def _is_solvable(stage: Stage, frozen_model: nn.Module) -> bool:
 
 
 def _resolve(stage: Stage, frozen_model: nn.Module) -> Stage:
+    stage = replace(stage, class_weights=by_class_name(stage.class_weights, info_of(frozen_model).class_names or ()))
     optimizer = stage.optimizer
     if optimizer == "auto":
-        optimizer = "lbfgs" if _is_solvable(stage, frozen_model) and stage.steps is None else "adamw"
+        optimizer = "lbfgs" if _fits_lbfgs(stage, frozen_model) and stage.steps is None else "adamw"
     if optimizer == "lbfgs":
         return replace(stage, optimizer=optimizer, epochs=None)
     epochs = stage.epochs if stage.epochs is not None or stage.steps is not None else DEFAULT_EPOCHS

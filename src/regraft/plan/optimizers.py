@@ -1,68 +1,55 @@
-"""Which optimizers a stage may name: timm's registry, but for those whose state cannot be saved and given back."""
+"""What the optimizers of a stage do, by timm's registry; `regraft.settings.optimizers` lists them."""
 
 from __future__ import annotations
 
 import inspect
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
-from timm.optim import get_optimizer_class, get_optimizer_info
-from timm.optim import list_optimizers as _list
+import timm
+from timm.optim import get_optimizer_class, get_optimizer_info, list_optimizers
 from torch.optim import SGD, Adam, AdamW
 
-from regraft.errors import nearest
+from regraft.settings.stage import Stage
 
-__all__ = ["can_fuse", "has_momentum", "optimizer_class", "optimizer_mistake", "optimizer_names", "usual_rate"]
+__all__ = ["can_fuse", "default_rate", "has_momentum", "learning_rate", "missing_optimizer", "optimizer_class"]
 
-# What regraft's own stages are tuned to; elsewhere the optimizer's own default.
+# What regraft's own stages are tuned to; otherwise the optimizer's own default.
 _RATES = {"sgd": 1e-2, "momentum": 1e-2, "nesterov": 1e-2, "adam": 1e-3, "adamw": 1e-3}
 
 
-@cache
-def optimizer_names() -> tuple[str, ...]:
-    """The names that `optimizer:` takes, `auto` and `lbfgs` among them."""
-    return ("auto", "lbfgs", *(name for name in _list() if _unusable(name) is None))
-
-
-def optimizer_mistake(name: str) -> str | None:
-    """Why a stage cannot have this optimizer, or None."""
-    if name in optimizer_names():
+def missing_optimizer(name: str) -> str | None:
+    """Say that the installed timm does not have an optimizer that regraft knows; None where it does."""
+    if name in ("auto", "lbfgs") or name in list_optimizers():
         return None
-    if name in _list():
-        return f"optimizer is {name!r}: {_unusable(name)}"
-    near = nearest(name, optimizer_names())
-    return f"optimizer is {name!r}, which timm does not have" + (f"; did you mean {near}?" if near else "")
+    return f"optimizer is {name!r}, which timm {timm.__version__} does not have; install a newer timm"
 
 
 def optimizer_class(name: str) -> Any:
-    """What makes the optimizer: called with groups and with settings that it knows."""
+    """Return the optimizer's constructor, which takes parameter groups and settings."""
     return get_optimizer_class(name)
 
 
 def can_fuse(name: str) -> bool:
-    """Whether torch has a form of it that takes a step in one pass over memory, on CPUs and CUDA devices."""
+    """Return whether torch has a fused implementation of it, on CPUs and CUDA devices."""
     return get_optimizer_class(name, bind_defaults=False) in (SGD, Adam, AdamW)
 
 
 def has_momentum(name: str) -> bool:
-    """Whether the setting `momentum` does anything for this optimizer."""
+    """Return whether this optimizer has a momentum."""
     return name not in ("auto", "lbfgs") and bool(get_optimizer_info(name).has_momentum)
 
 
-def usual_rate(name: str) -> float:
-    """The learning rate of a stage that gives none."""
+def learning_rate(stage: Stage) -> float:
+    """Return the largest learning rate of a full step, before the schedule."""
+    if isinstance(stage.lr, Mapping):
+        return max(stage.lr.values())
+    return stage.lr if stage.lr is not None else default_rate(stage.optimizer)
+
+
+def default_rate(name: str) -> float:
+    """Return the learning rate of a stage that sets none."""
     if name in _RATES or name in ("auto", "lbfgs"):
         return _RATES.get(name, 1e-3)
     default = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters["lr"].default
     return float(default) if isinstance(default, float) and default > 0 else 1e-3
-
-
-def _unusable(name: str) -> str | None:
-    info = get_optimizer_info(name)
-    if isinstance(info.opt_class, str):
-        return f"it needs the package {info.opt_class.partition('.')[0]}, which regraft does not use"
-    if info.second_order:
-        return "it needs second derivatives, which regraft's step does not compute"
-    if info.opt_class.__name__ == "Kron":
-        return "it keeps random numbers of its own, so that a resumed run would not end in the same bits"
-    return None

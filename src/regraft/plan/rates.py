@@ -10,18 +10,19 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from regraft.errors import SettingsError
-from regraft.models.info import info_of
-from regraft.models.trace import plain
-from regraft.plan.depth import depths
-from regraft.plan.select import select
-from regraft.plan.stages import Stage
+from regraft.models.describe.info import info_of
+from regraft.models.describe.trace import plain
+from regraft.plan.freezing.depth import depths
+from regraft.plan.freezing.select import select
+from regraft.plan.optimizers import learning_rate
+from regraft.settings.stage import Stage
 
 __all__ = ["ParameterRate", "never_decays", "rates_of"]
 
 
 @dataclass(frozen=True)
 class ParameterRate:
-    """What one parameter trains at.
+    """The learning rate of one parameter.
 
     Attributes:
         group: The name of its group: `head`, `backbone` and `decoder`, or the selector of `lr`, and the depth where
@@ -34,22 +35,22 @@ class ParameterRate:
 
 
 def rates_of(model: nn.Module, stage: Stage, trainable: Sequence[str]) -> dict[str, ParameterRate]:
-    """The rate of each trainable parameter, by name.
+    """Return the rate of each trainable parameter, by name.
 
     Args:
         model: The model.
-        stage: Whose `lr`, `backbone_lr` and `layer_decay` count.
-        trainable: Full names of what trains.
+        stage: Its `lr`, `backbone_lr` and `layer_decay` are used.
+        trainable: Full names of trainable parameters.
 
     Raises:
-        SettingsError: `lr` is a mapping, and a trainable layer is under none of its selectors, or a selector decides
-            about nothing that trains.
+        SettingsError: `lr` is a mapping, and a trainable layer is under none of its selectors, or a selector has
+            no effect.
     """
     model = plain(model)
     rates = _by_selector(model, stage.lr, trainable) if isinstance(stage.lr, Mapping) else None
     if rates is None:
         info = info_of(model)
-        base = stage.learning_rate
+        base = learning_rate(stage)
         parts = {part: ParameterRate(part, base) for part in ("head", "decoder")}
         parts["backbone"] = ParameterRate("backbone", base * stage.backbone_lr)
         rates = {name: parts[info.part_of(name)] for name in trainable}
@@ -67,13 +68,13 @@ def rates_of(model: nn.Module, stage: Stage, trainable: Sequence[str]) -> dict[s
 
 
 def never_decays(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay leaves this parameter alone: biases, norms, and what the model itself names."""
+    """Return whether weight decay spares this parameter: biases, norms, and those that the model itself names."""
     listed = getattr(model, "no_weight_decay", set)
     return parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatchcase(name, pattern) for pattern in listed())
 
 
 def _by_selector(model: nn.Module, rates: Mapping[str, float], trainable: Sequence[str]) -> dict[str, ParameterRate]:
-    """The last selector that a parameter's layer is under decides."""
+    """Assign rates: the last selector that matches a parameter's layer counts."""
     chosen: dict[str, ParameterRate] = {}
     mistakes: list[str] = []
     for selector, rate in rates.items():
@@ -88,19 +89,19 @@ def _by_selector(model: nn.Module, rates: Mapping[str, float], trainable: Sequen
         chosen |= {name: ParameterRate(selector, rate) for name in under}
     used = {rate.group for rate in chosen.values()}
     mistakes += [
-        f"lr: {selector!r} decides about nothing: entries behind it take all of its layers"
+        f"lr: {selector!r} has no effect: later entries match all of its layers"
         for selector in rates
         if selector not in used and not any(repr(selector) in mistake for mistake in mistakes)
     ]
     missing = list(dict.fromkeys(name.rpartition(".")[0] for name in trainable if name not in chosen))
     if missing and not mistakes:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        mistakes.append(f"lr: no entry is about {shown}, which trains")
+        mistakes.append(f"lr: no entry matches {shown}, which trains")
     if mistakes:
         raise SettingsError(
-            "The learning rates do not fit what trains.",
-            "Each layer that trains is under a selector of `lr`; the last one counts.",
-            "Correct `lr`, for example `lr: {all: 1e-5, head: 1e-3}`.",
+            "The learning rates do not match what trains.",
+            "every layer that trains needs a rate; the last matching selector counts",
+            "for example: `lr: {all: 1e-5, head: 1e-3}`",
             details=mistakes,
         )
     return chosen

@@ -13,15 +13,24 @@ from pathlib import Path
 
 from regraft import commit
 from regraft.errors import SettingsError
-from regraft.report import sections, training
+from regraft.report import folds, sections, training
 from regraft.report.evidence import Evidence, gather
-from regraft.report.markup import Html, html, join, package_text
+from regraft.report.html.markup import PAGE_MARK, Html, html, join, package_text
 from regraft.report.results import results
 from regraft.run.folder import RunFolder
 
 __all__ = ["write_report"]
 
-_SECTIONS: tuple[tuple[str, str, Callable[[Evidence], Html]], ...] = (
+Sections = tuple[tuple[str, str, Callable[[Evidence], Html]], ...]
+_OF_FOLDS: Sections = (
+    ("folds", "Folds", folds.measures),
+    ("curves", "Curves", folds.curves),
+    ("results", "Results", results),
+    ("weights", "Weights", sections.weights),
+    ("data", "Data", sections.data),
+    ("environment", "Environment", sections.environment),
+)
+_SECTIONS: Sections = (
     ("stages", "What was trained", training.stages),
     ("curves", "Curves", training.curves),
     ("results", "Results", results),
@@ -33,10 +42,10 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Evidence], Html]], ...] = (
 
 
 def write_report(run: RunFolder | Path | str) -> Path:
-    """Writes `report.html` into the run folder, from what lies there and nothing else, and returns its path.
+    """Write `report.html` into the run folder, from what lies there and nothing else, and returns its path.
 
     Records that are absent (a run that was stopped early) or damaged are named in the report, which goes on without
-    them. Pictures of errors are read from where the predictions say that they lie, when they are still there.
+    them. Images of errors are read from where the predictions say that they lie, when they are still there.
 
     Raises:
         SettingsError: When there is no such folder.
@@ -46,16 +55,17 @@ def write_report(run: RunFolder | Path | str) -> Path:
     if not path.is_dir():
         raise SettingsError(
             f"{path} is not a folder.",
-            "A report is made from a run folder, which regraft train writes.",
-            "Type: regraft report runs/NAME",
+            "a report is made from a run folder, which regraft train writes",
+            "`regraft report runs/NAME`",
         )
     target = RunFolder(path).report
+    commit.require_replaceable(target, PAGE_MARK)
     commit.write_text(target, _page(gather(path)))
     return target
 
 
 def _page(evidence: Evidence) -> Html:
-    style = package_text("style.css")
+    style, chosen = package_text("style.css"), _OF_FOLDS if evidence.folds else _SECTIONS
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     return html(
         package_text("page.html"),
@@ -63,19 +73,21 @@ def _page(evidence: Evidence) -> Html:
         name=evidence.path.resolve().name,
         style=style,
         style_digest=digest,
-        links=join(html('<a href="#{}">{}</a>', key, title) for key, title, _ in _SECTIONS),
-        verdict=_guarded(sections.verdict, evidence),
+        links=join(html('<a href="#{}">{}</a>', key, title) for key, title, _ in chosen),
+        verdict=_guarded(folds.verdict if evidence.folds else sections.verdict, evidence),
         gaps=_gaps(evidence),
         sections=join(
             html('<section id="{}"><h2>{}</h2>{}</section>', key, title, _guarded(make, evidence))
-            for key, title, make in _SECTIONS
+            for key, title, make in chosen
         ),
         version=evidence.environment.get("regraft", ""),
     )
 
 
 def _guarded(make: Callable[[Evidence], Html], evidence: Evidence) -> Html:
-    """The section, or a sentence that says why its records cannot be shown: one strange file costs one section."""
+    """Return the section, or a sentence that says why its records cannot be shown: one strange file costs one
+    section.
+    """
     try:
         return make(evidence)
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:

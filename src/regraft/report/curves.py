@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regraft.report.evidence import Record
-from regraft.report.markup import Html, html, join
+from regraft.report.html.markup import Html, html, join
 from regraft.report.wording import is_number, number, percent
 
 __all__ = ["threshold_curves"]
@@ -15,7 +15,7 @@ Point = tuple[float, float]
 
 
 def threshold_curves(metrics: Record) -> Html:
-    """Both curves of a classifier of two classes; a sentence where the split has one class only."""
+    """Return both curves of a classifier of two classes; a sentence where the split has one class only."""
     roc, pairs = _points(metrics.get("roc")), _points(metrics.get("precision_recall"))
     if not roc or not pairs:
         return Html("")
@@ -41,7 +41,7 @@ def threshold_curves(metrics: Record) -> Html:
 
 
 def _points(value: object) -> list[Point]:
-    """The points of a curve; what is none is left out."""
+    """Return the points of a curve; what is none is left out."""
     pairs = value if isinstance(value, list) else []
     return [
         (float(pair[0]), float(pair[1]))
@@ -51,7 +51,7 @@ def _points(value: object) -> list[Point]:
 
 
 def _rates(metrics: Record) -> dict[str, Point]:
-    """Where the threshold in use lies on both curves, from the confusion matrix."""
+    """Return where the threshold in use lies on both curves, from the confusion matrix."""
     counts = metrics.get("confusion")
     if not isinstance(counts, list) or len(counts) != 2:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 from collections.abc import Iterator
@@ -11,13 +12,18 @@ from typing import Any
 
 import yaml
 
-from regraft.evaluate.tasks import Task, task_of
+from regraft.evaluation.tasks import Task, task_of
 from regraft.report.wording import is_number, number
 from regraft.run.folder import RunFolder
+from regraft.run.folds_folder import MOST_FOLDS, FoldsFolder, is_folds
 
-__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "gather", "part", "parts", "slips"]
+__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "epoch_name", "gather", "part", "parts", "slips"]
 
 MOST_PICTURES = 24
+_MOST_BATCHES = 100
+_MOST_RIGHT = 12
+_LARGEST_RECORD = 256 << 20  # bytes
+_LARGEST_BATCH = 4 << 20  # bytes of an image of a batch
 
 Record = dict[str, Any]
 
@@ -31,11 +37,15 @@ class Evaluated:
     worst: list[Record] = field(default_factory=list)  # wrong, the surest first
     num_rows: int = 0
     num_wrong: int = 0
+    right: list[Record] = field(default_factory=list)  # some, of each class in turn
+    num_right: int = 0
     unreadable: list[Record] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         """How its figures must be called: what a run was chosen by is no test."""
+        if self.split == "out-of-fold":
+            return "out of fold, also used for selection"
         if self.metrics.get("used_for_selection") or self.split == "val":
             return "validation, also used for selection"
         return {"train": "training"}.get(self.split, self.split)
@@ -59,6 +69,9 @@ class Evidence:
     evaluated: list[Evaluated]
     absent: list[str]
     problems: list[str]
+    folds: Record = field(default_factory=dict)  # of a cross-validation: its record
+    fold_epochs: list[list[Record]] = field(default_factory=list)  # and the epochs of each fold
+    batches: dict[int, bytes] = field(default_factory=dict)  # of each stage an image of its first batch, JPEG
 
     @property
     def task(self) -> Task:
@@ -68,8 +81,11 @@ class Evidence:
 
 
 def gather(path: Path) -> Evidence:
-    """Everything that the report shows, from the run folder alone."""
-    run, reader = RunFolder(path), _Reader()
+    """Return everything that the report shows, from the run folder alone."""
+    reader = _Reader()
+    if is_folds(path):
+        return _gather_folds(FoldsFolder(path), reader)
+    run = RunFolder(path)
     recipe_text = reader.text(run.recipe)
     return Evidence(
         path=path,
@@ -86,27 +102,99 @@ def gather(path: Path) -> Evidence:
         evaluated=reader.evaluated(run.predictions),
         absent=reader.absent,
         problems=reader.problems,
+        batches=_batches(run.batches),
     )
 
 
+def _batches(folder: Path) -> dict[int, bytes]:
+    """Return the images of first batches, by the number of the stage; what is no JPEG file is left out."""
+    found = {}
+    for path in sorted(folder.glob("*.jpg"))[:_MOST_BATCHES] if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if path.stem.isdecimal() and path.is_file() and path.stat().st_size <= _LARGEST_BATCH:
+                content = path.read_bytes()
+                if content.startswith(b"\xff\xd8\xff"):
+                    found[int(path.stem)] = content
+    return found
+
+
+def _gather_folds(run: FoldsFolder, reader: _Reader) -> Evidence:
+    """Return what all folds share, their measures and their epochs."""
+    record, recipe_text = reader.record(run.record), reader.text(run.recipe)
+    num = record.get("num_folds")
+    paths = [run.path / f"fold-{n}" for n in range(1, min(num if isinstance(num, int) else 0, MOST_FOLDS) + 1)]
+    return Evidence(
+        path=run.path,
+        status={},
+        recipe=reader.yaml(run.recipe, recipe_text),
+        recipe_text=recipe_text,
+        command=reader.text(run.command),
+        environment=reader.record(run.environment),
+        splits={**(shared := reader.record(run.splits)), "splits": _without_folds(shared)},
+        match=reader.record(run.match) if run.match.exists() else {},
+        audit={},
+        model=reader.record(run.model / "config.json"),
+        epochs=[],
+        evaluated=reader.evaluated(run.predictions),
+        absent=reader.absent,
+        problems=reader.problems,
+        folds=record or {"num_folds": 0},
+        fold_epochs=[
+            [line for line in reader.lines(path / "metrics.jsonl") if line.get("kind") == "epoch"] for path in paths
+        ],
+    )
+
+
+def _without_folds(splits: Record) -> Record:
+    """Return the images of a cross-validation as they are divided for all folds."""
+    rows = part(splits, "splits")
+    shared = [row for name in ("train", "val") for row in rows.get(name) or ()]
+    return {"folds": shared, **{name: part_ for name, part_ in rows.items() if name not in ("train", "val")}}
+
+
 def part(record: Record, key: str) -> Record:
-    """A record inside a record, empty where there is none."""
+    """Return a record inside a record, empty where there is none."""
     value = record.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def parts(record: Record, key: str) -> list[Record]:
-    """The records of a list inside a record; what is no record is left out."""
+    """Return the records of a list inside a record; what is no record is left out."""
     value = record.get(key)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def best_epoch(status: Record) -> str:
-    """Which epoch was best, by which measure; empty when that was not recorded."""
-    best = part(status, "best")
+def best_epoch(evidence: Evidence) -> str:
+    """Return which epoch was best, by which measure; empty when that was not recorded."""
+    best = part(evidence.status, "best")
     if best.get("epoch") is None:
         return ""
-    return f"{best.get('stage')}, epoch {best['epoch']} ({best.get('monitor')} {number(best.get('value'))})"
+    same = (e for e in evidence.epochs if all(e.get(key) == best.get(key) for key in ("stage", "epoch")))
+    where = epoch_name(next(same, best))
+    return f"{best.get('stage')}, {where} ({best.get('monitor')} {number(best.get('value'))})"
+
+
+def epoch_name(epoch: Record) -> str:
+    """Return what an epoch is called; the steps of a head that is solved are solutions, one for each regularisation."""
+    return f"solution with l2 {epoch['l2']:g}" if is_number(epoch.get("l2")) else f"epoch {epoch.get('epoch')}"
+
+
+class _OfEachClass:
+    """The first few rows of each class."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Record]] = {}
+
+    def take(self, row: Record) -> None:
+        rows = self._rows.setdefault(str(row.get("label")), [])
+        if len(rows) < _MOST_RIGHT:
+            rows.append(row)
+
+    def some(self) -> list[Record]:
+        """Return one of each class in the order of the names, then a second one, and so on."""
+        columns = [self._rows[name] for name in sorted(self._rows)]
+        turns = [rows[turn] for turn in range(_MOST_RIGHT) for rows in columns if turn < len(rows)]
+        return turns[:_MOST_RIGHT]
 
 
 class _Reader:
@@ -116,7 +204,9 @@ class _Reader:
 
     def text(self, path: Path) -> str:
         try:
-            return path.read_text(encoding="utf-8", errors="replace")
+            if path.stat().st_size <= _LARGEST_RECORD:
+                return path.read_text(encoding="utf-8", errors="replace")
+            self.problems.append(f"{_name(path)} has {path.stat().st_size:,} bytes, more than a record needs")
         except FileNotFoundError:
             self.absent.append(_name(path))
         except OSError as error:
@@ -139,7 +229,7 @@ class _Reader:
             return {}
 
     def lines(self, path: Path) -> Iterator[Record]:
-        """The records of a file that grows; a last line that a kill cut off is left out, others are counted."""
+        """Yield the records of a file that grows; a last line that a kill cut off is left out, others are counted."""
         try:
             with path.open(encoding="utf-8", errors="replace") as stream:
                 yield from self._records(path, stream)
@@ -160,7 +250,7 @@ class _Reader:
             elif line.endswith("\n"):
                 num_bad += 1
         if num_bad:
-            self.problems.append(f"{_name(path)} has {num_bad} lines that are no records")
+            self.problems.append(f"{_name(path)} has {num_bad} lines that are not records")
 
     def evaluated(self, folder: Path) -> list[Evaluated]:
         found = sorted(folder.glob("*.json")) if folder.is_dir() else []
@@ -172,10 +262,13 @@ class _Reader:
 
     def _evaluated(self, path: Path) -> Evaluated:
         result = Evaluated(path.stem, self.record(path))
-        result.worst = heapq.nlargest(MOST_PICTURES, self._wrong(path.with_suffix(".jsonl"), result), key=_sureness)
+        right = _OfEachClass()
+        rows = self._wrong(path.with_suffix(".jsonl"), result, right)
+        result.worst = heapq.nlargest(MOST_PICTURES, rows, key=_sureness)
+        result.right = right.some()
         return result
 
-    def _wrong(self, path: Path, result: Evaluated) -> Iterator[Record]:
+    def _wrong(self, path: Path, result: Evaluated, right: _OfEachClass) -> Iterator[Record]:
         for row in self.lines(path):
             result.num_rows += 1
             if row.get("error"):
@@ -187,11 +280,14 @@ class _Reader:
             elif _is_wrong(row):
                 result.num_wrong += 1
                 yield row
+            elif row.get("label") is not None:
+                result.num_right += 1
+                right.take(row)
 
     def _mapping(self, path: Path, value: Any) -> Record:
         if isinstance(value, dict):
             return value
-        self.problems.append(f"{_name(path)} holds a {type(value).__name__} where a mapping was expected")
+        self.problems.append(f"{_name(path)} holds a {type(value).__name__} instead of a mapping")
         return {}
 
 
@@ -200,7 +296,7 @@ def _name(path: Path) -> str:
 
 
 def slips(row: Record) -> tuple[list[str], list[str]]:
-    """Of a row with any number of labels: those that are named and not there, and those that are missed."""
+    """Return, of a row with any number of labels, those that are named and not there, and those that are missed."""
     named, there = ([str(name) for name in row[key]] for key in ("labels", "label"))
     return [name for name in named if name not in there], [name for name in there if name not in named]
 
@@ -212,7 +308,7 @@ def _is_wrong(row: Record) -> bool:
 
 
 def _sureness(row: Record) -> float:
-    """How sure the network was of what is wrong; of masks, how little of them is right."""
+    """Return how sure the network was of what is wrong; of masks, how little of them is right."""
     if "miou" in row:
         return 1 - float(row["miou"]) if is_number(row["miou"]) else 0.0
     if not isinstance(row.get("labels"), list):

@@ -12,19 +12,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from regraft.data.class_table import IGNORED, ClassTable
-from regraft.data.decode import PixelProgram, decode
-from regraft.data.masks import read_mask
+from regraft.data.decode.decode import PixelProgram, decode
+from regraft.data.masks.masks import read_mask
 from regraft.errors import RegraftError
-from regraft.report.charts import bar
 from regraft.report.evidence import Evaluated, Evidence, Record, part, parts
-from regraft.report.markup import Html, html, join
-from regraft.report.tables import folded, table
+from regraft.report.html.charts import bar
+from regraft.report.html.markup import Html, html, join
+from regraft.report.html.tables import folded, table
 from regraft.report.wording import is_number, number, percent
 
 __all__ = ["mask_classes", "mask_pictures"]
 
 Pixels = npt.NDArray[np.uint8]
-_WIDTH = 240  # of a picture, in pixels
+_WIDTH = 240  # of an image, in pixels
 _TALLEST = 2 * _WIDTH
 _RIGHT, _WRONG, _IGNORED = (225, 232, 225), (190, 40, 30), (120, 120, 120)
 _MOST_CLASSES = 60  # in one table
@@ -32,7 +32,7 @@ _SAFE = 8_000_000  # pixels of a prediction's file that are read
 
 
 def mask_classes(metrics: Record) -> Html:
-    """Each class with its IoU as a bar, the worst first."""
+    """Return each class with its IoU as a bar, the worst first."""
     rows = parts(metrics, "per_class")
     if not rows:
         return Html("")
@@ -61,7 +61,7 @@ def _class_row(row: Record, total: int) -> tuple[Any, ...]:
 
 
 def mask_pictures(result: Evaluated, evidence: Evidence) -> Html:
-    """The images with the lowest mean IoU: image, truth, prediction, and where they differ."""
+    """Return the images with the lowest mean IoU: image, truth, prediction, and where they differ."""
     if not result.worst:
         return html("<h4>Worst images</h4><p>The predictions for single images were not recorded.</p>")
     table_of = _table_of(evidence)
@@ -87,7 +87,7 @@ def _table_of(evidence: Evidence) -> ClassTable | None:
 
 
 def _legend(table_of: ClassTable) -> Html:
-    """The colour of each class."""
+    """Return the colour of each class."""
     made = []
     for colour, name in zip(table_of.colours, table_of.names, strict=True):
         shade = "#{:02x}{:02x}{:02x}".format(*colour)
@@ -121,7 +121,7 @@ def _row(row: Record, table_of: ClassTable, names: list[str], evidence: Evidence
 def _pictures(
     image: Path, row: Record, table_of: ClassTable, names: list[str], predictions: Path
 ) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Image, truth, prediction and error, all of one size."""
+    """Return image, truth, prediction and error, all of one size."""
     truth = read_mask(str(row["mask"]), table_of)
     size = _size(*truth.shape)
     truth = _small(truth, size)
@@ -137,7 +137,7 @@ def _pictures(
 
 
 def _prediction(file: Path) -> Pixels:
-    """The class positions of a mask that `evaluate` wrote."""
+    """Return the class positions of a mask that `evaluate` wrote."""
     with Image.open(file, formats=["PNG"]) as image:
         if image.mode != "P" or image.width * image.height > 20 * _SAFE:
             raise ValueError("no mask that regraft wrote")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft import __version__, commit
-from regraft.report.charts import Series, line_chart
-from regraft.report.markup import Html, html, package_text
+from regraft import commit
+from regraft.report.html.charts import Series, XText, line_chart
+from regraft.report.html.markup import PAGE_MARK, Html, html, package_text
+from regraft.version import __version__
 
 __all__ = ["write_range_test"]
 
@@ -23,17 +24,24 @@ def write_range_test(path: str | Path, found: Mapping[str, Any]) -> Path:
         StorageError: It cannot be written.
     """
     path = Path(path)
+    ceiling = _ceiling(found["smoothed"])
     points = [
-        tuple((math.log10(rate), loss) for rate, loss in zip(found["rates"], found[key], strict=True))
+        tuple((math.log10(rate), min(loss, ceiling)) for rate, loss in zip(found["rates"], found[key], strict=True))
         for key in ("losses", "smoothed")
     ]
+    num_above = sum(loss > ceiling for loss in found["losses"])
     chart = line_chart(
         "Loss against the learning rate",
         [Series("each step", "train", points[0]), Series("running mean", "val", points[1])],
-        x_label="log10 of the learning rate",
+        x_label="learning rate",
         y_label="loss (nats)",
         best=(math.log10(found["suggestion"]), f"suggested: {found['suggestion']:.1e}"),
+        x_text=XText(lambda x: f"1e{x:g}", lambda x: f"a rate of {10**x:.2g}"),
     )
+    note = Html("")
+    if num_above:
+        text = '<p class="note">{} of {} losses are above {:.3g}, where the chart ends: the rate is too high there.</p>'
+        note = html(text, num_above, len(found["losses"]), ceiling)
     style = package_text("style.css")
     page = html(
         package_text("page.html"),
@@ -44,8 +52,15 @@ def write_range_test(path: str | Path, found: Mapping[str, Any]) -> Path:
         links=Html(""),
         verdict=html("<p>Suggested learning rate: <strong>{}</strong></p>", f"{found['suggestion']:.1e}"),
         gaps=Html(""),
-        sections=html('<section id="curve"><div class="charts">{}</div></section>', chart),
+        sections=html('<section id="curve"><div class="charts">{}</div>{}</section>', chart, note),
         version=__version__,
     )
+    commit.require_replaceable(path, PAGE_MARK)
     commit.write_text(path, page)
     return path
+
+
+def _ceiling(smoothed: Sequence[float]) -> float:
+    """Return how high the chart goes: half as far above the first loss as the mean falls below it."""
+    fall = max(smoothed[0] - min(smoothed), 0.1 * abs(smoothed[0]), 1e-6)
+    return float(smoothed[0] + 0.5 * fall)

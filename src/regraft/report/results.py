@@ -10,15 +10,15 @@ from typing import Any
 
 from PIL import Image
 
-from regraft.data.decode import PixelProgram, decode
+from regraft.data.decode.decode import PixelProgram, decode
 from regraft.errors import RegraftError
-from regraft.evaluate.tasks import task_of, told
-from regraft.report.charts import MOST_CLASSES, bar, confusion_chart
+from regraft.evaluation.tasks import task_of, told
 from regraft.report.curves import threshold_curves
 from regraft.report.evidence import Evaluated, Evidence, Record, part, parts, slips
-from regraft.report.markup import Html, html, join
+from regraft.report.html.charts import MOST_CLASSES, bar, confusion_chart, counts_fit
+from regraft.report.html.markup import Html, html, join
+from regraft.report.html.tables import folded, table
 from regraft.report.masks import mask_classes, mask_pictures
-from regraft.report.tables import folded, table
 from regraft.report.wording import count, is_number, number, percent
 
 __all__ = ["results"]
@@ -32,7 +32,7 @@ _QUALITY = 82
 
 
 def results(evidence: Evidence) -> Html:
-    """One block for each split that was evaluated, the test split first."""
+    """Return one block for each split that was evaluated, the test split first."""
     if not evidence.evaluated:
         return html('<p class="absent">No split was evaluated in this run. Type <code>regraft evaluate</code> RUN.</p>')
     first, *others = evidence.evaluated
@@ -49,7 +49,7 @@ def _main_figure(metrics: Record) -> str:
 
 
 def _figures(metrics: Record) -> list[tuple[str, str | None]]:
-    """The measures of the task; with a threshold in use also what 0.5 would give."""
+    """Return the measures of the task; with a threshold in use also what 0.5 would give."""
     if task_of(metrics).main == "top1":
         return [
             ("Accuracy (top-1)", percent(metrics.get("top1"), 2)),
@@ -106,9 +106,10 @@ def _confusion(metrics: Record) -> Html:
     )
     if len(names) <= MOST_CLASSES:
         chart = html(
-            '<div class="scroll">{}</div><p class="note">Shade: share of the row, that is of the true class. '
+            '<div class="scroll">{}</div><p class="note">{} Shade: share of the row, that is of the true class. '
             "Blue is right, red is wrong.</p>",
             confusion_chart(rows, names),
+            "" if counts_fit(rows) else "Numbers: percent of the row, rounded.",
         )
     unit = "pixel" if task_of(metrics).main == "miou" else "image"
     return html("<h4>Confusion matrix</h4>{}{}", chart, _pairs(rows, names, unit))
@@ -158,6 +159,36 @@ def _class_row(row: Record) -> tuple[Any, ...]:
 
 
 def _pictures(result: Evaluated, evidence: Evidence) -> Html:
+    return html("{}{}", _errors(result, evidence), _right_ones(result, evidence))
+
+
+def _right_ones(result: Evaluated, evidence: Evidence) -> Html:
+    """Return a few images that were classified correctly, of each class in turn."""
+    if not result.right:
+        return Html("")
+    root = str(evidence.splits.get("source") or "")
+    return html(
+        '<h4>Correct predictions <small>({} of {:,}, from each class)</small></h4><div class="pictures small">{}</div>',
+        len(result.right),
+        result.num_right,
+        join(_right_picture(row, root) for row in result.right),
+    )
+
+
+def _right_picture(row: Record, root: str) -> Html:
+    path, named = str(row.get("path", "")), row.get("labels")
+    names = [str(name) for name in named] if isinstance(named, list) else [str(row.get("prediction"))]
+    shares = part(row, "probabilities")
+    text = ", ".join(f"{name} ({percent(shares.get(name))})" for name in names) or "no label"
+    return html(
+        '<figure>{}<figcaption><span class="truth">{}</span><span class="path">{}</span></figcaption></figure>',
+        _thumbnail(Path(root, path), path),
+        text,
+        _below(path, root),
+    )
+
+
+def _errors(result: Evaluated, evidence: Evidence) -> Html:
     if not result.num_wrong:
         absent = "The predictions for single images were not recorded."
         text = "Every image was classified correctly." if result.num_rows else absent
@@ -193,7 +224,7 @@ def _told_class(row: Record) -> tuple[Any, str]:
 
 
 def _told_labels(row: Record) -> tuple[str, str]:
-    """What is there, and what is wrong about what was named."""
+    """Return what is there, and what is wrong about what was named."""
     shares, (extra, missed) = part(row, "probabilities"), slips(row)
     wrong = [(word, name) for word, names in (("named", extra), ("missed", missed)) for name in names]
     told_as = "; ".join(f"{word} {name} ({percent(shares.get(name))})" for word, name in wrong)
@@ -201,7 +232,7 @@ def _told_labels(row: Record) -> tuple[str, str]:
 
 
 def _below(path: str, root: str) -> str:
-    """The path from the data set's folder on, where it lies in it."""
+    """Return the path from the data set's folder on, where it lies in it."""
     return path.removeprefix(f"{root}/") if root else path
 
 
@@ -209,7 +240,7 @@ def _thumbnail(file: Path, path: str) -> Html:
     try:
         pixels = decode(file, _THUMBNAIL)
     except (RegraftError, OSError, ValueError):
-        return html('<div class="no-picture">picture not found or not readable</div>')
+        return html('<div class="no-picture">image not found or not readable</div>')
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY)
     data = base64.b64encode(stream.getvalue()).decode("ascii")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from regraft.evaluate.tasks import task_of, told
-from regraft.report.charts import bar, shorten
+from regraft.evaluation.tasks import task_of, told
 from regraft.report.evidence import Evaluated, Evidence, Record, best_epoch, part, parts
-from regraft.report.markup import Html, block, compact, html, join
-from regraft.report.tables import definitions, folded, listing, table
+from regraft.report.html.charts import bar, shorten
+from regraft.report.html.markup import Html, block, compact, html, join
+from regraft.report.html.tables import definitions, folded, listing, table
 from regraft.report.wording import count, duration, is_number, number, percent, wilson_interval
 
 __all__ = ["data", "environment", "model_name", "verdict", "weights"]
@@ -21,7 +21,7 @@ _MOST_CLASSES_LISTED = 60
 
 
 def verdict(evidence: Evidence) -> Html:
-    """The headline figure with the name of its split, and the run in a few facts."""
+    """Return the headline figure with the name of its split, and the run in a few facts."""
     status = evidence.status
     facts = [
         ("Model", model_name(evidence)),
@@ -29,7 +29,7 @@ def verdict(evidence: Evidence) -> Html:
         ("Classes", _classes_in_short(evidence)),
         ("Weights", _weights_in_short(evidence.match)),
         ("Frozen parts", _proof_in_short(evidence.audit)),
-        ("Best epoch", best_epoch(status)),
+        ("Best epoch", best_epoch(evidence)),
         ("Time", duration(_seconds(evidence))),
         ("State", _state(status)),
     ]
@@ -38,19 +38,20 @@ def verdict(evidence: Evidence) -> Html:
 
 
 def _seconds(evidence: Evidence) -> float | None:
-    """How long the run took; of one that was resumed, what its epochs took, before and after."""
+    """Return how long the run took; of one that was resumed, what its epochs took, before and after."""
     of_epochs = sum(float(epoch["seconds"]) for epoch in evidence.epochs if is_number(epoch.get("seconds")))
-    last = evidence.status.get("seconds")
+    whole = evidence.status.get("command_seconds")  # what the terminal says: with starting, evaluating and the report
+    last = whole if is_number(whole) else evidence.status.get("seconds")
     return max(of_epochs, float(last or 0.0) if is_number(last) else 0.0) or None
 
 
 def model_name(evidence: Evidence) -> str:
-    """The architecture, as the model folder or else the recipe has it."""
+    """Return the architecture, as the model folder or else the recipe has it."""
     return compact(evidence.model.get("architecture") or part(evidence.recipe, "model").get("name") or "–")
 
 
 def weights(evidence: Evidence) -> Html:
-    """The match of the weight file: six counts, coverage, rules, and what is left on either side."""
+    """Return the match of the weight file: six counts, coverage, rules, and what is left on either side."""
     match = evidence.match
     if not match:
         return html('<p class="absent">No match was recorded: the model kept the weights it was built with.</p>')
@@ -72,7 +73,7 @@ def weights(evidence: Evidence) -> Html:
 
 
 def data(evidence: Evidence) -> Html:
-    """Sizes of splits and classes, and what was left out and why."""
+    """Return sizes of splits and classes, and what was left out and why."""
     splits = evidence.splits
     if not splits:
         return html('<p class="absent">The splits of this run were not recorded.</p>')
@@ -100,7 +101,7 @@ def data(evidence: Evidence) -> Html:
 
 
 def environment(evidence: Evidence) -> Html:
-    """The machine, the versions and the exact command."""
+    """Return the machine, the versions and the exact command."""
     command = html("<pre>{}</pre>", block(evidence.command.strip())) if evidence.command else Html("")
     pairs = [(key, compact(value)) for key, value in evidence.environment.items()]
     return html("<h3>Command</h3>{}<h3>Machine and versions</h3>{}", command or "–", definitions(pairs))
@@ -137,7 +138,7 @@ def _measured(result: Evaluated) -> Html:
 
 
 def _ranked(result: Evaluated) -> Html:
-    """The headline of a task whose figure is no share of images."""
+    """Return the headline of a task whose figure is no share of images."""
     task, num = task_of(result.metrics), result.metrics.get("num_images")
     others = [
         f"{name} {told(key, result.metrics[key])}"

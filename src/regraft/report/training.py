@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from regraft.evaluate.tasks import SHARES, told
-from regraft.report.charts import Series, Span, line_chart
-from regraft.report.evidence import Evidence, Record, best_epoch, part, parts
-from regraft.report.markup import Html, block, compact, html, join
-from regraft.report.tables import definitions, folded, listing, table
+from regraft.evaluation.tasks import SHARES, told
+from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, part, parts
+from regraft.report.html.charts import Series, Span, XText, line_chart
+from regraft.report.html.markup import Html, block, compact, html, join
+from regraft.report.html.tables import definitions, folded, listing, table
 from regraft.report.wording import count, duration, is_number, number, percent
 
 __all__ = ["curves", "freezing", "stages"]
 
 _SELECTION = "validation, also used for selection"
+_MOST_RATES = 6  # lines that can be told apart
 
 
 def stages(evidence: Evidence) -> Html:
-    """What each stage trained, how, and what came of it."""
+    """Return what each stage trained, how, and what came of it."""
     recipe = parts(evidence.recipe, "stages")
     names = [str(stage.get("name", "")) for stage in recipe]
     names += [name for name in dict.fromkeys(str(e.get("stage")) for e in evidence.epochs) if name not in names]
@@ -41,58 +43,138 @@ def stages(evidence: Evidence) -> Html:
     )
     rows = [_stage_row(name, settings.get(name, {}), audits.get(name, {}), evidence) for name in names]
     return html(
-        "{}{}{}",
+        "{}{}{}{}",
         table(header, rows),
         _augmentations(settings),
+        _batches(evidence, names),
         folded("The whole recipe", html("<pre>{}</pre>", block(evidence.recipe_text))),
     )
 
 
+def _batches(evidence: Evidence, names: Sequence[str]) -> Html:
+    """Return what the network was shown first in each stage: training images as they were augmented."""
+    pictures = [
+        html(
+            '<figure class="batch"><figcaption>First training images of the stage <strong>{}</strong>, as the network '
+            'sees them</figcaption><img src="data:image/jpeg;base64,{}" alt=""></figure>',
+            names[number_],
+            base64.b64encode(content).decode("ascii"),
+        )
+        for number_, content in evidence.batches.items()
+        if number_ < len(names)
+    ]
+    return html('<div class="batches">{}</div>', join(pictures)) if pictures else Html("")
+
+
 def curves(evidence: Evidence) -> Html:
-    """Loss and accuracy over the epochs of all stages."""
+    """Return loss and accuracy over the epochs of all stages."""
     if not evidence.epochs:
         return html('<p class="absent">No epoch was recorded.</p>')
     spans, best = _spans(evidence.epochs), _best_mark(evidence)
     loss = [Series("training", "train", _points(evidence.epochs, "train_loss"))]
     loss.append(Series("validation", "val", _points(evidence.epochs, "val_loss")))
+    loss.append(Series("validation, calibrated", "hue-2", _points(evidence.epochs, "val_calibrated_loss")))
+    shown: dict[str, Any] = {"x_label": _x_label(evidence.epochs), "spans": spans, "x_text": _x_text(evidence.epochs)}
     return html(
-        '<div class="charts">{}{}{}</div>{}',
-        line_chart("Loss", loss, x_label="epoch", y_label="loss (nats)", spans=spans, best=best),
-        _quality(evidence, spans, best),
-        _rates(evidence.epochs, spans),
+        '<div class="charts">{}{}{}</div>{}{}',
+        line_chart("Loss", loss, y_label="loss (nats)", best=best, **shown),
+        _quality(evidence, {**shown, "best": best}),
+        _rates(evidence.epochs),
+        _chosen(evidence),
         folded("The numbers", _epoch_table(evidence)),
     )
 
 
-def _quality(evidence: Evidence, spans: Sequence[Span], best: tuple[float, str] | None) -> Html:
-    """The task's measure over the epochs: accuracy, or areas and F1 of the validation images."""
+def _chosen(evidence: Evidence) -> Html:
+    """Return by what the marked epoch was chosen."""
+    best = best_epoch(evidence)
+    if not best:
+        return Html("")
+    calibrated = part(evidence.status, "best").get("monitor") == "val_calibrated_loss"
+    why = (
+        " The calibrated loss is the one at the best temperature: it compares networks whatever they minimised. "
+        "A later epoch or stage is taken unless an earlier one is better by more than the noise of the images."
+    )
+    return html('<p class="note">Marked as best is the network in model/: {}.{}</p>', best, why if calibrated else "")
+
+
+def _x_label(epochs: Sequence[Record]) -> str:
+    """Return what the x axis counts: epochs, or the solutions of a head that is solved, or both."""
+    solved = list(dict.fromkeys(str(e.get("stage")) for e in epochs if is_number(e.get("l2"))))
+    if not solved:
+        return "epoch"
+    if all(is_number(e.get("l2")) for e in epochs):
+        return "solution, by the strength of its regularisation (l2)"
+    return f"epoch; of {', '.join(solved)}: the solution's regularisation (l2)"
+
+
+def _x_text(epochs: Sequence[Record]) -> XText:
+    def at(x: float) -> Record:
+        place = round(x) - 1
+        return epochs[place] if 0 <= place < len(epochs) else {}
+
+    def tick(x: float) -> str:
+        l2 = at(x).get("l2")
+        return f"l2 {l2:g}" if is_number(l2) else f"{at(x).get('epoch', x)}"
+
+    return XText(tick, lambda x: epoch_name(at(x)))
+
+
+def _quality(evidence: Evidence, shown: Mapping[str, Any]) -> Html:
+    """Return the task's measure over the epochs: accuracy, or areas and F1 of the validation images."""
     names = evidence.task.names
     if evidence.task.main == "top1":
         accuracy = [Series("training", "train", _points(evidence.epochs, "train_top1", 100))]
         accuracy.append(Series(_SELECTION, "val", _points(evidence.epochs, "val_top1", 100)))
-        return line_chart("Accuracy", accuracy, x_label="epoch", y_label="top-1 (%)", spans=spans, best=best, most=100)
+        return line_chart("Accuracy", accuracy, y_label="top-1 (%)", most=100, **shown)
     first, second = list(names)[:2]
     series = [Series(names[second], "train", _points(evidence.epochs, f"val_{second}"))]
     series.append(Series(names[first], "val", _points(evidence.epochs, f"val_{first}")))
     title = f"Validation: {names[first]} and {names[second]}"
-    return line_chart(title, series, x_label="epoch", y_label="share", spans=spans, best=best, most=1)
+    return line_chart(title, series, y_label="share", most=1, **shown)
 
 
-def _rates(epochs: Sequence[Record], spans: Sequence[Span]) -> Html:
-    """The learning rate of each group at the end of each epoch; none where everything was solved."""
-    groups = dict.fromkeys(name for epoch in epochs for name in part(epoch, "lr"))
-    series = []
+def _rates(epochs: Sequence[Record]) -> Html:
+    """Return the learning rate of each group at the end of each epoch that takes steps; groups of the same rates are
+    one line.
+
+    Of more groups than can be told apart, those with the lowest and the highest rates are shown.
+    """
+    stepped = [epoch for epoch in epochs if not is_number(epoch.get("l2"))]
+    groups = dict.fromkeys(name for epoch in stepped for name in part(epoch, "lr"))
+    lines: dict[tuple[tuple[float, float], ...], list[str]] = {}
     for name in groups:
-        rates: list[tuple[float, Any]] = [(float(i), part(epoch, "lr").get(name)) for i, epoch in enumerate(epochs, 1)]
+        rates: list[tuple[float, Any]] = [(float(i), part(epoch, "lr").get(name)) for i, epoch in enumerate(stepped, 1)]
         points = tuple((i, math.log10(rate)) for i, rate in rates if is_number(rate) and rate > 0)
-        series.append(Series(str(name), "val" if str(name).startswith("head") else "train", points))
-    if not series:
+        if points:
+            lines.setdefault(points, []).append(str(name))
+    if not lines:
         return Html("")
-    return line_chart("Learning rate", series, x_label="epoch", y_label="log10 of the rate", spans=spans)
+    ordered = sorted(lines, key=lambda points: sum(y for _, y in points) / len(points))
+    left_out = len(ordered) - _MOST_RATES
+    if left_out > 0:
+        ordered = [*ordered[: _MOST_RATES // 2], *ordered[len(ordered) - _MOST_RATES // 2 :]]
+    series = [Series(_group_name(lines[points]), f"hue-{place}", points) for place, points in enumerate(ordered)]
+    chart = line_chart(
+        "Learning rate",
+        series,
+        x_label="epoch",
+        y_label="log10 of the rate",
+        spans=_spans(stepped),
+        x_text=_x_text(stepped),
+    )
+    note = (
+        html('<p class="note">{} groups with rates between these are left out.</p>', left_out) if left_out > 0 else ""
+    )
+    return html("<div>{}{}</div>", chart, note)
+
+
+def _group_name(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
 def freezing(evidence: Evidence) -> Html:
-    """The proof, stage by stage, that what was frozen did not move and what should train did."""
+    """Return the proof, stage by stage, that what was frozen did not move and what should train did."""
     audits = parts(evidence.audit, "stages")
     if not audits:
         return html('<p class="absent">No stage was audited.</p>')
@@ -109,7 +191,7 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
         html("<strong>{}</strong>", name),
         compact(settings.get("train", "–")),
         tensors,
-        f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}",
+        _length(epochs, planned),
         compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
         ", ".join(sorted({number(rate) for rate in rates.values()})) or compact(settings.get("lr") or "–"),
         _best_of(epochs, evidence.task.main),
@@ -118,14 +200,21 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
     )
 
 
+def _length(epochs: Sequence[Record], planned: Any) -> str:
+    if epochs and all(is_number(epoch.get("l2")) for epoch in epochs):
+        return count(len(epochs), "solution")
+    return f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}"
+
+
 def _best_of(epochs: Sequence[Record], main: str) -> str:
-    losses = [e for e in epochs if is_number(e.get("val_loss"))]
-    if not losses:
+    key = next((key for key in ("val_calibrated_loss", "val_loss") if any(is_number(e.get(key)) for e in epochs)), None)
+    if key is None:
         return "–"
-    best = min(losses, key=lambda e: e["val_loss"])
+    best = min((e for e in epochs if is_number(e.get(key))), key=lambda e: e[key])
     value = best.get(f"val_{main}")
     quality = f", {told(main, value, 1)}" if is_number(value) else ""
-    return f"val loss {number(best['val_loss'])}{quality} (epoch {best.get('epoch')})"
+    name = key.replace("_", " ")
+    return f"{name} {number(best[key])}{quality} ({epoch_name(best)})"
 
 
 def _badge(audit: Record) -> Html:
@@ -163,7 +252,7 @@ def _best_mark(evidence: Evidence) -> tuple[float, str] | None:
     best = part(evidence.status, "best")
     for i, epoch in enumerate(evidence.epochs, 1):
         if epoch.get("epoch") is not None and all(epoch.get(key) == best.get(key) for key in ("stage", "epoch")):
-            return float(i), f"best epoch: {best_epoch(evidence.status)}"
+            return float(i), f"best: {best_epoch(evidence)}"
     return None
 
 
@@ -174,13 +263,14 @@ def _epoch_table(evidence: Evidence) -> Html:
     kept = [place for place, key in enumerate(measures) if any(f"val_{key}" in e for e in epochs)]
     columns = [f"#{names[place]}" for place in kept]
     speed = ("#images/s", "#data wait", "#time")
-    header = ("stage", "#epoch", "#train loss", "#val loss", *columns, "learning rate", *speed)
+    header = ("stage", "#epoch", "#train loss", "#val loss", "#calibrated", *columns, "learning rate", *speed)
     rows = [
         (
             e.get("stage"),
-            e.get("epoch"),
+            f"l2 {e['l2']:g}" if is_number(e.get("l2")) else e.get("epoch"),
             number(e.get("train_loss")),
             number(e.get("val_loss")),
+            number(e.get("val_calibrated_loss")),
             *(_measure(measures[place], e.get(f"val_{measures[place]}")) for place in kept),
             compact(e.get("lr")),
             number(e.get("images_per_second")),

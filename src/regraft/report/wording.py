@@ -11,27 +11,27 @@ _Z = 1.959964  # two-sided 95 % of the normal distribution
 
 
 def is_number(value: Any) -> bool:
-    """True for finite numbers, not for booleans."""
+    """Return true for finite numbers, not for booleans."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def percent(share: Any, digits: int = 1) -> str:
-    """A share of 0 to 1 as a percentage; a dash for what is not a number."""
-    return f"{100 * share:.{digits}f} %" if is_number(share) else "–"
+    """Return a share of 0 to 1 as a percentage; a dash for what is not a number."""
+    return f"{100 * share:.{digits}f}%" if is_number(share) else "–"
 
 
 def number(value: Any) -> str:
-    """Four significant digits, or a dash."""
+    """Return four significant digits, or a dash."""
     return f"{value:.4g}" if is_number(value) else "–"
 
 
 def count(value: Any, noun: str, plural: str = "") -> str:
-    """`1 image`, `1,200 images`."""
+    """Return `1 image`, `1,200 images`."""
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}" if is_number(value) else f"– {noun}"
 
 
 def duration(seconds: Any) -> str:
-    """`48 s`, `3 min 12 s`, `2 h 5 min`; a dash for what is not a number."""
+    """Return `48 s`, `3 min 12 s`, `2 h 5 min`; a dash for what is not a number."""
     if not is_number(seconds):
         return "–"
     if seconds < 10:
@@ -46,7 +46,7 @@ def duration(seconds: Any) -> str:
 
 
 def wilson_interval(share: float, num: int) -> tuple[float, float]:
-    """The 95 % score interval of a share seen in `num` trials (Wilson, JASA 22, 1927)."""
+    """Return the 95 % score interval of a share seen in `num` trials (Wilson, JASA 22, 1927)."""
     centre = (share + _Z**2 / (2 * num)) / (1 + _Z**2 / num)
     half = _Z / (1 + _Z**2 / num) * math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2))
     return max(0.0, centre - half), min(1.0, centre + half)

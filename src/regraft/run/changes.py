@@ -18,7 +18,8 @@ from regraft.run.folder import RunFolder
 
 __all__ = [
     "ABSENT",
-    "Place",
+    "Changes",
+    "RunPosition",
     "accepted_recipe",
     "changed_environment",
     "differences",
@@ -31,7 +32,9 @@ ABSENT = "(none)"
 Changes = Mapping[str, tuple[Any, Any]]
 
 # What the weights, the pixels and the comparisons of a run rest on, and why it cannot be another in the same run.
+_ROWS = "the run keeps the images, splits and labels it started with"
 _FIXED = {
+    **{f"data.{key}": _ROWS for key in ("labels", "names", "masks", "class_table", "ignore", "fractions", "fold")},
     "model": "the weights in the checkpoints are of this network",
     "head": "the weights in the checkpoints are of this head",
     "data.preprocess": "the network has learnt from pixels made this way",
@@ -48,7 +51,7 @@ _LENGTH = ("epochs", "steps", "early_stopping")
 
 
 @dataclass(frozen=True)
-class Place:
+class RunPosition:
     """Where a run stands: the stage's index, whether it has begun, and whether it has ended."""
 
     stage: int
@@ -57,7 +60,7 @@ class Place:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings in which two resolved recipes differ, as key -> (before, after).
+    """Return the settings in which two resolved recipes differ, as key -> (before, after).
 
     A setting that only one of them knows (another version of regraft wrote it) is no difference; an item of a list, or
     an entry that users name themselves, is.
@@ -84,7 +87,7 @@ def _join(path: str, key: object) -> str:
 
 
 def require_allowed(
-    run: RunFolder, changes: Changes, allowed: Sequence[str], place: Place, stage_names: Sequence[str]
+    run: RunFolder, changes: Changes, allowed: Sequence[str], position: RunPosition, stage_names: Sequence[str]
 ) -> None:
     """Refuse changes that nobody allowed, and those that no permission makes possible.
 
@@ -92,7 +95,7 @@ def require_allowed(
         run: The run folder, for the texts.
         changes: What `differences` found.
         allowed: Keys, or starts of keys; a stage is named by its number or its name.
-        place: Where the run stands.
+        position: Where the run stands.
         stage_names: The names of the stages as they were.
 
     Raises:
@@ -103,15 +106,17 @@ def require_allowed(
     if unknown:
         raise SettingsError(
             f"--allow-change {unknown[0]!r} allows a change that was not made.",
-            "Expected the key of a change: " + (", ".join(changes) or "there is none") + ".",
-            "Make the change with --set or --recipe as well, or leave --allow-change out.",
+            "the key of a change: " + (", ".join(changes) or "there is none"),
+            "make the change with --set or --recipe as well, or leave --allow-change out",
         )
-    impossible = [line for key, pair in changes.items() for line in _impossible(key, pair, changes, place, stage_names)]
+    impossible = [
+        line for key, pair in changes.items() for line in _impossible(key, pair, changes, position, stage_names)
+    ]
     if impossible:
         raise SettingsError(
-            f"The run {str(run.path)!r} cannot go on with these changes.",
-            "Some settings are those of a whole run, or of a stage that has begun.",
-            "Take them back, add a further stage, or train a new run from this one's model.",
+            f"The run {str(run.path)!r} cannot be resumed with these changes.",
+            "some settings are those of a whole run, or of a stage that has begun",
+            "take them back, add a further stage, or train a new run from this one's model",
             details=impossible,
         )
     missing = [key for key in changes if not any(_covers(plain, key) for plain in (*numbered, *_FREE))]
@@ -119,18 +124,20 @@ def require_allowed(
         flags = " ".join(f"--allow-change {key}" for key in missing)
         raise SettingsError(
             f"The settings differ from those that the run {str(run.path)!r} has.",
-            "A run goes on with its own settings, so that it ends in the result that it would have had.",
-            f"Take the changes back, or go on with them: add `{flags}` to the command.",
+            "a run keeps its settings, so that it ends in the result that it would have had",
+            f"undo the changes, or accept them: add `{flags}` to the command",
             details=[f"{key}: {_shown(changes[key][0])} in the run, {_shown(changes[key][1])} now" for key in missing],
         )
 
 
 def is_of_network(key: str) -> bool:
-    """Whether a setting is part of the network that is trained, or of the pixels that it sees."""
+    """Return whether a setting is part of the network that is trained, or of the images that it sees."""
     return any(_covers(fixed, key) for fixed in _FIXED if fixed.split(".")[0] in ("model", "head", "data"))
 
 
-def _impossible(key: str, pair: tuple[Any, Any], changes: Changes, place: Place, names: Sequence[str]) -> Iterator[str]:
+def _impossible(
+    key: str, pair: tuple[Any, Any], changes: Changes, position: RunPosition, names: Sequence[str]
+) -> Iterator[str]:
     for fixed, reason in _FIXED.items():
         if _covers(fixed, key):
             yield f"{key}: {_shown(pair[0])} in the run, {_shown(pair[1])} now; {reason}"
@@ -138,12 +145,12 @@ def _impossible(key: str, pair: tuple[Any, Any], changes: Changes, place: Place,
     if parts[0] != "stages" or len(parts) < 2:
         return
     index = int(parts[1])
-    has_begun = index < place.stage or (index == place.stage and place.begun)
+    has_begun = index < position.stage or (index == position.stage and position.begun)
     if not has_begun:
         return
     name = names[index] if index < len(names) else parts[1]
     longer = any(_covers(f"stages.{index}.{word}", other) for word in _LENGTH for other in changes)
-    if index < place.stage or (place.ended and not longer):
+    if index < position.stage or (position.ended and not longer):
         yield f"{key}: the stage {name!r} has ended, so the change would do nothing"
     elif len(parts) == 2:
         yield f"{key}: the stage {name!r} has begun and cannot be taken out"
@@ -156,7 +163,7 @@ def _covers(allowed: str, key: str) -> bool:
 
 
 def _numbered(key: str, names: Sequence[str]) -> str:
-    """`stages.head.lr` as `stages.0.lr`."""
+    """Return `stages.head.lr` as `stages.0.lr`."""
     parts = key.split(".")
     if parts[0] == "stages" and len(parts) > 1 and parts[1] in names:
         parts[1] = str(list(names).index(parts[1]))
@@ -194,7 +201,7 @@ def record_change(run: RunFolder, why: str, step: int, changes: Changes, *, reci
 
 
 def changed_environment(run: RunFolder, now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What this machine and these packages differ in from those that the run was computed with last, by name."""
+    """Return what this machine and these packages differ in from those that the run was computed with last, by name."""
     known = dict(run.read(run.environment) or {})
     for entry in _entries(run):
         if entry["why"] == "environment":
@@ -205,7 +212,7 @@ def changed_environment(run: RunFolder, now: Mapping[str, Any]) -> dict[str, tup
 
 
 def accepted_recipe(run: RunFolder) -> bool:
-    """Whether recipe.yaml, as it is, was written for a recorded change, and not by hand."""
+    """Return whether recipe.yaml, as it is, was written for a recorded change, and not by hand."""
     digests = [entry["recipe_sha256"] for entry in _entries(run) if entry.get("recipe_sha256")]
     return bool(digests) and digests[-1] == _digest(run.recipe.read_text(encoding="utf-8"))
 

@@ -1,121 +1,92 @@
-"""The run folder: every path in one class, and the lock that keeps two processes out of one folder."""
+"""The run folder: its state and its records, and where new ones go."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
+from regraft.run.invocation import typed_path
+from regraft.run.lock import LOCK, is_held, locked
+from regraft.run.paths import RunPaths
+from regraft.run.stored import NUMBER, Shape, require_plain, stored_json, stored_text, stored_yaml
+from regraft.summary import Summary
 
-__all__ = ["FOLDS", "RunFolder", "create_run", "fold_runs", "open_run", "require_new"]
+__all__ = [
+    "RunFolder",
+    "create_run",
+    "holds_model",
+    "next_free",
+    "open_run",
+    "require_new",
+]
 
-_LOCK = ".lock"
-_BEFORE_THE_RECIPE = ("checkpoints", "last", "command", "environment", "classes", "match", "status", "log")
+_BEFORE_THE_RECIPE = (
+    "checkpoints",
+    "last",
+    "command",
+    "environment",
+    "classes",
+    "architecture",
+    "match",
+    "status",
+    "log",
+)
 
 
-FOLDS = "folds.json"  # the record of a cross-validation, beside fold-1/, fold-2/ ...
+_STATES = {
+    "begun": " that was killed before its first epoch",
+    "running": " that is going on, or was killed",
+    "stopped": " that was stopped",
+    "failed": " that has failed",
+    "finished": " that is finished",
+}
+_RECORDS = (
+    *("recipe", "command", "environment", "changes", "status", "classes", "splits", "match", "audit", "metrics"),
+    *("metrics_csv", "tensorboard", "log", "checkpoints", "last", "best", "networks", "predictions", "report"),
+    *("model", "batches"),
+)
+_BEST = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "monitor": str, "mode": str, "checkpoint": str}
+_ROUNDING = {"precision": str, "num_images": int, "num_other": int, "num_answers": int, "unit": str}
+_NETWORK = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "thresholds": {str: NUMBER}}
+_RECIPE = {"model": dict, "head": dict, "data": dict, "numerics": dict, "stages": [dict], "monitor": str}
+_SHAPES: dict[str, Shape] = {
+    "status.json": {"state": str, "message": str, "seconds": NUMBER, "step": int, "best": _BEST, "rounding": _ROUNDING},
+    "best.json": _BEST,
+    "last.json": {"step": int, "checkpoint": str},
+    "networks.json": {"stages": [_NETWORK], "last": _NETWORK},
+    "classes.json": [str],
+    "splits.json": {"source": str, "root": str, "class_names": [str], "splits": {str: [list]}, "options": dict},
+    "folds.json": {
+        "num_folds": int,
+        "recipe": dict,
+        "measures": {str: {"folds": [NUMBER], "mean": NUMBER, "sd": NUMBER}},
+    },
+    "changes.json": {
+        "changes": [{"why": str, "step": int, "changes": {str: dict}, "recipe_sha256": (str, type(None)), "time": str}]
+    },
+}
 
 
-@dataclass(frozen=True)
-class RunFolder:
+@dataclass(frozen=True, repr=False)
+class RunFolder(RunPaths, Summary):
     """A run's folder; what `train` returns, and all that `evaluate`, `report` and `predict` need."""
 
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def command(self) -> Path:
-        return self.path / "command.txt"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def changes(self) -> Path:
-        return self.path / "changes.json"
-
-    @property
-    def status(self) -> Path:
-        return self.path / "status.json"
-
-    @property
-    def classes(self) -> Path:
-        return self.path / "classes.json"
-
-    @property
-    def splits(self) -> Path:
-        return self.path / "splits.json"
-
-    @property
-    def match(self) -> Path:
-        return self.path / "match.json"
-
-    @property
-    def audit(self) -> Path:
-        return self.path / "audit.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def metrics_csv(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "last.json"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    def checkpoint(self, step: int) -> Path:
-        return self.checkpoints / f"step-{step:06d}"
-
-    def checkpoint_steps(self) -> list[int]:
-        """Steps that have a checkpoint folder, oldest first; whether it is whole is for `commit.damage` to say."""
-        if not self.checkpoints.is_dir():
-            return []
-        matches = [re.fullmatch(r"step-(\d+)", entry.name) for entry in self.checkpoints.iterdir()]
-        return sorted(int(match[1]) for match in matches if match)
+    def facts(self) -> dict[str, object]:
+        """Return its path, its state, and the best value so far."""
+        try:
+            status, best = self.read(self.status) or {}, self.read(self.best) or {}
+        except StorageError as error:
+            return {"path": str(self.path), "state": error.what}
+        facts: dict[str, object] = {"path": str(self.path), "state": status.get("state", "unknown")}
+        if best:
+            facts["best"] = f"stage {best.get('stage')}, epoch {best.get('epoch')}, {best.get('value')}"
+        return facts
 
     @property
     def is_finished(self) -> bool:
@@ -129,39 +100,38 @@ class RunFolder:
             commit.sweep(path)
 
     def read(self, path: Path) -> Any:
-        """A JSON record of this run, or None when it was never written.
+        """Return a JSON record of this run, or None when it was never written.
 
         Raises:
-            StorageError: The record is damaged.
+            StorageError: The record is damaged, of another shape than regraft writes, or a link.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"{str(path)!r} cannot be read: {error}.",
-                "Expected a JSON record that regraft wrote.",
-                "Restore it from a copy, or train again into a new folder.",
-            ) from error
+        return stored_json(path, _SHAPES.get(path.name, dict))
 
     def settings(self) -> dict[str, Any]:
-        """The resolved recipe as plain data.
+        """Return the resolved recipe as plain data.
 
         Raises:
-            StorageError: It is damaged.
+            StorageError: It is damaged, or a link.
         """
-        try:
-            values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("it holds no settings")
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise StorageError(
-                f"{str(self.recipe)!r} cannot be read: {' '.join(str(error).split())}.",
-                "Expected the recipe that regraft wrote when the run began.",
-                "Restore it from a copy, or train again into a new folder.",
-            ) from error
+        values: dict[str, Any] = stored_yaml(self.recipe, _RECIPE)
         return values
+
+    def require_plain(self) -> None:
+        """Raise StorageError where a record, or a folder of them, is a link: it would be read and written elsewhere."""
+        for path in (self.path / LOCK, *(getattr(self, name) for name in _RECORDS)):
+            require_plain(path)
+        for step in self.checkpoint_steps():
+            require_plain(self.checkpoint(step))
+        for step in self.lone_weights_steps():
+            require_plain(self.lone_weights(step))
+
+    def is_held(self) -> bool:
+        """Return whether a process writes to the folder now; asks without taking the lock for longer than the
+        question.
+        """
+        return is_held(self.path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -170,19 +140,13 @@ class RunFolder:
         Raises:
             StorageError: Another process writes this run.
         """
-        lock = self.path / _LOCK
-        with commit.storage_errors(lock):
-            descriptor = _open_locked(lock, self.path)
-        try:
+        self.require_plain()
+        with locked(self.path):
             yield
-        finally:
-            with contextlib.suppress(OSError):  # while it is held, so that nobody else's is removed
-                lock.unlink()
-            os.close(descriptor)
 
 
 def create_run(out: str | Path | None, name: str) -> RunFolder:
-    """A new, empty run folder: `out`, or the next free `runs/<name>-<n>`.
+    """Return a new, empty run folder: `out`, or the next free `runs/<name>-<n>`.
 
     Raises:
         SettingsError: `out` exists and holds something.
@@ -194,7 +158,7 @@ def create_run(out: str | Path | None, name: str) -> RunFolder:
         with commit.storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return RunFolder(path)
-    return RunFolder(_next_free(Path("runs"), name or "photos"))
+    return RunFolder(next_free(Path("runs"), name or "photos"))
 
 
 def require_new(out: str | Path) -> None:
@@ -205,64 +169,74 @@ def require_new(out: str | Path) -> None:
     path = Path(out)
     if os.path.lexists(path) and not (path.is_dir() and _is_unbegun(path)):
         raise SettingsError(
-            f"{str(path)!r} exists already{'' if path.is_dir() else ', and it is a file'}.",
-            "A new run needs a new or empty folder; nothing is ever overwritten.",
+            f"{str(path)!r} exists already{_what_it_is(path)}.",
+            "a new run needs a new or empty folder; nothing is ever overwritten",
             _other_out(path),
         )
 
 
+def _what_it_is(path: Path) -> str:
+    """Return the state of a run, as the end of a sentence; nothing for other folders."""
+    run = RunFolder(path)
+    if not path.is_dir():
+        return ", and it is a file"
+    if not run.recipe.is_file():
+        return ""
+    try:
+        status = run.read(run.status)
+        state = "begun" if status is None else str(status["state"])
+    except (StorageError, KeyError, TypeError):
+        state = "unknown"
+    return f": it holds a run{_STATES.get(state, '')}"
+
+
 def _is_unbegun(path: Path) -> bool:
-    """Whether a folder holds nothing but the first writes of a run that never came to its recipe.yaml."""
-    own = {_LOCK, *(getattr(RunFolder(path), name).name for name in _BEFORE_THE_RECIPE)}
+    """Return whether a folder holds nothing but the first writes of a run that never came to its recipe.yaml."""
+    own = {LOCK, *(getattr(RunFolder(path), name).name for name in _BEFORE_THE_RECIPE)}
     names = {entry.name for entry in path.iterdir() if not commit.is_temporary(entry.name)}
     return names <= own and RunFolder(path).checkpoint_steps() in ([], [0])
 
 
 def _other_out(path: Path) -> str:
     if (path / "recipe.yaml").is_file():
-        return f"Type `regraft resume {path}` to go on with the run in it, or give another --out."
-    return "Give another --out, or leave it out for the next free runs/<data>-<n>."
-
-
-def fold_runs(path: str | Path) -> list[Path]:
-    """The run folders of a cross-validation, in order; none where `path` is something else.
-
-    Raises:
-        StorageError: Its record is damaged.
-    """
-    record = Path(path) / FOLDS
-    if not record.is_file():
-        return []
-    try:
-        num_folds = int(json.loads(record.read_text(encoding="utf-8"))["num_folds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{str(record)!r} cannot be read: {error}.",
-            "Expected the record that regraft wrote.",
-            "Restore it from a copy, or begin again in a new folder.",
-        ) from error
-    return [Path(path) / f"fold-{number}" for number in range(1, num_folds + 1)]
+        return f"`regraft resume {typed_path(path)}` to continue the run in it, or another --out"
+    return "another --out, or none for the next free runs/<data>-<n>"
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """An existing run folder.
+    """Return an existing run folder.
 
     Raises:
         SettingsError: There is no run at `path`.
     """
     run = RunFolder(Path(path))
+    if not run.recipe.is_file() and run.checkpoints.is_dir() and _is_unbegun(run.path):
+        raise SettingsError(
+            f"{str(path)!r} is a run that was killed before it began (it has no recipe.yaml yet).",
+            "nothing of it can be resumed, and nothing is lost",
+            _begin_again(run),
+        )
+    run.require_plain()
     if not run.recipe.is_file():
-        exists = "is no run folder (it has no recipe.yaml)" if run.path.exists() else "does not exist"
+        exists = "is not a run folder (it has no recipe.yaml)" if run.path.exists() else "does not exist"
+        inside = sorted(str(entry.parent) for entry in run.path.glob("*/recipe.yaml"))
+        some = ", ".join(inside[:3]) + (" ..." if len(inside) > 3 else "")
         raise SettingsError(
             f"{str(path)!r} {exists}.",
-            "Expected the folder that `regraft train` wrote, such as runs/photos-1.",
-            "Type `ls runs` to see the runs that are there.",
+            "the folder that `regraft train` wrote, such as runs/photos-1",
+            f"one of the runs in it: {some}" if inside else "`regraft runs` to see the runs that are there",
         )
     return run
 
 
-def _next_free(root: Path, name: str) -> Path:
-    """Make the first `name-<n>` that nobody has; two processes never get the same one."""
+def _begin_again(run: RunFolder) -> str:
+    """Return the command that began a run, as far as it was recorded."""
+    command = stored_text(run.command).strip() if run.command.is_file() else ""
+    return f"the same command again: `{command}`" if command else "the same command again"
+
+
+def next_free(root: Path, name: str) -> Path:
+    """Make the first `root/name-<n>` that nobody has; two processes never get the same one. Raises StorageError."""
     number = 1
     with commit.storage_errors(root / f"{name}-{number}"):
         root.mkdir(parents=True, exist_ok=True)
@@ -274,39 +248,6 @@ def _next_free(root: Path, name: str) -> Path:
             number += 1
 
 
-def _open_locked(lock: Path, path: Path) -> int:
-    """Open and lock the file that bears the name now: the one opened may have been removed by who held it."""
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(descriptor, path)
-            if _is_same_file(descriptor, lock):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: the open handle itself is what keeps a second writer from deleting the file
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StorageError(
-            f"The run {str(path)!r} is being written by another process.",
-            "One process writes one run folder.",
-            "Wait until it ends, or give another --out.",
-        ) from error
+def holds_model(path: Path) -> bool:
+    """Return whether a path is a run folder or a model folder."""
+    return any((path / name).is_file() for name in ("recipe.yaml", "config.json", "model/config.json"))

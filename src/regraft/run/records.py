@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regraft import commit
+from regraft.run.stored import require_plain
+from regraft.visible import cell
 
 __all__ = ["append_metrics", "curves", "cut_metrics", "finite", "flat", "read_metrics", "write_metrics_csv"]
 
@@ -26,19 +27,18 @@ def append_metrics(path: Path, record: dict[str, Any]) -> int:
 
 def cut_metrics(path: Path, num_bytes: int) -> None:
     """Take back the lines that were written after a checkpoint, so that a resumed run has each step once."""
-    if path.exists() and path.stat().st_size > num_bytes:
-        with commit.storage_errors(path):
-            os.truncate(path, num_bytes)
+    commit.cut(path, num_bytes)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; a last line that a kill cut off is left out."""
+    """Return the records of metrics.jsonl; a last line that a kill cut off is left out."""
     records = []
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    require_plain(path)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.split("\n"):  # `splitlines` would also cut at characters that JSON leaves as they are
         try:
             record = json.loads(line) if line.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if isinstance(record, dict):
             records.append(record)
@@ -54,14 +54,14 @@ def write_metrics_csv(metrics: Path, table: Path) -> None:
     rows = [flat(record) for record in read_metrics(metrics) if record.get("kind") == "epoch"]
     columns = dict.fromkeys(key for row in rows for key in row if key != "kind")
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([cell(column) for column in columns])
+    writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
     commit.write_text(table, text.getvalue())
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without groups: `lr: {head: 0.1}` becomes `lr/head: 0.1`."""
+    """Return a record without groups: `lr: {head: 0.1}` becomes `lr/head: 0.1`."""
     values: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, Mapping):
@@ -72,14 +72,14 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def curves(record: Mapping[str, Any]) -> dict[str, float]:
-    """What a record measures: its finite numbers, without those that say which epoch it is."""
+    """Return what a record measures: its finite numbers, without those that say which epoch it is."""
     measured = {key: value for key, value in flat(record).items() if key not in _PLACE}
     numbers = {key: float(value) for key, value in measured.items() if isinstance(value, int | float)}
     return {key: value for key, value in numbers.items() if math.isfinite(value)}
 
 
 def finite(value: Any) -> Any:
-    """`value` with every NaN and infinity, which JSON does not have, as None."""
+    """Return `value` with every NaN and infinity, which JSON does not have, as None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

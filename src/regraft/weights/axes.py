@@ -7,7 +7,6 @@ as OIHW, transposed convolutions as IOHW, depthwise ones as (C*M)1HW and dense k
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.errors import WeightsError
+from regraft.machine.budget import num_cpus
 
 __all__ = [
     "Divide",
@@ -130,7 +130,7 @@ Step = Transpose | Reshape | Fill | Subtract | Divide | Flip | Take | SumChannel
 
 
 def torch_shape(shape: tuple[int, ...], axes: str | None) -> tuple[int, ...]:
-    """The shape that a tensor with these axes has in torch."""
+    """Return the shape that a tensor with these axes has in torch."""
     if axes is None or len(axes) != len(shape):
         return shape
     if axes == "HWCM":
@@ -141,7 +141,7 @@ def torch_shape(shape: tuple[int, ...], axes: str | None) -> tuple[int, ...]:
 
 
 def _torch_order(axes: str) -> tuple[int, ...]:
-    """Where torch's axes stand in these: `HWIO` -> (3, 2, 0, 1); a transposed kernel, HWOI, becomes IOHW."""
+    """Return where torch's axes stand in these: `HWIO` -> (3, 2, 0, 1); a transposed kernel, HWOI, becomes IOHW."""
     wanted = {"HWOI": "IOHW", "IOHW": "IOHW", "IODHW": "IODHW"}.get(axes)
     if wanted is None:
         wanted = "".join(letter for letter in "OIDHW" if letter in axes)
@@ -158,7 +158,7 @@ def kernel_steps(
     flattened: tuple[int, int, int] | None = None,
     rows: str = "",
 ) -> tuple[Step, ...] | None:
-    """The steps from a stored kernel to a target shape, or None where it does not fit.
+    """Return the steps from a stored kernel to a target shape, or None where it does not fit.
 
     Args:
         shape: The shape as stored.
@@ -185,7 +185,9 @@ def _dense_steps(
     flattened: tuple[int, int, int] | None,
     rows: str,
 ) -> tuple[Step, ...] | None:
-    """A dense kernel for a convolution over the whole map or the other way round, and rows of flattened features."""
+    """Return a dense kernel for a convolution over the whole map or the other way round, and rows of flattened
+    features.
+    """
     window = target[1:] if len(target) == 4 else flattened if len(plain) == 2 else None
     if len(plain) == 4:  # a convolution over the whole map: its numbers already lie as (channels, height, width)
         same = _product(plain[1:]) == target[1] and len(target) == 2
@@ -248,14 +250,14 @@ def _second(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len(arrays) < 2:
         raise WeightsError(
             "A layout step needs two tensors of the file and was given one.",
-            "A match with two sources was expected.",
-            "Report this as a bug of regraft.",
+            "a match with two sources",
+            "report this as a bug of regraft",
         )
     return arrays[1]
 
 
 def _contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A new C-contiguous copy; a large one goes tile by tile on all processors."""
+    """Return a new C-contiguous copy; a large one goes tile by tile on all processors."""
     result = np.empty(array.shape, dtype)
     if array.size < _TILED_FROM or array.ndim < 2:
         np.copyto(result, array, casting="unsafe")
@@ -263,7 +265,7 @@ def _contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     in_memory = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
     back = np.argsort(in_memory)
     tiles = _tiles(array, in_memory[-1])
-    workers = min(len(tiles), os.cpu_count() or 1)
+    workers = min(len(tiles), num_cpus())
 
     def copy(share: int) -> None:
         for tile in tiles[share::workers]:

@@ -7,31 +7,41 @@ returns a `WeightFile`. Nothing is executed and nothing but the parts that the f
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from regraft.errors import WeightsError
+from regraft.errors import WeightsError, require_type
+from regraft.weights.limits import MAX_CLASSES, MAX_NAME, Budget, check_shape, guarded, is_own_file
 
-__all__ = ["FORMATS", "SourceTensor", "WeightFile", "read_weights"]
+__all__ = ["FORMATS", "READERS", "SUFFIXES", "SourceTensor", "WeightFile", "read_weights"]
 
 # One spelling per format everywhere: reader module = `WeightFile.format` = word in errors = docs page.
 # Order matters: the first reader whose `sniff` says yes reads the file.
-FORMATS = (
-    "safetensors",
-    "keras_h5",
-    "keras_v3",
-    "npz",
-    "npy",
-    "torch_pth",
-    "tf_checkpoint",
-    "onnx",
-    "caffemodel",
-)
+READERS = {
+    "safetensors": "regraft.weights.readers.safetensors",
+    "keras_h5": "regraft.weights.readers.keras.keras_h5",
+    "keras_v3": "regraft.weights.readers.keras.keras_v3",
+    "npz": "regraft.weights.readers.numpy.npz",
+    "npy": "regraft.weights.readers.numpy.npy",
+    "torch_pth": "regraft.weights.readers.pytorch.torch_pth",
+    "torch_shards": "regraft.weights.readers.pytorch.torch_shards",
+    "tf_checkpoint": "regraft.weights.readers.tensorflow.tf_checkpoint",
+    "onnx": "regraft.weights.readers.onnx.onnx",
+    "caffemodel": "regraft.weights.readers.caffe.caffemodel",
+}
+FORMATS = tuple(READERS)
+_MODEL_WEIGHTS = "model.safetensors"
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.(safetensors|bin))")
+_ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".npz", ".npy", ".onnx", ".index", ".caffemodel")
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class SourceTensor:
 
     @property
     def num_values(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -103,42 +113,146 @@ class WeightFile:
             grouped.setdefault(tensor.layer, []).append(tensor)
         return grouped
 
+    def under(self, prefix: str) -> WeightFile:
+        """Return the part of the file whose names begin with a prefix (`encoder_q`); names stay as they are.
+
+        Raises:
+            WeightsError: No name begins with it.
+        """
+        start = prefix.rstrip("./*")
+        part = {name: tensor for name, tensor in self.tensors.items() if name.startswith((f"{start}.", f"{start}/"))}
+        if not part:
+            raise WeightsError(
+                f"{str(self.path)!r} holds no set of weights {prefix!r}, and no name in it begins with {prefix!r}.",
+                _begin(self.tensors),
+                "name one of these, or leave the key out",
+            )
+        note = f"using the part {start!r}, as requested; {len(self.tensors) - len(part)} other tensors are ignored"
+        return replace(self, tensors=part, notes=(*self.notes, note))
+
     @property
     def num_parameters(self) -> int:
         return sum(tensor.num_values for tensor in self)
+
+
+def _begin(names: Iterable[str], most: int = 12) -> str:
+    """Return a sentence with the first parts of names that have more than one, the first few of them."""
+    heads = list(dict.fromkeys(re.split(r"[./]", name)[0] for name in names if re.search(r"[./].*[./]", name)))
+    shown = ", ".join([*heads[:most], *(["..."] if len(heads) > most else [])])
+    return f"Its names begin with: {shown}." if heads else "Its names share no prefix."
 
 
 def read_weights(path: str | Path, *, format: str | None = None, key: str | None = None) -> WeightFile:
     """Read any weight file that regraft knows.
 
     Args:
-        path: A file, or the folder of a format that is a folder (TensorFlow SavedModel, sharded sets).
+        path: A file, the folder of a format that is a folder (TensorFlow SavedModel, sharded sets), a model folder, or
+            a run (the model that it trained).
         format: One of `FORMATS`, to skip the detection.
-        key: Which set of tensors to take when the file holds several (`state_dict_ema`); `--from KEY`.
+        key: Which set of tensors to take when the file holds several (`state_dict_ema`), or what the names of those to
+            take begin with (`encoder_q`); `--from KEY`.
 
     Raises:
-        WeightsError: No such file, no known format, a damaged or hostile file.
+        WeightsError: No such file, no known format, a damaged or hostile file, or more than a file of its size needs.
     """
+    require_type(path, (str, Path), "path", "give the path of a weights file")
     path = Path(path)
-    if not path.exists():
+    if not path.exists() and not path.with_name(path.name + ".index").is_file():
         raise WeightsError(
             f"There is no weights file {str(path)!r}.",
-            "A file in one of these formats was expected: " + ", ".join(FORMATS) + ".",
-            "Check the spelling of the path; `ls` its folder.",
+            "a file in one of the formats: " + ", ".join(FORMATS),
+            "check the spelling of the path; `ls` its folder",
         )
-    reader = _reader(format) if format else _detect(path)
-    weights: WeightFile = reader.read(path, key=key)
+    path = _weights_of_model(path) or path
+    remembered: dict[object, Any] = {}
+    with guarded(path, remembered):
+        reader = _reader(format) if format else _detect(path)
+    with guarded(path, remembered) as budget:
+        return _within(_part(reader, path, key), budget)
+
+
+def _part(reader: Any, path: Path, key: str | None) -> WeightFile:
+    """Return the set of tensors that a key names, or else those whose names begin with it."""
+    try:
+        weights: WeightFile = reader.read(path, key=key)
+    except WeightsError as error:
+        if key is None:
+            raise
+        whole: WeightFile = reader.read(path, key=None)
+        try:
+            weights = whole.under(key)
+        except WeightsError as none:
+            raise WeightsError(error.what, f"{error.expected}; {none.expected}", error.next_step) from error
     return weights
+
+
+def _within(weights: WeightFile, budget: Budget) -> WeightFile:
+    """Return the file, when what it declares can be loaded, matched and printed."""
+    budget.text(weights.tensors)
+    budget.text({tensor.layer for tensor in weights})
+    for tensor in weights:
+        check_shape(tensor.shape)
+        budget.values(tensor.num_values * _ITEM_SIZES.get(tensor.dtype, 8))
+    names = weights.class_names
+    if names is not None and (len(names) > MAX_CLASSES or max(map(len, names), default=0) > MAX_NAME):
+        note = f"The file's list of {len(names):,} class names was ignored: it is too long, or its names are."
+        weights = replace(weights, class_names=None, notes=(*weights.notes, note))
+    return _said_a_shard(weights)
+
+
+def _said_a_shard(weights: WeightFile) -> WeightFile:
+    """Return the file, with a note when it is one of several and was given alone."""
+    found = _SHARD.fullmatch(weights.path.name)
+    if not found or int(found["count"]) < 2:
+        return weights
+    end = f"-of-{found['count']}{found['suffix']}"
+    names = [f"{found['stem']}-{number:05d}{end}" for number in range(1, min(int(found["count"]), 1000) + 1)]
+    missing = [name for name in names if not weights.path.with_name(name).is_file()]
+    index = weights.path.with_name(f"{found['stem']}{found['suffix']}.index.json")
+    note = f"This is shard {int(found['number'])} of {int(found['count'])}: "
+    if index.is_file() and not missing:
+        note += f"give {str(index)!r}, or the folder, to read all of them."
+    else:
+        lacking = [*missing[:5], *(["..."] if missing[5:] else []), *([] if index.is_file() else [index.name])]
+        note += f"the other shards are missing: {', '.join(lacking)}."
+    return replace(weights, notes=(*weights.notes, note))
+
+
+def _weights_of_model(path: Path) -> Path | None:
+    """Return the weights in a model folder, or in the model folder of a run; None for any other path.
+
+    Raises:
+        WeightsError: They are a link, or something else than a regular file; or the run has no model yet.
+    """
+    if not path.is_dir():
+        return None
+    is_run, is_model = (path / "recipe.yaml").is_file(), (path / "config.json").is_file()
+    folder = path / "model" if is_run else path
+    if not is_run and not (is_model and (path / _MODEL_WEIGHTS).exists()):
+        return None
+    if not (folder / _MODEL_WEIGHTS).exists():
+        raise WeightsError(
+            f"The run {str(path)!r} has no model yet.",
+            f"a finished run has its weights in {str(folder / _MODEL_WEIGHTS)!r}",
+            f"finish it with `regraft resume {shlex.quote(str(path))}`, or give a weights file",
+        )
+    if folder.is_symlink() or not is_own_file(folder / _MODEL_WEIGHTS):
+        raise WeightsError(
+            f"{str(folder / _MODEL_WEIGHTS)!r} is refused: it is a link, or not a regular file.",
+            "the weights of a model folder lie in the folder itself",
+            "give the path of the weights file",
+        )
+    return folder / _MODEL_WEIGHTS
 
 
 def _reader(name: str) -> Any:
     if name not in FORMATS:
         raise WeightsError(
             f"{name!r} is not a weight format that regraft reads.",
-            "Expected one of: " + ", ".join(FORMATS) + ".",
-            "Leave `format` out to have it detected from the content.",
+            "one of: " + ", ".join(FORMATS),
+            "leave `format` out to have it detected from the content",
         )
-    return importlib.import_module(f"regraft.weights.readers.{name}")
+    return importlib.import_module(READERS[name])
 
 
 def _detect(path: Path) -> Any:
@@ -149,17 +263,37 @@ def _detect(path: Path) -> Any:
         if not head:
             raise WeightsError(
                 f"{str(path)!r} is empty (0 bytes).",
-                "A weights file was expected.",
-                "Download or copy it again.",
+                "a weights file",
+                "download or copy it again",
             )
+    elif path.exists() and not path.is_dir():
+        raise WeightsError(
+            f"{str(path)!r} is not a regular file.",
+            "a weights file, not a pipe or a device",
+            "give the path of the file itself",
+        )
     for name in FORMATS:
         reader = _reader(name)
         if reader.sniff(path, head):
             return reader
-    raise WeightsError(
-        f"{str(path)!r} is in no weight format that regraft knows: it starts with {head[:16]!r}{_looks_like(head)}.",
-        "Expected one of: " + ", ".join(FORMATS) + ".",
-        "If it was downloaded, download it again; if it is a format of its own, save the tensors as .safetensors.",
+    raise _unknown_folder(path) if path.is_dir() else _unknown_file(path, head)
+
+
+def _unknown_folder(folder: Path) -> WeightsError:
+    inside = sorted(path.name for path in islice(folder.iterdir(), 10_000) if path.name.endswith(SUFFIXES))
+    several = f" It holds {', '.join(map(repr, inside[:5]))}{', ...' if inside[5:] else ''}." if inside else ""
+    return WeightsError(
+        f"{str(folder)!r} is a folder without weights.{several}",
+        "a weights file, a run, a model folder, a SavedModel, or a folder with an index of shards",
+        f"Name the file: {str(folder / inside[0])!r}." if inside else "Check the path; `ls` the folder.",
+    )
+
+
+def _unknown_file(path: Path, head: bytes) -> WeightsError:
+    return WeightsError(
+        f"{str(path)!r} has an unknown weight format: it starts with {head[:16]!r}{_looks_like(head)}.",
+        "one of: " + ", ".join(FORMATS),
+        "if it was downloaded, download it again; if it is a custom format, save the tensors as .safetensors",
     )
 
 

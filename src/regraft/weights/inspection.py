@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from regraft.visible import visible
 from regraft.weights.file import SourceTensor, WeightFile
-from regraft.weights.layers import source_layers
 from regraft.weights.likely import likely_architectures
-from regraft.weights.rules import addresses, families, shared_prefixes
+from regraft.weights.naming.layers import source_layers
+from regraft.weights.naming.rules import addresses, families, shared_prefixes, speaks
+from regraft.weights.words import some
 
 __all__ = ["describe", "render"]
 
@@ -22,7 +24,7 @@ _LEAST_LIKELY = 0.5  # below this share of common kernels a name would be a gues
 
 
 def describe(weights: WeightFile) -> dict[str, Any]:
-    """All facts of a file as plain data.
+    """Return all facts of a file as plain data.
 
     `layers` come in the order of the file (whether that order means anything is `ordered`), each with its tensors:
     name, role, shape as stored, axes, dtype, number of values, and how many of them are NaN or infinite.
@@ -55,15 +57,19 @@ def describe(weights: WeightFile) -> dict[str, Any]:
 
 
 def _names_like(weights: WeightFile) -> dict[str, Any] | None:
-    """The family and dialect that the layers' names belong to, and how many of them do; None below half of them."""
+    """Return the family and dialect that the layers' names belong to, and how many of them do; None below half of
+    them.
+    """
     layers = {name: layer for name, layer in source_layers(weights).items() if not _AUTOMATIC.fullmatch(name)}
+    prefixes = shared_prefixes(list(layers))
     spoken = [
         (len(addresses(layers, dialect, whole=False, prefix=prefix)), family.name, dialect.name)
         for family in families()
         for dialect in family.dialects
-        for prefix in shared_prefixes(list(layers))
+        for prefix in prefixes
+        if speaks(layers, dialect, prefix=prefix)
     ]
-    num_layers, family_name, dialect_name = max(spoken, key=lambda item: item[0])
+    num_layers, family_name, dialect_name = max(spoken, key=lambda item: item[0], default=(0, "", ""))
     if 2 * num_layers < len(layers) or num_layers < _LEAST_NAMES:
         return None
     return {"family": family_name, "dialect": dialect_name, "num_layers": num_layers, "of": len(layers)}
@@ -93,7 +99,7 @@ def _num_not_finite(tensor: SourceTensor) -> int:
 
 
 def render(facts: Mapping[str, Any]) -> str:
-    """The facts of `describe` for people: what the file is, then one line for each layer."""
+    """Return the facts of `describe` for people: what the file is, then one line for each layer."""
     lines = [
         f"file: {facts['file']}",
         f"format: {facts['format']}{', ' + facts['producer'] if facts['producer'] else ''}",
@@ -106,19 +112,19 @@ def render(facts: Mapping[str, Any]) -> str:
         "graph: " + ("in the file (strides, padding, epsilon are known)" if facts["graph"] else "none"),
     ]
     if facts["class_names"]:
-        lines.append(f"classes: {len(facts['class_names'])} ({_some(facts['class_names'])})")
+        lines.append(f"classes: {len(facts['class_names'])} ({some(facts['class_names'], 12)})")
     if facts["preprocessing"]:
         lines.append(f"preprocessing: {facts['preprocessing']}")
     lines += [f"note: {note}" for note in facts["notes"]]
     rows = [_row(layer) for layer in facts["layers"]]
     width = min(48, max((len(name) for name, _, _ in rows), default=0))
     lines += [f"  {name:<{width}}  {count:>11,}  {shapes}" for name, shapes, count in rows]
-    return "\n".join(_one_line(line) for line in lines)
+    return "\n".join(visible(line) for line in lines)
 
 
 def _likely(candidates: Sequence[Mapping[str, Any]]) -> str:
     named = [f"{one['name']} ({one['score']:.0%} of the kernels)" for one in candidates if one["score"] > _LEAST_LIKELY]
-    return ", ".join(named) or "no network that regraft knows by its shapes"
+    return ", ".join(named) or "no known network matches these shapes"
 
 
 def _names(like: Mapping[str, Any] | None) -> list[str]:
@@ -145,12 +151,3 @@ def _shape(tensor: Mapping[str, Any]) -> str:
 
 def _leaf(name: str, layer: str) -> str:
     return name.removeprefix(layer).lstrip("/.") or name
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-
-
-def _one_line(text: str) -> str:
-    """Names in a file are whatever someone wrote: nothing that ends a line or steers a terminal."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

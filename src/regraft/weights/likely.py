@@ -23,7 +23,7 @@ Sides = tuple[int, ...]
 
 
 def likely_architectures(weights: WeightFile, *, num_best: int = 3) -> list[tuple[str, float]]:
-    """Names with a score from 0 to 1, best first: the share of kernels that file and network have in common.
+    """Return names with a score from 0 to 1, best first: the share of kernels that file and network have in common.
 
     The score is the overlap (Jaccard index) of the two multisets of kernel shapes, whatever the order of their axes, so
     that it is the same for every framework; of equal ones the network whose number of normalisations is nearer comes
@@ -38,7 +38,7 @@ def likely_architectures(weights: WeightFile, *, num_best: int = 3) -> list[tupl
 
 
 def kernel_sides(shapes: Iterable[tuple[int, ...]]) -> Counter[Sides]:
-    """The sides of all kernels, in rising order and without those of length 1."""
+    """Return the sides of all kernels, in rising order and without those of length 1."""
     return Counter(_sides(shape) for shape in shapes if len(shape) >= 2)
 
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import WeightsError
+from regraft.errors import SettingsError, WeightsError
+from regraft.summary import Summary
 from regraft.weights.axes import Step
 from regraft.weights.file import SourceTensor
 
 __all__ = ["Ambiguity", "Finding", "Match", "MatchReport", "WrongShape"]
+
+_REQUIREMENTS = ("backbone", "all", "any")
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,13 @@ class Ambiguity:
         targets: The tensors of the model.
         sources: The tensors of the file that could all be theirs.
         decides: What would settle it.
+        prefixes: Where whole copies of a network are meant: what the names of each begin with.
     """
 
     targets: tuple[str, ...]
     sources: tuple[str, ...]
     decides: str
+    prefixes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {"targets": list(self.targets), "sources": list(self.sources), "decides": self.decides}
@@ -82,7 +87,10 @@ class Finding:
     """Something that the user must know: an attribute that differs, folded norms, values that are no weights.
 
     Attributes:
-        kind: `attribute` (a stride or an epsilon, which `graft` can change), `layout`, `folded`, `leftover`, `note`.
+        kind: `attribute` (a stride or an epsilon, which `graft` can change), `layout`, `folded`, `leftover` (a tensor
+            of a layer that was placed), `extra` (layers inside what was matched), `input` (what
+            the file's network does to its own input), `quantised`, `order` (layers placed
+            by the file's order), `unknown` (what the file does not tell), `note`.
         layer: The layer of the model that it is about, or an empty string.
         text: One sentence for people.
         attribute: For `attribute`: its name (`stride`, `padding`, `eps`).
@@ -90,6 +98,7 @@ class Finding:
         file_value: What the file was made with.
         serious: Whether the model computes another function if nothing is done.
         layers: For `attribute`: all the layers that it is about.
+        unknown: Whether the file does not tell, so that a reference output settles it.
     """
 
     kind: str
@@ -100,9 +109,10 @@ class Finding:
     file_value: Any = None
     serious: bool = False
     layers: tuple[str, ...] = ()
+    unknown: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         values: dict[str, Any] = {"kind": self.kind, "layer": self.layer, "text": self.text, "serious": self.serious}
         if self.attribute:
             values |= {"attribute": self.attribute, "model": self.model_value, "file": self.file_value}
@@ -110,8 +120,8 @@ class Finding:
         return values
 
 
-@dataclass(frozen=True)
-class MatchReport:
+@dataclass(frozen=True, repr=False)
+class MatchReport(Summary):
     """Accounts for every tensor of the file and of the model.
 
     Attributes:
@@ -147,6 +157,11 @@ class MatchReport:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, object]:
+        """Return the file, the model, the six counts and how much is filled."""
+        coverage = ", ".join(f"{part} {share:.1%}" for part, share in self.coverage.items())
+        return {"file": str(self.file), "format": self.format, "model": self.model, **self.counts, "coverage": coverage}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -197,7 +212,7 @@ class MatchReport:
         return filled / len(wanted) if wanted else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: this is match.json."""
+        """Return plain data: this is match.json."""
         return {
             "file": str(self.file),
             "format": self.format,
@@ -218,73 +233,106 @@ class MatchReport:
             "options": dict(self.options),
         }
 
-    def require(self, what: str = "backbone", *, adjust: bool = False) -> MatchReport:
+    def require(self, what: str = "backbone", *, adjust: bool = False, checked: bool = False) -> MatchReport:
         """Raise unless enough was matched; returns the report itself.
 
         Args:
             what: `backbone` (everything up to the last feature map), `all`, or `any` (at least one tensor).
             adjust: Whether `graft(..., adjust=True)` will change the strides and epsilons that differ, so that they
                 are no problem.
+            checked: Whether the filled model is held against a reference output, which settles what the file does not
+                tell.
 
         Raises:
+            SettingsError: `what` is something else.
             WeightsError: Something of it is missing, of a wrong shape or ambiguous, or a finding would make the model
                 compute another function; it names the layers.
         """
-        problems = self._problems(what, adjust)
+        problems = _problems(self, what, adjust, checked)
         if problems:
-            counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items())
             raise WeightsError(
-                f"{str(self.file)!r} does not fill {self.model or 'the model'}: {counts}.",
-                f"{'Every tensor' if what != 'any' else 'At least one tensor'} of the "
-                f"{'model' if what != 'backbone' else 'backbone'} was expected to be matched "
-                f"(it is to {self.coverage['backbone']:.0%}).",
-                "Look at the report (`regraft match FILE --model NAME`), then name pairs with --map, leave tensors out "
+                *_refusal(self, what),
+                "look at the report (`regraft match FILE --model NAME`), then name pairs with --map, leave tensors out "
                 "with --skip, change differing strides and epsilons with --adjust, or choose the architecture that the "
-                "file was made for.",
+                "file was made for",
                 details=problems,
             )
         return self
 
-    def _problems(self, what: str, adjust: bool) -> list[str]:
-        if what not in ("backbone", "all", "any"):
-            raise ValueError(f"{what!r} is none of 'backbone', 'all', 'any'")
-        problems = [f"ambiguous: {_group(group.targets)} <- {_group(group.sources)}; {group.decides}"
-                    for group in self.ambiguous]  # fmt: skip
-        problems += [f.text for f in self.findings if f.serious and not (adjust and f.kind == "attribute")]
-        if not any(match.sources for match in self.matched):
-            return ["nothing of the file fits the model", *problems]
-        if what == "any":
-            return problems
-        wanted = {name for name, part in self.parts.items() if what == "all" or part == "backbone"}
-        missing = [name for name in self.missing if name in wanted]
-        if missing:
-            problems.append(f"missing: {_group(missing)}")
-        problems += [
-            f"wrong shape: {pair.target} is {pair.target_shape}, {pair.source} is {pair.source_shape}"
-            for pair in self.wrong_shape
-            if pair.target in wanted
-        ]
-        return problems
-
     def render(self, *, limit: int = 40) -> str:
-        """The report for people: tensors grouped by layer, at most `limit` lines of each kind."""
-        totals = self.totals
-        lines = [
-            f"{self.file} ({self.format}{', ' + self.producer if self.producer else ''}) -> {self.model or 'model'}",
-            "model: " + _sum(totals["model"]) + "   file: " + _sum(totals["file"]),
-            f"coverage: backbone {self.coverage['backbone']:.1%}, all {self.coverage['all']:.1%}",
-        ]
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{'WARNING' if finding.serious else 'finding'}: {finding.text}" for finding in self.findings]
-        lines += _section("matched", _matched_lines(self.matched), limit)
-        lines += _section("missing", _grouped(self.missing), limit)
-        lines += _section("unexpected", _grouped(self.unexpected), limit)
-        wrong = [f"{p.target} {p.target_shape} <- {p.source} {p.source_shape}" for p in self.wrong_shape]
-        lines += _section("wrong shape", wrong, limit)
-        unclear = [f"{_group(g.targets)} <- {_group(g.sources)}: {g.decides}" for g in self.ambiguous]
-        lines += _section("ambiguous", unclear, limit)
-        lines += _section("dropped on request", _grouped(self.dropped), limit)
-        return "\n".join(lines)
+        """Return the report for people: tensors grouped by layer, at most `limit` lines of each kind."""
+        return _rendered(self, limit)
+
+
+def _refusal(report: MatchReport, what: str) -> tuple[str, str]:
+    """Return what happened and what was expected."""
+    model = report.model or "the model"
+    part = "all" if what == "all" else "backbone"
+    if what != "any" and report.coverage[part] == 1.0:
+        return (
+            f"{str(report.file)!r} fills {model}, but the model would not compute what the file's network does.",
+            "the network that the file was made for, with the same settings",
+        )
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
+    wanted = "at least one tensor of the model" if what == "any" else "every tensor of the "
+    wanted += {"all": "model", "backbone": "backbone"}.get(what, "")
+    share = f"{report.coverage[part]:.1%}" if report.coverage[part] > 0.99 else f"{report.coverage[part]:.0%}"
+    return (
+        f"{str(report.file)!r} does not fill {model}: {counts}.",
+        f"{wanted} matched (now {share})",
+    )
+
+
+def _problems(report: MatchReport, what: str, adjust: bool, checked: bool) -> list[str]:
+    if what not in _REQUIREMENTS:
+        raise SettingsError(
+            f"What must be filled is {what!r}.",
+            f"one of: {', '.join(_REQUIREMENTS)}",
+            '`require="backbone"`',
+        )
+    problems = [f"ambiguous: {_group(group.targets)} <- {_group(group.sources)}; {group.decides}"
+                for group in report.ambiguous]  # fmt: skip
+    problems += [
+        finding.text
+        for finding in report.findings
+        if finding.serious and not (adjust and finding.kind == "attribute") and not (checked and finding.unknown)
+    ]
+    if not any(match.sources for match in report.matched):
+        is_choice = any(group.prefixes for group in report.ambiguous)
+        return problems if is_choice else ["nothing in the file fits the model", *problems]
+    if what == "any":
+        return problems
+    wanted = {name for name, part in report.parts.items() if what == "all" or part == "backbone"}
+    missing = [name for name in report.missing if name in wanted]
+    if missing:
+        problems.append(f"missing: {_group(missing)}")
+    problems += [
+        f"wrong shape: {pair.target} is {pair.target_shape}, {pair.source} is {pair.source_shape}"
+        for pair in report.wrong_shape
+        if pair.target in wanted
+    ]
+    return problems
+
+
+def _rendered(report: MatchReport, limit: int) -> str:
+    totals, producer = report.totals, f", {report.producer}" if report.producer else ""
+    lines = [
+        f"{report.file} ({report.format}{producer}) -> {report.model or 'model'}",
+        "model: " + _sum(totals["model"]) + "   file: " + _sum(totals["file"]),
+    ]
+    lines += [f"WARNING: {finding.text}" for finding in report.findings if finding.serious]
+    lines.append(f"coverage: backbone {report.coverage['backbone']:.1%}, all {report.coverage['all']:.1%}")
+    lines += [f"note: {note}" for note in report.notes]
+    lines += [f"finding: {finding.text}" for finding in report.findings if not finding.serious]
+    lines += _section("matched", _matched_lines(report.matched), limit)
+    lines += _section("missing", _grouped(report.missing), limit)
+    lines += _section("unexpected", _grouped(report.unexpected), limit)
+    wrong = [f"{p.target} {p.target_shape} <- {p.source} {p.source_shape}" for p in report.wrong_shape]
+    lines += _section("wrong shape", wrong, limit)
+    unclear = [f"{_group(g.targets)} <- {_group(g.sources)}: {g.decides}" for g in report.ambiguous]
+    lines += _section("ambiguous", unclear, limit)
+    lines += _section("dropped on request", _grouped(report.dropped), limit)
+    return "\n".join(lines)
 
 
 def _sum(parts: Mapping[str, int]) -> str:
@@ -300,7 +348,9 @@ def _section(title: str, lines: Sequence[str], limit: int) -> list[str]:
 
 
 def _matched_lines(matches: Sequence[Match]) -> list[str]:
-    """One line a layer of the model: its tensors, the layer of the file, the rule and the steps of its kernel."""
+    """Return one line a layer of the model: its tensors, the layer of the file, the rule and the steps of its
+    kernel.
+    """
     grouped: dict[str, list[Match]] = {}
     for match in matches:
         grouped.setdefault(match.target.rpartition(".")[0], []).append(match)

@@ -57,5 +57,5 @@ def mistakes(source: Path, **options: Any) -> tuple[str, ...]:
     with pytest.raises(DataError) as caught:
         open_data(source, **options)
     assert caught.value.exit_code == 3
-    assert caught.value.next_step
+    assert caught.value.expected
     return caught.value.details

@@ -216,7 +216,7 @@ def test_class_folders_come_before_lists_and_the_list_may_be_named(write: Write)
     root = write({"cat/a.jpg": None, "dog/b.jpg": None, "train.txt": "cat/a.jpg x\ndog/b.jpg y\n"})
     data = open_data(root, fractions=(1, 0, 0))
     assert data.class_names == ("cat", "dog")
-    assert "'train.txt' beside the class folders was not used; name it with data.labels to use it." in data.warnings
+    assert "'train.txt' next to the class folders was not used; name it with data.labels to use it." in data.warnings
     assert open_data(root, labels="train.txt", fractions=(1, 0, 0)).class_names == ("x", "y")
 
 

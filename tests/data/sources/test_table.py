@@ -234,7 +234,7 @@ def test_an_id_that_may_be_several_files_is_told(write: Write) -> None:
 
 def test_flat_split_folders_without_a_list_are_no_classes(write: Write) -> None:
     (found,) = mistakes(write({"train/a.jpg": None, "test/b.jpg": None}))
-    assert found.startswith("'test', 'train' hold no class folders; if a list says the labels, name it")
+    assert found.startswith("'test', 'train' hold no class folders; if a list holds the labels, name it")
 
 
 def test_several_label_tables_are_refused(write: Write) -> None:

@@ -9,7 +9,7 @@ from tests.models.segment.networks import SMALL, vgg_segnet
 import regraft as rg
 from regraft.errors import SettingsError
 from regraft.models.segment.bayes import bayesian_predict
-from regraft.plan.freeze import freeze
+from regraft.plan.freezing.freeze import freeze
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.evaluate.probes import make_probes
-from regraft.models.folder import CONFIG, load_probes, write_model
-from regraft.models.info import info_of
-from regraft.models.inputs import Normaliser
-from regraft.models.outputs import output_of
-from regraft.models.surgery import default_preprocessing
+from regraft.evaluation.probes import make_probes
+from regraft.models.describe.info import info_of
+from regraft.models.describe.inputs import Normaliser
+from regraft.models.describe.outputs import output_of
+from regraft.models.describe.provenance import Rows
+from regraft.models.store.folder import CONFIG, load_probes, write_model
+from regraft.models.surgery.surgery import default_preprocessing
 
 CLASSES = ["sky", "road", "car"]
 
@@ -42,12 +43,7 @@ def test_rows_follow_the_class_names() -> None:
     after = logits(changed, images)
     assert torch.allclose(after[:, [0, 2]], before[:, [2, 0]], atol=1e-6)
     assert info_of(changed).class_names == ("car", "tree", "sky")
-    assert info_of(changed).origin["rows"] == {
-        "kept": ["car", "sky"],
-        "added": ["tree"],
-        "dropped": ["road"],
-        "reason": "",
-    }
+    assert info_of(changed).origin.rows == Rows(kept=("car", "sky"), added=("tree",), dropped=("road",))
     assert info_of(changed).new_layers == ("decoder", "classifier")
     assert torch.equal(logits(model, images), before)
     assert output_of(changed) == "segmentation"
@@ -70,7 +66,7 @@ def _stem(model: nn.Module) -> str:
 def test_any_image_size_and_dropout_before_the_classifier() -> None:
     model = rg.adapt(build(), classes=CLASSES, image_size=(45, 61), head=rg.Head(dropout=0.3))
     assert model.head_drop.p == 0.3
-    assert info_of(model).preprocessing["pixels"]["size"] == [45, 61]  # type: ignore[index]
+    assert info_of(model).preprocessing.pixels.size == (45, 61)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from torch import nn
 
 import regraft as rg
 from regraft.errors import WeightsError
-from regraft.models.build import load_pretrained
-from regraft.models.info import info_of
-from regraft.plan.freeze import freeze
+from regraft.models.describe.info import info_of
+from regraft.models.zoo.build import load_pretrained
+from regraft.plan.freezing.freeze import freeze
 from regraft.weights.file import WeightFile
 
 CONVS = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2", "block3_conv1", "block3_conv2", "block3_conv3",
@@ -60,9 +60,14 @@ def test_the_classifier_and_the_dense_layers_are_left_out_and_reported(make: typ
     model, weights = make(), rg.read_weights(vgg_h5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     report = rg.match_weights(weights, model).require("backbone")
+    num_new = sum(not name.startswith("encoder.") for name in before)
     assert report.counts == {
-        "matched": 26, "missing": 0, "unexpected": 0, "wrong_shape": 0, "ambiguous": 0, "dropped": 6
+        "matched": 26, "missing": num_new, "unexpected": 0, "wrong_shape": 0, "ambiguous": 0, "dropped": 6
     }  # fmt: skip
+    assert report.dropped_targets == ()
+    assert report.coverage == {"backbone": 1.0, "all": 26 / len(before)}
+    with pytest.raises(WeightsError, match=r"missing: decoder\."):
+        report.require("all")
     assert {name.split("/")[0] for name in report.dropped} == {"fc1", "fc2", "predictions"}
     assert "dropped on request:" in report.render()
     assert report.totals["model"]["total"] == len(before)
@@ -88,7 +93,8 @@ def test_skip_names_the_encoder_the_file_or_the_new_layers(vgg_h5: Path) -> None
     assert (report.counts["dropped"], report.unexpected) == (
         6, ("block5_conv3/block5_conv3/kernel:0", "block5_conv3/block5_conv3/bias:0"),
     )  # fmt: skip
-    assert "encoder.features.28.weight" in report.dropped_targets
+    assert {"encoder.features.28.weight", "decoder.stage1.convs.conv1.weight"} <= set(report.dropped_targets)
+    assert report.missing == ("classifier.weight", "classifier.bias")
     assert report.require("backbone").coverage["backbone"] == 1.0
     with pytest.raises(WeightsError, match="nonsense"):
         rg.match_weights(weights, model, skip=["nonsense"])
@@ -134,7 +140,7 @@ def test_a_timm_network_s_own_file(name: str, tmp_path: Path) -> None:
     state = whole.state_dict()
     inner = model.encoder.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in inner.items())
-    report = info_of(model).origin["match"]
+    report = info_of(model).origin.match
     assert report["counts"]["unexpected"] == 0
     assert set(report["dropped"]) == set(state) - set(inner)
 
@@ -154,8 +160,8 @@ def test_a_file_of_the_whole_network_fills_the_whole_network(tmp_path: Path) -> 
 
 def test_pretrained_means_the_encoder_s(tmp_path: Path) -> None:
     model = load_pretrained(rg.build_model("unet", encoder="tf_efficientnet_lite0", classes=3), "pretrained")
-    assert "efficientnet" in info_of(model).origin["match"]["file"]
-    assert info_of(model).origin["match"]["coverage"]["backbone"] == 1.0
+    assert "efficientnet" in info_of(model).origin.match["file"]
+    assert info_of(model).origin.match["coverage"]["backbone"] == 1.0
 
 
 CASES = ["vgg16_full_224_h5", "vgg16_nested_block5_full_h5", "vgg16_npz_frossard", "vgg16_list_npy"]

@@ -9,12 +9,12 @@ from torch import nn
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.layers import format_table, list_layers
-from regraft.plan.audit import Snapshot
-from regraft.plan.freeze import freeze
-from regraft.plan.select import select
-from regraft.plan.stages import Stage
-from regraft.train.optim import build_optimizer
+from regraft.models.layers.layers import format_table, list_layers
+from regraft.plan.freezing.audit import Snapshot
+from regraft.plan.freezing.freeze import freeze
+from regraft.plan.freezing.select import select
+from regraft.settings.stage import Stage
+from regraft.training.objective.optim import build_optimizer
 
 
 @pytest.fixture(scope="module")

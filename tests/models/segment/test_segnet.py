@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.outputs import output_of
+from regraft.models.describe.outputs import output_of
 from regraft.models.segment.segnet import pool_with_indices, unpool
 
 Array = NDArray[Any]

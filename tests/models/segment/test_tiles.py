@@ -144,6 +144,7 @@ def test_mistakes(arguments: dict[str, object], said: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two minutes on two processors, many more where they are shared
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the largest resident size is read from /proc")
 @pytest.mark.parametrize(
     "build", ["'unet', encoder='tf_efficientnet_lite0', classes=12", "'unet', encoder='vgg16', classes=12"]

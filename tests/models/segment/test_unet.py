@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import regraft as rg
 from regraft.errors import SettingsError
-from regraft.models.outputs import output_of
+from regraft.models.describe.outputs import output_of
 
 VGG = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}  # timm's numbers of Keras's layers
 

@@ -14,7 +14,7 @@ from shared_cases import case
 
 from regraft.errors import WeightsError
 from regraft.weights.file import read_weights
-from regraft.weights.readers import keras_h5
+from regraft.weights.readers.keras import keras_h5
 
 KERNEL, BIAS = random(3, 3, 3, 8), random(8)
 NORM = {name: random(8, seed=index) for index, name in enumerate(("gamma", "beta", "moving_mean", "moving_variance"))}
@@ -378,7 +378,7 @@ def test_a_shape_bomb_is_refused_without_memory(tmp_path):
 
 def test_strings_and_structures_are_no_weights(tmp_path):
     for values in (np.array([b"x", b"y"]), np.zeros(3, [("a", "f4"), ("b", "i4")]), np.zeros(3, "c8")):
-        assert "no plain numbers" in refusal(
+        assert "not numeric" in refusal(
             one_tensor(tmp_path / "bad.h5", lambda f, v=values: f["a"].create_dataset("k", data=v))
         )
 
@@ -400,7 +400,7 @@ def test_names_that_are_no_plain_paths_are_refused(tmp_path, name):
 
 
 def test_a_model_without_weights_and_a_file_without_keras(tmp_path):
-    assert "without a single tensor" in refusal(legacy(tmp_path / "empty.h5", [("a", [])]))
+    assert "without tensors" in refusal(legacy(tmp_path / "empty.h5", [("a", [])]))
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["images"] = np.zeros(3)
     assert "'images'" in refusal(tmp_path / "data.h5")
@@ -430,12 +430,6 @@ def test_a_file_that_changed_after_it_was_opened_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="changed"):
         tensor.load()
-
-
-def test_the_newer_layout_without_h5py_says_what_to_install(tmp_path, monkeypatch):
-    path = legacy(tmp_path / "w.h5", [("a", [("a/kernel", KERNEL)])], libver="latest")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert 'pip install "h5py' in refusal(path)
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip"])
@@ -518,7 +512,7 @@ def test_real_files(name):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("adv_truncated_h5", "cut short"), ("adv_h5_not_weights", "'images'"), ("adv_empty_file", "empty")],
+    [("adv_truncated_h5", "truncated"), ("adv_h5_not_weights", "'images'"), ("adv_empty_file", "empty")],
 )
 def test_real_files_that_are_refused(name, reason):
     folder = case(name)

@@ -14,7 +14,7 @@ from shared_cases import case
 
 from regraft.errors import WeightsError
 from regraft.weights.file import read_weights
-from regraft.weights.readers import npy
+from regraft.weights.readers.numpy import npy
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:

@@ -23,7 +23,7 @@ from protobuf_writer import (
 from shared_cases import case, logits_error
 
 from regraft.errors import WeightsError
-from regraft.weights.readers import onnx
+from regraft.weights.readers.onnx import onnx
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -49,6 +49,12 @@ def test_framework_numbers_come_out(name: str) -> None:
     assert weights.graph is not None
     assert weights.graph["batch_norm"] == "kept"
     assert logits_error(folder, weights) <= 1e-4
+
+
+def test_a_model_is_known_wherever_the_first_bytes_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", onnx_model([CONV] * 3, [onnx_tensor("v", draw(100)), *TENSORS]))
+    whole = path.read_bytes()
+    assert all(onnx.sniff(path, whole[:end]) for end in range(40, len(whole)))
 
 
 def test_folded_norms_are_a_finding() -> None:
@@ -194,7 +200,7 @@ def test_a_quantised_model_is_a_finding(tmp_path: Path) -> None:
     node = onnx_node("DequantizeLinear", ["q", "s"], ["w"])
     tensors = [onnx_tensor("q", np.ones((8, 3, 3, 3), np.int8)), onnx_tensor("s", draw(8))]
     weights = onnx.read(write(tmp_path / "m.onnx", onnx_model([node, onnx_node("Conv", ["x", "w"], ["y"])], tensors)))
-    assert any("quantised" in note for note in weights.notes)
+    assert any("quantized" in note for note in weights.notes)
     assert all(tensor.role is None for tensor in weights)
 
 
@@ -307,7 +313,7 @@ def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"needs the file 'w\.bin'"):
         onnx.read(external(tmp_path, "w.bin"))
     write(tmp_path / "w.bin", bytes(31))
-    with pytest.raises(WeightsError, match="cut short"):
+    with pytest.raises(WeightsError, match="truncated"):
         onnx.read(external(tmp_path, "w.bin"))
 
 
@@ -340,7 +346,7 @@ def test_shape_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="two initialisers"):
+    with pytest.raises(WeightsError, match="two initializers"):
         onnx.read(write(tmp_path / "m.onnx", onnx_model([CONV], [*TENSORS, TENSORS[0]])))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import pickle
 import random
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from regraft.errors import WeightsError
@@ -144,7 +146,7 @@ def test_refuses_tensors_larger_than_their_storage(tmp_path: Path) -> None:
 def test_refuses_a_pickle_that_is_no_torch_file(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     path.write_bytes(pickle.dumps({"a": [1, 2]}))
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=r"plain pickle, not a file of torch\.save"):
         read_weights(path)
 
 
@@ -166,3 +168,35 @@ def test_survives_cuts_and_flips(net: Net, tmp_path: Path, legacy: bool) -> None
         assert turn % 2, "a file that was cut was read"
         assert all(array.nbytes <= len(whole) for array in loaded.values())
         assert len(loaded) <= len(state)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_tensors_of_one_file_share_a_file_descriptor(tmp_path: Path, suffix: str) -> None:
+    """A process may have a few thousand; networks have more tensors."""
+    state = {f"layer{number}.weight": torch.full((4,), float(number)) for number in range(64)}
+    path = tmp_path / f"x.{suffix}"
+    torch.save(state, path) if suffix == "pth" else save_file(state, path)
+    weights = read_weights(path)
+    before = len(os.listdir("/proc/self/fd"))
+    arrays = [tensor.load() for tensor in weights.tensors.values()]
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert [float(array[0]) for array in arrays] == [float(name[5:-7]) for name in weights.tensors]
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_shards_are_read_by_their_index(as_folder: bool, tmp_path: Path) -> None:
+    shards = {"a.bin": {"x.weight": torch.ones(2)}, "b.bin": {"y.weight": torch.zeros(3)}}
+    for name, state in shards.items():
+        torch.save(state, tmp_path / name)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"x.weight": "a.bin", "y.weight": "b.bin"}}))
+    weights = read_weights(tmp_path if as_folder else index)
+    assert {name: tensor.shape for name, tensor in weights.tensors.items()} == {"x.weight": (2,), "y.weight": (3,)}
+    assert not weights.ordered
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(WeightsError, match=r"The shard 'b\.bin' .* is missing"):
+        read_weights(index)
+    index.write_text(json.dumps({"weight_map": {"x.weight": "../a.bin"}}))
+    with pytest.raises(WeightsError, match="is not a regular file next to it"):
+        read_weights(index)

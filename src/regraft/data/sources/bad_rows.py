@@ -19,14 +19,16 @@ class BadRows:
     Attributes:
         lines: The first mistakes, as lines for people.
         kinds: How many there are of each kind.
+        hints: Further sentences on what to do, by kind of mistake.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.kinds: Counter[str] = Counter()
+        self.hints: dict[str, str] = {}
 
     def add(self, file: Path, row: int | None, kind: str, reason: str | Callable[[], str]) -> None:
-        """One row that cannot be used.
+        """Add one row that cannot be used.
 
         Args:
             file: The list.
@@ -45,12 +47,17 @@ class BadRows:
         return self.kinds.total()
 
     def error(self, source: Path, root: str) -> DataError:
-        """Everything found, as one error."""
+        """Return everything found, as one error."""
         counted = ", ".join(f"{count} x {kind}" for kind, count in self.kinds.most_common())
         hidden = len(self) - len(self.lines)
         return DataError(
             f"{str(source)!r} cannot be used as a data set; mistakes: {len(self)}.",
-            "Every row names a picture that exists, and its class.",
-            f"Correct what is listed below, or take these rows out; paths are relative to {root!r}.",
+            "every row names an image that exists, and its class",
+            " ".join(
+                [
+                    f"correct or take out these rows; paths are relative to {root!r}.",
+                    *self.hints.values(),
+                ]
+            ),
             details=[*self.lines, f"and {hidden} more; all of them: {counted}."] if hidden else self.lines,
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from regraft.data.sniff import known_format
+from regraft.data.decode.sniff import known_format
 from regraft.data.sources.bad_rows import BadRows
 
 __all__ = ["TextLines"]
@@ -54,7 +54,7 @@ class TextLines:
     def __iter__(self) -> Iterator[str]:
         reason, encoding = _look(self.path)
         if reason:
-            self._bad.add(self.path, None, "files that are no list", reason)
+            self._bad.add(self.path, None, "files that are not a list", reason)
             return
         # Surrogates stand for what is no UTF-8, so that the row can be named; universal line ends stay as they are.
         errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
@@ -84,7 +84,7 @@ class TextLines:
 
 
 def _look(path: Path) -> tuple[str, str]:
-    """Why a file holds no lines (empty for one that does), and its encoding."""
+    """Return why a file holds no lines (empty for one that does), and its encoding."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -106,7 +106,7 @@ def _strange(head: bytes) -> str:
         if head.startswith(start):
             return reason
     if kind := known_format(head[:32]):
-        return f"is a picture ({kind}), not a list of pictures"
+        return f"is an image ({kind}), not a list of images"
     if b"\0" not in head:
         return ""
     if head[1:64:2].count(0) > 16 or head[0:64:2].count(0) > 16:

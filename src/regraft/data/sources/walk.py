@@ -1,4 +1,4 @@
-"""Finding the picture files below a folder, whatever else lies there."""
+"""Finding the image files below a folder, whatever else lies there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from regraft.data.decode.sniff import known_format
 from regraft.data.paths import FileFacts, Paths
-from regraft.data.sniff import known_format
 from regraft.errors import DataError
 
 __all__ = ["STRAY_PICTURE", "Walk", "find_pictures", "is_folder", "is_hidden", "is_picture_name"]
@@ -24,7 +24,7 @@ def _suffixes(text: str) -> frozenset[str]:
 
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information", "__pycache__"}
-# Suffixes that promise a picture: accepted here, and judged when they are decoded. The second row are pictures that
+# Suffixes that promise an image: accepted here, and judged when they are decoded. The second row are images that
 # regraft does not read: they must come out as quarantined files with a reason, not vanish as "not an image".
 _PICTURES = _suffixes(
     ".jpg .jpeg .jpe .jfif .jif .png .webp .bmp .dib .tif .tiff .gif .avif .mpo "
@@ -38,11 +38,11 @@ _OTHERS = _suffixes(
 )
 
 
-STRAY_PICTURE = "picture outside the class folders"
+STRAY_PICTURE = "image outside the class folders"
 
 
 def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, int]]:
-    """The image files below a folder, sorted by path, and how many other files were left out, by reason.
+    """Return the image files below a folder, sorted by path, and how many other files were left out, by reason.
 
     Raises:
         DataError: If a folder below it cannot be opened.
@@ -53,8 +53,8 @@ def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, 
     if walk.mistakes:
         raise DataError(
             f"Not every folder below {os.fspath(folder)!r} can be read.",
-            "Each of them lists its files.",
-            "Correct the rights of the folders named below.",
+            "each of them lists its files",
+            "correct the rights of the folders named below",
             details=walk.mistakes,
         )
     return list(paths), dict(sorted(walk.ignored.items()))
@@ -70,7 +70,7 @@ class Walk:
     mistakes: list[str] = field(default_factory=list)
 
     def enter(self, folder: Path | str) -> bool:
-        """Whether this folder is met for the first time, whatever name leads to it."""
+        """Return whether this folder is met for the first time, whatever name leads to it."""
         status = os.stat(folder)
         key = (status.st_dev, status.st_ino)
         if key in self.seen:
@@ -79,7 +79,7 @@ class Walk:
         return True
 
     def entries(self, folder: Path | str) -> list[os.DirEntry[str]]:
-        """What lies in a folder, sorted by name; a folder that cannot be opened is a mistake."""
+        """Return what lies in a folder, sorted by name; a folder that cannot be opened is a mistake."""
         try:
             with os.scandir(folder) as found:
                 return sorted(found, key=lambda entry: entry.name)
@@ -88,7 +88,7 @@ class Walk:
             return []
 
     def folders(self, folder: Path) -> list[Path]:
-        """The visible folders in a folder, sorted; files beside them are counted as ignored."""
+        """Return the visible folders in a folder, sorted; files beside them are counted as ignored."""
         found = []
         for entry in self.entries(folder):
             if is_hidden(entry.name):
@@ -100,7 +100,7 @@ class Walk:
         return found
 
     def pictures(self, folder: Path | str) -> Paths:
-        """The image files below a class folder, sorted by their path, with their sizes and times."""
+        """Return the image files below a class folder, sorted by their path, with their sizes and times."""
         found: list[str] = []
         facts = array("q")
         waiting = [str(folder)]
@@ -122,7 +122,7 @@ class Walk:
         return Paths.of((found[row] for row in order), known[order])
 
     def _streamed(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        """What lies in a folder, in any order, without holding all of it."""
+        """Yield what lies in a folder, in any order, without holding all of it."""
         try:
             with os.scandir(folder) as found:
                 yield from found
@@ -130,7 +130,7 @@ class Walk:
             self.mistakes.append(f"{folder!r} cannot be opened ({error.strerror}).")
 
     def _new(self, folders: Sequence[str]) -> Iterator[str]:
-        """Those that are met for the first time."""
+        """Yield those that are met for the first time."""
         for folder in folders:
             if self.enter(folder):
                 yield folder
@@ -139,17 +139,17 @@ class Walk:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name belongs to a system, not to a data set."""
+    """Return whether a file or folder of this name belongs to a system, not to a data set."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES or name.lower() in _SYSTEM_FOLDERS
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether the suffix of a file's name promises a picture."""
+    """Return whether the suffix of a file's name promises an image."""
     return os.path.splitext(name)[1].lower() in _PICTURES
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder, or a link to one."""
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
@@ -157,7 +157,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
-    """Size and last change of a file; one that is gone by now has the size -1."""
+    """Return size and last change of a file; one that is gone by now has the size -1."""
     try:
         status = entry.stat()
     except OSError:
@@ -166,7 +166,7 @@ def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
 
 
 def _no_picture(entry: os.DirEntry[str]) -> str:
-    """Why a file is not listed; empty for one that is."""
+    """Return why a file is not listed; empty for one that is."""
     try:
         is_file = entry.is_file()
     except OSError:

@@ -32,7 +32,7 @@ _INSTALL = "pip install 'regraft[keras]'"
 
 
 def import_keras() -> Keras:
-    """The framework, on its torch backend.
+    """Return the framework, on its torch backend.
 
     Raises:
         SettingsError: It is not installed, or runs on another backend already.
@@ -40,15 +40,15 @@ def import_keras() -> Keras:
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is None:
         raise SettingsError(
             "Keras is not installed, and networks called `keras:NAME` are built by it.",
-            "Expected the extra `keras` (the networks called `keras_NAME` need none).",
-            f"Type `{_INSTALL}`.",
+            "the extra `keras` (the networks called `keras_NAME` need none)",
+            f"`{_INSTALL}`",
         )
     keras = _import_on_torch()
     if keras.backend.backend() != "torch":
         raise SettingsError(
             f"Keras was imported with the backend {keras.backend.backend()!r} before, and a process has only one.",
-            "Expected the torch backend, which regraft chooses where it imports Keras first.",
-            "Set the environment variable KERAS_BACKEND=torch, or import keras after regraft has built a network.",
+            "the torch backend, which regraft chooses where it imports Keras first",
+            "set the environment variable KERAS_BACKEND=torch, or import keras after regraft has built a network",
         )
     return keras
 
@@ -69,7 +69,7 @@ def _import_on_torch() -> Keras:
 
 @contextmanager
 def drawing_nothing() -> Iterator[None]:
-    """Keras draws seeds from Python's generator wherever it makes a layer: give the generator back as it was."""
+    """Give Python's generator back as it was: Keras draws seeds from it wherever it makes a layer."""
     state = random.getstate()
     try:
         yield
@@ -79,7 +79,7 @@ def drawing_nothing() -> Iterator[None]:
 
 @contextmanager
 def drawn_from_torch() -> Iterator[None]:
-    """The seeds that Keras draws for its initial weights are a function of torch's generator."""
+    """Derive the seeds that Keras draws for its initial weights from torch's generator."""
     with drawing_nothing():
         random.seed(int(torch.randint(2**62, (), device="cpu")))
         yield
@@ -105,13 +105,13 @@ class Definition:
 
     @classmethod
     def of(cls, operation: Keras) -> Definition:
-        """The definition of a Keras layer, or of an operation between layers (`x + 3.0`)."""
+        """Return the definition of a Keras layer, or of an operation between layers (`x + 3.0`)."""
         kind = type(operation)
         build = operation.get_build_config() if hasattr(operation, "get_build_config") else None
         return cls(kind.__module__, kind.__qualname__, _plain(operation.get_config()), _plain(build))
 
     def make(self, device: str) -> Keras:
-        """A new Keras layer, with initial weights on a device."""
+        """Return a new Keras layer, with initial weights on a device."""
         keras = import_keras()
         kind = getattr(importlib.import_module(self.module), self.name)
         with keras.device(device):
@@ -131,11 +131,11 @@ class Definition:
             return self._made
 
     def alone(self) -> Any:
-        """A context for layers that keep something of their weights on themselves during a call."""
+        """Return a context for layers that keep something of their weights on themselves during a call."""
         return self._lock if hasattr(self._made, "finalize_state") else nullcontext()
 
     def with_channels(self, channels: int) -> Definition:
-        """The same layer for inputs of another number of channels."""
+        """Return the same layer for inputs of another number of channels."""
         shape = list((self.build or {})["input_shape"])
         return Definition(self.module, self.name, self.config, {"input_shape": [*shape[:-1], channels]})
 
@@ -205,7 +205,7 @@ class _Part(nn.Module):
 
 
 def kind_of(module: nn.Module) -> str:
-    """The name of a module's class; of a layer that Keras made, Keras's name of it."""
+    """Return the name of a module's class; of a layer that Keras made, Keras's name of it."""
     return module.kind if isinstance(module, KerasLayer) else type(module).__name__
 
 
@@ -218,6 +218,7 @@ class KerasLayer(nn.Module):
     """
 
     channels_last = True
+    traced_as_one = True  # Keras computes it: a graph of torch's calls ends here
 
     def __init__(self, definition: Definition) -> None:
         super().__init__()
@@ -250,7 +251,7 @@ class KerasLayer(nn.Module):
         self.define(self.definition)
 
     def define(self, definition: Definition) -> None:
-        """The same layer as laid out for another image size; the number of channels that was set stays."""
+        """Return the same layer as laid out for another image size; the number of channels that was set stays."""
         self.definition = definition if self._channels is None else definition.with_channels(self._channels)
 
     @property
@@ -266,11 +267,11 @@ class KerasLayer(nn.Module):
         return self.kind == "BatchNormalization" or _seeds(self.definition.layer) != []
 
     def extra_repr(self) -> str:
-        """Keras's class and name."""
+        """Return Keras's class and name."""
         return f"{self.kind}, {self.definition.config.get('name', '')}"
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """What Keras gives for these inputs, with these weights, in this mode."""
+        """Return what Keras gives for these inputs, with these weights, in this mode."""
         layer, keras = self.definition.layer, import_keras()
         first = _first_tensor(inputs)
         if "training" in inspect.signature(layer.call).parameters:
@@ -297,7 +298,7 @@ class KerasLayer(nn.Module):
         return lent
 
     def _take_back(self, layer: Keras, scope: Keras, lent: Mapping[int, Tensor]) -> None:
-        """What a training step of Keras's own makes of its statistics."""
+        """Update the statistics as a training step of Keras does."""
         for variable, place, _ in _variables(layer):
             value = scope.get_current_value(variable)
             if value is not lent[id(variable)]:
@@ -322,7 +323,7 @@ class KerasLayer(nn.Module):
 
 
 def _variables(layer: Keras) -> list[tuple[Keras, str, _Axes]]:
-    """Keras's weights of a layer, each with its place in the torch module and its order of axes."""
+    """Return Keras's weights of a layer, each with its place in the torch module and its order of axes."""
     weights = list(getattr(layer, "weights", ()))
     places = _PLACES.get(type(layer).__name__, {})
     if not places and len(weights) == 1 and len(weights[0].shape) == 1:
@@ -331,13 +332,13 @@ def _variables(layer: Keras) -> list[tuple[Keras, str, _Axes]]:
 
 
 def _seeds(layer: Keras) -> list[Keras]:
-    """The states of a layer's own random generators."""
+    """Return the states of a layer's own random generators."""
     weights = {id(variable) for variable in getattr(layer, "weights", ())}
     return [variable for variable in getattr(layer, "variables", ()) if id(variable) not in weights]
 
 
 def _plain(value: Any) -> Any:
-    """Keras's tracked lists and dicts as plain ones."""
+    """Return Keras's tracked lists and dicts as plain ones."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

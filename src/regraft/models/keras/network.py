@@ -88,7 +88,7 @@ _POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten")
 
 
 def _first_of_head(steps: Sequence[Step]) -> int:
-    """The first pooling over the whole map behind which nothing reads what lies before it."""
+    """Return the first pooling over the whole map behind which nothing reads what lies before it."""
     places = {step.name: place for place, step in enumerate(steps)}
     reach = [0] * (len(steps) + 1)  # the earliest output that a later step reads
     reach[-1] = len(steps)
@@ -137,18 +137,18 @@ class KerasNetwork(nn.Module):
         self.pretrained_cfg: dict[str, Any] = {"classifier": self._classifier(), "first_conv": self._stem()}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> logits (N, num_classes)."""
+        """Turn images (N, C, H, W) into logits (N, num_classes)."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> the last feature map (N, C, H, W)."""
+        """Turn images (N, C, H, W) into the last feature map (N, C, H, W)."""
         features = self._run(self.blueprint.backbone, self.blueprint.image, images.permute(0, 2, 3, 1))
         return features.permute(0, 3, 1, 2)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """The last feature map (N, C, H, W) -> logits (N, num_classes)."""
+        """Return the last feature map (N, C, H, W) -> logits (N, num_classes)."""
         foreign = [name for name in self.head if not isinstance(self.get_submodule(name), (KerasLayer, nn.Identity))]
-        if foreign:  # surgery has put one module in the place of the whole head
+        if foreign:  # surgery has put one module instead of the whole head
             head: Tensor = self.get_submodule(foreign[-1])(features)
             return head
         steps = self.blueprint.head
@@ -162,12 +162,12 @@ class KerasNetwork(nn.Module):
         return tuple(step.name for step in self.blueprint.head)
 
     def get_classifier(self) -> nn.Module | None:
-        """The layer that gives the logits."""
+        """Return the layer that gives the logits."""
         name = self.pretrained_cfg["classifier"]
         return self.get_submodule(name) if name else None
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new, random classifier for another number of classes, in place; other layers of the head stay."""
+        """Put in a new, random classifier for another number of classes, in place; other layers of the head stay."""
         self.num_classes = num_classes
         self._lay_out_anew(self.blueprint.image_size)
         with drawn_from_torch():
@@ -210,7 +210,7 @@ class KerasNetwork(nn.Module):
 
 
 def has_weights(module: nn.Module) -> bool:
-    """Whether the module, or one inside it, owns parameters or buffers."""
+    """Return whether the module, or one inside it, owns parameters or buffers."""
     return next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
 
 

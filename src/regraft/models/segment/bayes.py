@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from regraft.data.random import bits
 from regraft.errors import SettingsError
-from regraft.models.trace import plain
+from regraft.models.describe.trace import plain
 
 __all__ = ["BayesianMaps", "bayesian_predict"]
 
@@ -58,8 +58,8 @@ def bayesian_predict(model: nn.Module, images: Tensor, *, samples: int = 16, see
     if not drops or samples < 1:
         raise SettingsError(
             "The model has no dropout to draw." if not drops else f"samples is {samples}.",
-            "Expected a network with dropout above 0, and at least one draw.",
-            "Build it with dropout, as `rg.build_model('segnet', dropout=0.5)`, or raise `samples`.",
+            "a network with dropout above 0, and at least one draw",
+            "build it with dropout, as `rg.build_model('segnet', dropout=0.5)`, or raise `samples`",
         )
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _dropping(model, drops):
@@ -68,7 +68,7 @@ def bayesian_predict(model: nn.Module, images: Tensor, *, samples: int = 16, see
 
 
 def _draws(model: nn.Module, image: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the draws, updated draw by draw (Welford's method), so that none has to be kept."""
+    """Return mean and variance over the draws, updated draw by draw (Welford's method), so that none has to be kept."""
     mean = torch.zeros(())
     squares = torch.zeros(())
     for draw in range(samples):
@@ -84,7 +84,9 @@ def _draws(model: nn.Module, image: Tensor, samples: int, seed: int) -> tuple[Te
 
 @contextmanager
 def _dropping(model: nn.Module, drops: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode but for the dropout; the attribute is set, because frozen modules keep their own mode."""
+    """Switch to evaluation mode but for the dropout; the attribute is set, because frozen modules keep their own
+    mode.
+    """
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from regraft.models.info import ModelInfo, set_info
+from regraft.models.describe.info import ModelInfo, set_info
+from regraft.models.describe.provenance import Provenance, SourceNetwork
 from regraft.models.segment.encoder import Encoder
 
 __all__ = ["ENCODER", "described"]
@@ -29,7 +30,7 @@ def described(
     """
     modules = {module for module, _ in model.named_modules()}
     stages = [f"{ENCODER}.{level.module}" for level in encoder.levels]
-    rows = [(row, kind, module and f"{ENCODER}.{module}") for row, kind, module in encoder.keras_rows]
+    rows = tuple((row, kind, module and f"{ENCODER}.{module}") for row, kind, module in encoder.keras_rows)
     info = ModelInfo(
         architecture=architecture,
         preprocessing=encoder.preprocessing,
@@ -37,10 +38,10 @@ def described(
         feature_stages=tuple(stage for stage in stages if stage in modules),
         decoder=("decoder",),
         output="segmentation",
-        origin={
-            "encoder": {"name": name, "args": dict(arguments or {})},
-            "new_layers": ["decoder", "classifier"],
-            **({"keras_rows": rows} if rows else {}),
-        },
+        origin=Provenance(
+            encoder=SourceNetwork(name, dict(arguments or {})),
+            new_layers=("decoder", "classifier"),
+            keras_rows=rows,
+        ),
     )
     return set_info(model, info)

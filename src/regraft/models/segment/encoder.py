@@ -17,10 +17,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import RegraftError, SettingsError, nearest
-from regraft.models.info import ModelInfo
-from regraft.models.keras.forms import FORMS, build_form
-from regraft.models.keras_rows import Row, keras_rows
+from regraft.models.describe.info import ModelInfo
+from regraft.models.keras_forms.forms import FORMS, build_form
+from regraft.models.keras_forms.rows import Row, keras_rows
 
 __all__ = ["MAX_DEPTH", "Encoder", "Level", "build_encoder", "is_vgg", "source_network"]
 
@@ -55,7 +56,7 @@ class Encoder:
         levels: The feature maps that are used, finest first.
         least: The smallest side in pixels, a multiple of the stride, that the network takes.
         sides: The side of each map of such an image, in the order of `levels`.
-        preprocessing: What its weights were trained with, as plain data; None where `pretrained_cfg` says it.
+        preprocessing: What its weights were trained with; None where `pretrained_cfg` says it.
         keras_rows: Keras's listing of the whole network, where there is one; modules that were cut off are None.
     """
 
@@ -63,7 +64,7 @@ class Encoder:
     levels: tuple[Level, ...]
     least: int
     sides: tuple[int, ...]
-    preprocessing: dict[str, Any] | None
+    preprocessing: Preprocessing | None
     keras_rows: tuple[Row, ...]
 
     @property
@@ -72,7 +73,7 @@ class Encoder:
         return math.lcm(*(level.reduction for level in self.levels))
 
     def describe(self, name: str) -> dict[str, Any]:
-        """A timm-like `pretrained_cfg` of the whole network, whose encoder is the submodule `name`."""
+        """Return a timm-like `pretrained_cfg` of the whole network, whose encoder is the submodule `name`."""
         config = {**getattr(self.network, "pretrained_cfg", {})}
         stem = config.get("first_conv") or ()
         stems = [f"{name}.{layer}" for layer in ([stem] if isinstance(stem, str) else stem)]
@@ -85,7 +86,7 @@ class Encoder:
 
 
 def source_network(name: str, *, in_chans: int = 3, arguments: Mapping[str, Any] | None = None) -> nn.Module:
-    """The whole classification network that an encoder is cut from, and that its weights were made for.
+    """Return the whole classification network that an encoder is cut from, and that its weights were made for.
 
     Args:
         name: A timm name, with or without a tag, or a name of `FORMS` (`keras_vgg16`).
@@ -99,9 +100,9 @@ def source_network(name: str, *, in_chans: int = 3, arguments: Mapping[str, Any]
     if name not in FORMS and not timm.is_model(name):
         near = nearest(name, [*timm.list_models(), *FORMS])
         raise SettingsError(
-            f"There is no encoder {name!r}.",
-            f"Did you mean {near}?" if near else "Expected the name of a convolutional network of timm.",
-            "Type `regraft inspect 'resnet*'` to list names by pattern.",
+            f"There is no encoder {name!r}{f'; did you mean {near}?' if near else '.'}",
+            "" if near else "the name of a convolutional network of timm",
+            "`regraft inspect 'resnet*'` to list names by pattern",
         )
     try:
         network: nn.Module = build_form(name, **options) if name in FORMS else timm.create_model(name, **options)
@@ -110,14 +111,16 @@ def source_network(name: str, *, in_chans: int = 3, arguments: Mapping[str, Any]
     except Exception as error:  # an architecture raises whatever its own code raises on an argument
         raise SettingsError(
             f"The encoder {name!r} does not take these arguments ({type(error).__name__}: {error}).",
-            "Expected arguments of the network, as timm spells them.",
-            "Leave out the one that the message names.",
+            "arguments of the network, as timm spells them",
+            "leave out the one that the message names",
         ) from error
     return network
 
 
 def is_vgg(name: str) -> bool:
-    """Whether a network is a VGG: blocks of convolutions, each but the last followed by a pooling of 2×2 pixels."""
+    """Return whether a network is a VGG: blocks of convolutions, each but the last followed by a pooling of 2×2
+    pixels.
+    """
     return name.removeprefix("keras_").startswith("vgg")
 
 
@@ -146,9 +149,9 @@ def build_encoder(
         raise SettingsError(
             f"depth is {depth!r}; {name!r} has feature maps of the strides "
             f"{', '.join(str(level.reduction) for level in levels)}.",
-            f"Expected a number from {MIN_DEPTH} to {len(levels)}: how many of them are used, from the finest on.",
-            f"Set depth to {min(max(depth, MIN_DEPTH), len(levels)) if isinstance(depth, int) else len(levels)}, "
-            "or leave it out.",
+            f"a number from {MIN_DEPTH} to {len(levels)}: how many of them are used, from the finest on",
+            f"set depth to {min(max(depth, MIN_DEPTH), len(levels)) if isinstance(depth, int) else len(levels)}, "
+            "or leave it out",
         )
     levels = levels[:depth]
     info = getattr(network, "regraft_info", None)
@@ -182,14 +185,14 @@ def _levels(network: nn.Module, name: str) -> tuple[Level, ...]:
     if len(levels) < MIN_DEPTH or not falling or not hasattr(network, "forward_intermediates"):
         raise SettingsError(
             f"{name!r} cannot be an encoder: it gives no feature maps of falling size.",
-            "Expected a convolutional network, as vgg16, resnet34 or tf_efficientnet_lite0.",
-            "Choose another encoder.",
+            "a convolutional network, as vgg16, resnet34 or tf_efficientnet_lite0",
+            "choose another encoder",
         )
     return tuple(levels)
 
 
 def _least(network: nn.Module, name: str, levels: tuple[Level, ...], in_chans: int) -> tuple[int, tuple[int, ...]]:
-    """The smallest multiple of the stride at which the network runs, and the sides of its maps there.
+    """Return the smallest multiple of the stride at which the network runs, and the sides of its maps there.
 
     It may be more than the stride, because convolutions may take borders away.
     """
@@ -205,8 +208,8 @@ def _least(network: nn.Module, name: str, levels: tuple[Level, ...], in_chans: i
         return times * stride, tuple(int(cut.shape[-1]) for cut in maps)
     raise SettingsError(
         f"{name!r} cannot be an encoder: it takes images of one size alone.",
-        "Expected a convolutional network, as vgg16, resnet34 or tf_efficientnet_lite0.",
-        "Choose another encoder.",
+        "a convolutional network, as vgg16, resnet34 or tf_efficientnet_lite0",
+        "choose another encoder",
     )
 
 
@@ -223,10 +226,10 @@ class _Maps(nn.Module):
 
 
 def _rows(network: nn.Module, name: str, info: Any) -> tuple[Row, ...]:
-    """Keras's rows of the whole network; those that were cut off stay as rows without weights."""
+    """Return Keras's rows of the whole network; those that were cut off stay as rows without weights."""
     plain_name = name.partition(".")[0]
     if isinstance(info, ModelInfo):
-        rows = tuple(info.origin.get("keras_rows", ()))
+        rows = info.origin.keras_rows
     else:
         rows = keras_rows(plain_name) if plain_name in _LISTED else ()
     there = {module for module, _ in network.named_modules()}

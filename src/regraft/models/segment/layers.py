@@ -43,7 +43,7 @@ class ConvBlock(nn.Module):
         self.batch_norm = batch_norm
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H, W)."""
+        """Turn (N, C, H, W) into (N, C', H, W)."""
         for number in self.numbers:
             maps = self.get_submodule(f"conv{number}")(maps)
             if self.batch_norm:
@@ -61,8 +61,8 @@ def initialise(module: nn.Module, init: str) -> None:
     if init not in INITS:
         raise SettingsError(
             f"There is no initialisation {init!r}.",
-            f"Expected one of: {', '.join(INITS)}.",
-            "Set `init` to one of them, or leave it out for he_normal.",
+            f"one of: {', '.join(INITS)}",
+            "set `init` to one of them, or leave it out for he_normal",
         )
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):

@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from regraft.models.info import ModelInfo, info_of
+from regraft.errors import SettingsError
+from regraft.models.describe.info import ModelInfo, info_of
+from regraft.models.describe.provenance import SourceNetwork
+from regraft.models.describe.slots import slots_of
+from regraft.models.describe.trace import in_channels, plain
 from regraft.models.segment.describe import ENCODER
 from regraft.models.segment.encoder import source_network
-from regraft.models.slots import slots_of
-from regraft.models.trace import in_channels, plain
 from regraft.weights.file import WeightFile
-from regraft.weights.layers import Slot, source_layers
-from regraft.weights.match import match, names_slot
-from regraft.weights.report import Ambiguity, Finding, MatchReport, WrongShape
+from regraft.weights.match.match import match, names_slot
+from regraft.weights.naming.layers import Slot, source_layers
+from regraft.weights.report import Finding, MatchReport, WrongShape
 
 __all__ = ["match_encoder"]
 
@@ -76,7 +78,7 @@ def _matched(
     own = [pattern for pattern in skip if _hits_only_new(pattern, slots)]
     inner = [pattern.removeprefix(_PREFIX) for pattern in skip if pattern not in own]
     encoder = _best(
-        _as_encoder(match(weights, seen, skip=inner, map=by_hand, model=_name(info), **options), slots)
+        _as_encoder(match(weights, seen, skip=inner, map=by_hand, model=_name(info), **options), slots, own)
         for seen in _source_slots(model, info)
     )
     encoder = _without_dense(encoder, weights, slots)
@@ -94,7 +96,7 @@ def _matched(
 
 
 def _best(reports: Iterable[MatchReport]) -> MatchReport:
-    """The first report that fills the encoder, else the one that fills most of it."""
+    """Return the first report that fills the encoder, else the one that fills most of it."""
     seen: list[MatchReport] = []
     for report in reports:
         seen.append(report)
@@ -104,14 +106,14 @@ def _best(reports: Iterable[MatchReport]) -> MatchReport:
 
 
 def _source_slots(model: nn.Module, info: ModelInfo) -> Iterator[tuple[Slot, ...]]:
-    """The slots of the whole network that the encoder was cut from, and those of them that the encoder still has.
+    """Yield the slots of the whole network that the encoder was cut from, and those of them that the encoder still has.
 
     Layers that the encoder has are as they are now: their widths and strides may have been changed.
     """
-    encoder = info.origin["encoder"]
+    source = _source(info)
     with torch.device("meta"):
         network = source_network(
-            encoder["name"], in_chans=in_channels(plain(model).get_submodule(ENCODER))[0], arguments=encoder["args"]
+            source.name, in_chans=in_channels(plain(model).get_submodule(ENCODER))[0], arguments=source.arguments
         )
     now = {slot.name.removeprefix(_PREFIX): slot for slot in slots_of(model) if slot.part == "backbone"}
     whole = [(slot, now.get(slot.name, slot)) for slot in slots_of(network)]
@@ -119,10 +121,14 @@ def _source_slots(model: nn.Module, info: ModelInfo) -> Iterator[tuple[Slot, ...
     yield tuple(replace(slot, shape=own.shape, attributes=own.attributes) for slot, own in whole if slot.name in now)
 
 
-def _as_encoder(report: MatchReport, slots: Sequence[Slot]) -> MatchReport:
-    """The report on the whole classification network as one on the segmentation network."""
+def _as_encoder(report: MatchReport, slots: Sequence[Slot], left_out: Sequence[str]) -> MatchReport:
+    """Return the report on the whole classification network as one on the segmentation network.
+
+    Such a file fills nothing of the decoder and the head: they are missing, but for what the patterns `left_out` name.
+    """
     own = {slot.name for slot in slots}
-    rest = [slot.name for slot in slots if slot.part != "backbone"]
+    new = [slot for slot in slots if slot.part != "backbone"]
+    rest = [slot.name for slot in new if any(names_slot(pattern, slot) for pattern in left_out)]
     layers = {_layer(name) for name in own}
 
     def has(name: str) -> bool:
@@ -137,15 +143,17 @@ def _as_encoder(report: MatchReport, slots: Sequence[Slot]) -> MatchReport:
     return replace(
         report,
         matched=matched,
-        missing=tuple(_PREFIX + name for name in report.missing if has(name)),
+        missing=(
+            *(_PREFIX + name for name in report.missing if has(name)),
+            *(slot.name for slot in new if slot.name not in rest),
+        ),
         wrong_shape=tuple(
             WrongShape(_PREFIX + pair.target, pair.source, pair.target_shape, pair.source_shape)
             for pair in report.wrong_shape
             if has(pair.target)
         ),
         ambiguous=tuple(
-            Ambiguity(tuple(_PREFIX + name for name in group.targets if has(name)), group.sources, group.decides)
-            for group in ambiguous
+            replace(group, targets=tuple(_PREFIX + name for name in group.targets if has(name))) for group in ambiguous
         ),
         dropped=tuple(dict.fromkeys([*report.dropped, *(name for name in lost if name not in used)])),
         dropped_targets=(*(_PREFIX + name for name in report.dropped_targets if has(name)), *rest),
@@ -155,9 +163,9 @@ def _as_encoder(report: MatchReport, slots: Sequence[Slot]) -> MatchReport:
 
 
 def _without_dense(report: MatchReport, weights: WeightFile, slots: Sequence[Slot]) -> MatchReport:
-    """Dense layers that no other rule has placed count as dropped, where the encoder lacks none of its own."""
+    """Count dense layers that no other rule has placed as dropped, where the encoder lacks none of its own."""
     missing = set(report.missing)
-    if any(slot.role == "dense_kernel" and slot.name in missing for slot in slots):
+    if any(slot.role == "dense_kernel" and slot.part == "backbone" and slot.name in missing for slot in slots):
         return report
     dense = {layer.name for layer in source_layers(weights).values() if layer.kind == "dense"}
     lost = [name for name in report.unexpected if weights.tensors[name].layer in dense]
@@ -174,19 +182,30 @@ def _finding(finding: Finding, layers: set[str]) -> Finding:
 
 
 def _concerns(finding: Finding, layers: set[str]) -> bool:
-    """Whether a finding says something of the encoder, not of what was cut off alone."""
+    """Return whether a finding says something of the encoder, not of what was cut off alone."""
     named = [*finding.layers, *([finding.layer] if finding.layer else [])]
     return not named or any(_PREFIX + layer in layers for layer in named)
 
 
 def _hits_only_new(pattern: str, slots: Sequence[Slot]) -> bool:
-    """Whether a pattern names the decoder or the head, which a file for the encoder leaves alone anyway."""
+    """Return whether a pattern names the decoder or the head, which a file for the encoder leaves alone anyway."""
     hits = {slot.part for slot in slots if names_slot(pattern, slot)}
     return bool(hits) and "backbone" not in hits
 
 
 def _name(info: ModelInfo) -> str:
-    return f"{info.architecture} ({info.origin['encoder']['name']})"
+    return f"{info.architecture} ({_source(info).name})"
+
+
+def _source(info: ModelInfo) -> SourceNetwork:
+    """Return the network that the encoder was cut from."""
+    if info.origin.encoder is None:
+        raise SettingsError(
+            f"{info.architecture!r} does not say which network its encoder was cut from.",
+            "a network that `build_model` built",
+            "pass `part='all'`",
+        )
+    return info.origin.encoder
 
 
 def _layer(name: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["crop_like", "pad_to_stride"]
 
 
 def pad_to_stride(images: Tensor, stride: int, least: int) -> Tensor:
-    """(N, C, H, W) with both sides brought to the next multiple of `stride`, and to `least` at least.
+    """Return (N, C, H, W) with both sides brought to the next multiple of `stride`, and to `least` at least.
 
     Args:
         images: Images of any size.
@@ -32,5 +32,5 @@ def pad_to_stride(images: Tensor, stride: int, least: int) -> Tensor:
 
 
 def crop_like(maps: Tensor, images: Tensor) -> Tensor:
-    """The upper left part of `maps` (N, C, H', W'), as high and wide as `images`."""
+    """Return the upper left part of `maps` (N, C, H', W'), as high and wide as `images`."""
     return maps[..., : images.shape[-2], : images.shape[-1]]

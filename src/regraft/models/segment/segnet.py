@@ -27,7 +27,7 @@ _FIRST_CENTRAL = 3  # the paper's best variant drops in the three coarsest of fi
 
 
 def pool_with_indices(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, H, W) -> the largest value of each 2×2 window, and where it was: y * W + x, for each channel alone.
+    """Turn (N, C, H, W) into the largest value of each 2×2 window, and where it was: y * W + x, for each channel alone.
 
     Of equal values the first one counts (in the order of rows), as in TensorFlow. Its `max_pool_with_argmax` numbers
     the places of all channels together: (y * W + x) * C + channel.
@@ -37,7 +37,9 @@ def pool_with_indices(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpool(maps: Tensor, indices: Tensor) -> Tensor:
-    """(N, C, H, W) and the indices of the pooling -> (N, C, 2H, 2W): each value at its place, zeros elsewhere."""
+    """Turn (N, C, H, W) and the indices of the pooling into (N, C, 2H, 2W): each value at its place, zeros
+    elsewhere.
+    """
     return F.max_unpool2d(maps, indices, (2, 2), (2, 2))
 
 
@@ -55,7 +57,9 @@ class SegNetDecoder(nn.Module):
                 self.add_module(f"drop{number}", nn.Dropout(dropout))
 
     def forward(self, maps: Tensor, indices: Sequence[Tensor]) -> Tensor:
-        """The encoder's last map and the indices of all poolings, finest first -> (N, C, H, W) of the image's size."""
+        """Return the encoder's last map and the indices of all poolings, finest first -> (N, C, H, W) of the image's
+        size.
+        """
         for name, layer in self.named_children():
             if name.startswith("block"):
                 maps = unpool(maps, indices[int(name.removeprefix("block")) - 1])
@@ -86,7 +90,7 @@ class SegNet(nn.Module):
         self.reset_classifier(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> logits (N, num_classes, H, W)."""
+        """Turn images (N, C, H, W) into logits (N, num_classes, H, W)."""
         maps = pad_to_stride(images, self.stride, self.stride)
         indices = []
         for layer in self.encoder.get_submodule("features").children():
@@ -99,7 +103,7 @@ class SegNet(nn.Module):
         return crop_like(logits, images)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a new classifier in the place of the old one."""
+        """Put a new classifier instead of the old one."""
         self.num_classes = num_classes
         self.classifier = nn.Conv2d(self.num_features, num_classes, 3, padding=1)
         initialise(self.classifier, "glorot_uniform")
@@ -116,7 +120,7 @@ def segnet(
     dropout: float = 0.0,
     encoder_args: Mapping[str, Any] | None = None,
 ) -> SegNet:
-    """A `SegNet` that says about itself what regraft needs to know.
+    """Return a `SegNet` that says about itself what regraft needs to know.
 
     Args:
         encoder: A VGG of timm (`vgg16`, `vgg16_bn`, `vgg19`, ...) or of keras.applications (`keras_vgg16`).
@@ -140,7 +144,7 @@ def segnet(
 
 
 def _with_last_pool(features: nn.Module, dropout: float) -> nn.Sequential:
-    """The layers of an encoder that was cut behind its last convolution, with the pooling that follows it.
+    """Return the layers of an encoder that was cut behind its last convolution, with the pooling that follows it.
 
     Dropout is put behind the poolings of the central blocks; all other layers keep their names.
     """
@@ -162,7 +166,7 @@ def _is_central(block: int, num_blocks: int) -> bool:
 
 
 def _blocks(features: nn.Module) -> list[list[int]]:
-    """For each block of a VGG: the channels of its input and of each of its convolutions."""
+    """Return for each block of a VGG the channels of its input and of each of its convolutions."""
     blocks: list[list[int]] = [[]]
     for layer in features.children():
         if isinstance(layer, nn.Conv2d):
@@ -184,5 +188,5 @@ def _check(encoder: str, init: str, dropout: float, num_classes: int) -> None:
     ]
     if mistakes:
         raise SettingsError(
-            "The SegNet cannot be built as described.", "", "Correct these arguments of the model.", details=mistakes
+            "The SegNet cannot be built as described.", "", "correct these arguments of the model", details=mistakes
         )

@@ -116,7 +116,7 @@ def tile_strips(
     stride: int | None = None,
     batch_size: int = 1,
 ) -> Iterator[Strip]:
-    """The probabilities of an image in strips, top to bottom; arguments and errors as of `predict_tiled`.
+    """Yield the probabilities of an image in strips, top to bottom; arguments and errors as of `predict_tiled`.
 
     Memory: (classes, tile, W) floats, beside what the program needs for `batch_size` tiles.
     """
@@ -158,17 +158,17 @@ def _check(tile: int, overlap: int, step: int, stride: int, tta: str | None, bat
     if batch_size < 1:
         mistakes.append(f"batch_size is {batch_size}; it is at least 1")
     if mistakes:
-        raise SettingsError("The image cannot be cut as described.", "", "Correct these settings.", details=mistakes)
+        raise SettingsError("The image cannot be cut as described.", "", "correct these settings", details=mistakes)
 
 
 def _origins(size: int, tile: int, step: int, stride: int) -> list[int]:
-    """Where the tiles begin along one side; the last one reaches the end."""
+    """Return where the tiles begin along one side; the last one reaches the end."""
     last = max(0, -(-(size - tile) // stride) * stride)
     return [*range(0, last, step), last]
 
 
 def _crops(lefts: list[int], width: int, tile: int, batch_size: int) -> Iterator[list[tuple[int, int]]]:
-    """Left and right of the tiles of a row, in batches of tiles of one width."""
+    """Return left and right of the tiles of a row, in batches of tiles of one width."""
     spans = [(left, min(left + tile, width)) for left in lefts]
     for _, same in groupby(spans, key=lambda span: span[1] - span[0]):
         members = list(same)
@@ -176,7 +176,9 @@ def _crops(lefts: list[int], width: int, tile: int, batch_size: int) -> Iterator
 
 
 def _ramp(start: int, stop: int, size: int, overlap: int) -> Tensor:
-    """The weight of each row (or column) of a tile: 0 in the outer quarter of an overlap, rising to 1 in its middle."""
+    """Return the weight of each row (or column) of a tile: 0 in the outer quarter of an overlap, rising to 1 in its
+    middle.
+    """
     places = torch.arange(start, stop, dtype=torch.float32) + 0.5
     weight = torch.ones(stop - start)
     if overlap and start > 0:
@@ -187,7 +189,7 @@ def _ramp(start: int, stop: int, size: int, overlap: int) -> Tensor:
 
 
 def _probabilities(program: Program, images: Tensor, tta: str | None) -> Tensor:
-    """(N, classes, h, w), fp32 on the CPU."""
+    """Return (N, classes, h, w), fp32 on the CPU."""
     probabilities = _softmax(program(images))
     if tta == "flip":
         probabilities = (probabilities + _softmax(program(images.flip(-1))).flip(-1)) / 2
@@ -200,5 +202,5 @@ def _softmax(logits: Any) -> Tensor:
 
 
 def _moved_up(maps: Tensor, rows: int) -> Tensor:
-    """The maps without their first rows, with as many rows of zeros below."""
+    """Return the maps without their first rows, with as many rows of zeros below."""
     return torch.cat([maps[:, rows:], maps.new_zeros((maps.shape[0], rows, maps.shape[2]))], dim=1)

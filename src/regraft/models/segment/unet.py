@@ -40,7 +40,7 @@ class UNetStage(nn.Module):
         self.convs = ConvBlock(width + skip, *(filters,) * convs, batch_norm=batch_norm)
 
     def forward(self, maps: Tensor, skip: Tensor) -> Tensor:
-        """(N, C, H/2, W/2) and (N, S, H, W) -> (N, filters, H, W)."""
+        """Turn (N, C, H/2, W/2) and (N, S, H, W) into (N, filters, H, W)."""
         if self.up == "transposed":
             maps = self.upconv(maps)
         else:
@@ -62,7 +62,7 @@ class UNetDecoder(nn.Module):
             self.add_module(f"stage{number}", UNetStage(width, skip, out, convs=convs, batch_norm=batch_norm, up=up))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Feature maps, finest first -> (N, filters[-1], H, W) of the finest."""
+        """Turn feature maps, finest first into (N, filters[-1], H, W) of the finest."""
         blended = maps[-1]
         for stage, skip in zip(self.children(), reversed(maps[:-1]), strict=True):
             blended = stage(blended, skip)
@@ -104,7 +104,7 @@ class UNet(nn.Module):
         self.reset_classifier(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> logits (N, num_classes, H, W)."""
+        """Turn images (N, C, H, W) into logits (N, num_classes, H, W)."""
         padded = pad_to_stride(images, self.stride, self.least)
         maps = self.encoder.forward_intermediates(padded, indices=self.indices, intermediates_only=True)  # type: ignore[operator]
         logits: Tensor = self.classifier(self.head_drop(self.decoder(maps)))
@@ -115,7 +115,7 @@ class UNet(nn.Module):
         return crop_like(logits, images)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a new 1×1 classifier in the place of the old one."""
+        """Put a new 1×1 classifier instead of the old one."""
         self.num_classes = num_classes
         self.classifier = nn.Conv2d(self.num_features, num_classes, 1)
         initialise(self.classifier, "glorot_uniform")
@@ -135,7 +135,7 @@ def unet(
     dropout: float = 0.0,
     encoder_args: Mapping[str, Any] | None = None,
 ) -> UNet:
-    """A `UNet` that says about itself what regraft needs to know.
+    """Return a `UNet` that says about itself what regraft needs to know.
 
     Args:
         encoder: A convolutional network of timm by its name (`vgg16`, `resnet34`, `tf_efficientnet_lite0`), or a form
@@ -201,5 +201,5 @@ def _check(
     ]
     if mistakes:
         raise SettingsError(
-            "The U-Net cannot be built as described.", "", "Correct these arguments of the model.", details=mistakes
+            "The U-Net cannot be built as described.", "", "correct these arguments of the model", details=mistakes
         )

@@ -12,7 +12,7 @@ __all__ = ["resized_rows"]
 
 
 def resized_rows(maps: Tensor, size: tuple[int, int], *, rows: int = 256) -> Iterator[tuple[int, Tensor]]:
-    """What `F.interpolate(maps, size, mode="bilinear", align_corners=False)` gives, from the top down.
+    """Yield what `F.interpolate(maps, size, mode="bilinear", align_corners=False)` gives, from the top down.
 
     Args:
         maps: (C, h, w), fp32.

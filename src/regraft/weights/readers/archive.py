@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from regraft.errors import WeightsError
-from regraft.weights.readers.span import SourceFile
+from regraft.weights.limits import LimitError, budget, shown
+from regraft.weights.readers.byte_range import SourceFile
 
 __all__ = ["Archive", "Member", "is_zip", "open_archive"]
 
 _STORED, _DEFLATED = 0, 8
 _MAX_MEMBERS = 200_000
-_MAX_DIRECTORY = 256 * 2**20
-# A deflated member may be this many times its stored size once it is larger than _FREE bytes (weights hardly shrink).
-_MAX_RATIO = 100
-_FREE = 16 * 2**20
+_MAX_DIRECTORY = 64 * 2**20
+_MEMBER_STEPS = 8
+_PIECE = 2**22
 _NO_OFFSET = 0xFFFFFFFF
+_FULL = (0xFFFF, _NO_OFFSET, _NO_OFFSET)
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
@@ -50,20 +51,52 @@ class Archive:
     source: SourceFile
     members: Mapping[str, Member]
 
-    def read(self, member: Member) -> bytes:
-        """All bytes of a member.
+    def read(self, member: Member) -> bytearray:
+        """Return all bytes of a member.
 
         Raises:
             WeightsError: They are damaged, or not as many as declared.
         """
-        stored = self.source.read(member.start, member.stored_size).data
-        content = _inflated(self.source, member, stored) if member.deflated else bytes(stored)
-        if len(content) != member.size or zlib.crc32(content) != member.crc:
-            raise damaged(self.source, f"the checksum of {member.name!r} does not hold")
+        content, at = bytearray(member.size), 0
+        for piece in self.pieces(member):
+            content[at : at + len(piece)] = piece
+            at += len(piece)
         return content
 
+    def pieces(self, member: Member) -> Iterator[memoryview]:
+        """Yield all bytes of a member, a piece at a time.
+
+        Raises:
+            WeightsError: They are damaged, or not as many as declared; known with the last piece.
+        """
+        size = crc = 0
+        for piece in self._inflated(member) if member.deflated else self._stored(member):
+            size, crc = size + len(piece), zlib.crc32(piece, crc)
+            if size > member.size:
+                raise damaged(self.source, f"{member.name!r} is longer than declared")
+            yield piece
+        if size != member.size or crc != member.crc:
+            raise damaged(self.source, f"{member.name!r} has a wrong checksum")
+
+    def _stored(self, member: Member) -> Iterator[memoryview]:
+        end = member.start + member.stored_size
+        for start in range(member.start, end, _PIECE):
+            yield self.source.read(start, min(_PIECE, end - start)).data
+
+    def _inflated(self, member: Member) -> Iterator[memoryview]:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            for stored in self._stored(member):
+                left: bytes | memoryview = stored
+                while left and not inflater.eof:
+                    yield memoryview(inflater.decompress(left, _PIECE))
+                    left = inflater.unconsumed_tail
+            yield memoryview(inflater.flush())
+        except zlib.error as error:
+            raise damaged(self.source, f"{member.name!r} cannot be inflated ({error})") from error
+
     def head(self, member: Member, num_bytes: int) -> bytes:
-        """The first bytes of a member, unchecked: enough for a header."""
+        """Return the first bytes of a member, unchecked: enough for a header."""
         if not member.deflated:
             return bytes(self.source.read(member.start, min(num_bytes, member.size)).data)
         stored = self.source.read(member.start, min(member.stored_size, num_bytes + 4096)).data
@@ -72,53 +105,60 @@ class Archive:
         except zlib.error as error:
             raise damaged(self.source, f"{member.name!r} cannot be inflated") from error
 
+    def view(self, member: Member, whole: memoryview) -> memoryview:
+        """Return the bytes of a stored member in the mapped file."""
+        return whole[member.start : member.start + member.size]
+
     def check(self, member: Member) -> None:
-        """Compare a stored member with its checksum, a piece at a time.
+        """Compare a member with its checksum.
 
         Raises:
             WeightsError: They differ.
         """
-        crc = 0
-        with self.source.mapped() as view:
-            for start in range(member.start, member.start + member.stored_size, 2**24):
-                with view[start : min(start + 2**24, member.start + member.stored_size)] as piece:
-                    crc = zlib.crc32(piece, crc)
-        if crc != member.crc:
-            raise damaged(self.source, f"the checksum of {member.name!r} does not hold")
+        for _ in self.pieces(member):
+            pass
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether a file starts like a zip archive."""
+    """Return whether a file starts like a zip archive."""
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def damaged(source: SourceFile, why: str) -> WeightsError:
     return WeightsError(
-        f"{str(source.path)!r} is a damaged or cut zip file: {why}.",
-        "A whole archive was expected, with its directory at the end.",
-        "Download or copy it again, and compare its size with the original's.",
+        f"{str(source.path)!r} is a damaged or truncated zip file: {why}.",
+        "a whole archive, with its directory at the end",
+        "download or copy it again, and compare its size with the original's",
     )
 
 
 def open_archive(source: SourceFile) -> Archive:
-    """Read the directory of a zip file.
+    """Read the directory of a zip file; once, for the formats that are zip files ask one after the other.
 
     Raises:
         WeightsError: It is cut, damaged, ambiguous (two members of one name) or a bomb.
     """
+    known = budget().remembered
+    if source not in known:
+        known[source] = _opened(source)
+    archive: Archive = known[source]
+    return archive
+
+
+def _opened(source: SourceFile) -> Archive:
     with source.mapped() as view:
         try:
             count, size, start = _directory(source, view)
             with view[start : start + size] as directory:
                 found = _members(source, view, directory, count)
-        except (struct.error, ValueError, IndexError) as error:
+        except (struct.error, ValueError, IndexError, OverflowError) as error:
             raise damaged(source, str(error)) from error
     _require_apart(source, found)
     return Archive(source, {member.name: member for member in found})
 
 
 def _directory(source: SourceFile, view: memoryview) -> tuple[int, int, int]:
-    """Number of members, size and start of the central directory."""
+    """Return the number of members, size and start of the central directory."""
     tail_start = max(0, len(view) - _END.size - 65535)
     at = bytes(view[tail_start:]).rfind(b"PK\x05\x06")
     if at < 0:
@@ -126,16 +166,17 @@ def _directory(source: SourceFile, view: memoryview) -> tuple[int, int, int]:
     at += tail_start
     _, disk, disk_of_directory, _, count, size, start, comment = _END.unpack_from(view, at)
     if at + _END.size + comment != len(view):
-        raise damaged(source, "something follows its end")
-    end = at
-    if _NO_OFFSET in (size, start) or count == 0xFFFF:
-        at64 = at - _LOCATOR64.size
-        signature, _, end64, _ = _LOCATOR64.unpack_from(view, at64) if at64 >= 0 else (b"", 0, 0, 0)
-        if signature == b"PK\x06\x07":
-            signature, _, _, _, disk, disk_of_directory, _, count, size, start = _END64.unpack_from(view, end64)
-            end = end64
-            if signature != b"PK\x06\x06":
-                raise damaged(source, "its zip64 end is missing")
+        raise damaged(source, "there is data after its end")
+    end, at64 = at, at - _LOCATOR64.size
+    signature, _, end64, _ = _LOCATOR64.unpack_from(view, at64) if at64 >= 0 else (b"", 0, 0, 0)
+    if signature == b"PK\x06\x07":  # torch always writes both ends
+        end = end64
+        signature, _, _, _, disk64, disk_of_directory64, _, *wide = _END64.unpack_from(view, end64)
+        if signature != b"PK\x06\x06":
+            raise damaged(source, "its zip64 end is missing")
+        if any(short not in (long, full) for short, long, full in zip((count, size, start), wide, _FULL, strict=True)):
+            raise damaged(source, "its two end records contradict each other")
+        disk, disk_of_directory, (count, size, start) = disk64, disk_of_directory64, wide
     if disk or disk_of_directory or start + size != end or size > _MAX_DIRECTORY or count > _MAX_MEMBERS:
         raise damaged(source, f"its directory ({count} members, {size} bytes at {start}) does not fit")
     return count, size, start
@@ -145,13 +186,15 @@ def _members(source: SourceFile, view: memoryview, directory: memoryview, count:
     found: list[Member] = []
     names: set[str] = set()
     at = 0
+    spent = budget()
     for _ in range(count):
+        spent.step(_MEMBER_STEPS)
         member, at = _member(source, view, directory, at)
         if member.name in names:
             raise WeightsError(
-                f"{str(source.path)!r} holds two members of the name {member.name!r}.",
-                "Each name must stand for one array; programs differ in which of two they read.",
-                "Ask for a clean copy, or write the file again with the one you mean.",
+                f"{str(source.path)!r} holds two members named {member.name!r}.",
+                "each name must be unique; programs differ in which of the two they read",
+                "ask for a clean copy, or write the file again with the one you mean",
             )
         names.add(member.name)
         found.append(member)
@@ -178,7 +221,7 @@ def _member(source: SourceFile, view: memoryview, directory: memoryview, at: int
 
 
 def _wide(extra: bytes, *values: int) -> tuple[int, ...]:
-    """The 64-bit values of the zip64 extra field, for those that did not fit in 32 bits."""
+    """Return the 64-bit values of the zip64 extra field, for those that did not fit in 32 bits."""
     at, wide = 0, b""
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, at)
@@ -194,7 +237,7 @@ def _wide(extra: bytes, *values: int) -> tuple[int, ...]:
 
 
 def _content_start(source: SourceFile, view: memoryview, raw_name: bytes, flags: int, method: int, local: int) -> int:
-    """Where a member's bytes begin: behind its local header, which has to say the same as the directory."""
+    """Return where a member's bytes begin: behind its local header, which has to say the same as the directory."""
     fields = _LOCAL.unpack_from(view, local)
     name_size, extra_size = fields[9:]
     start = local + _LOCAL.size
@@ -206,33 +249,28 @@ def _content_start(source: SourceFile, view: memoryview, raw_name: bytes, flags:
 
 def _require_sane(source: SourceFile, member: Member, flags: int, method: int) -> None:
     if flags & 0x41 or method not in (_STORED, _DEFLATED):
-        raise damaged(source, f"{member.name!r} is encrypted or packed in a way that weights never are")
+        raise damaged(source, f"{member.name!r} is encrypted, or compressed in a way that weights files never are")
     if member.start + member.stored_size > source.size or (not member.deflated and member.size != member.stored_size):
         raise damaged(source, f"{member.name!r} is larger than the file")
-    if member.size > _FREE and member.size > _MAX_RATIO * member.stored_size:
-        raise WeightsError(
-            f"{str(source.path)!r} is refused: its member {member.name!r} has {member.stored_size} bytes "
-            f"and declares {member.size} (a zip bomb).",
-            f"Packed weights are never {_MAX_RATIO} times smaller than the numbers.",
-            "Do not use it.",
-        )
+    if member.deflated:
+        try:
+            budget().unpack(member.size, member.stored_size, f"its member {shown(member.name)}")
+        except LimitError as error:
+            raise _bomb(source, str(error)) from error
+
+
+def _bomb(source: SourceFile, why: str) -> WeightsError:
+    return WeightsError(
+        f"{str(source.path)!r} is refused: {why}.",
+        "compressed weights are hardly smaller than the raw values",
+        "do not use it",
+    )
 
 
 def _require_apart(source: SourceFile, members: list[Member]) -> None:
-    """Members that share bytes are how one small file unpacks to terabytes."""
+    """Refuse members that share bytes, which is how one small file unpacks to terabytes."""
     end = 0
     for member in sorted(members, key=lambda one: one.start):
         if member.start < end:
             raise damaged(source, f"{member.name!r} overlaps another member")
         end = member.start + member.stored_size
-
-
-def _inflated(source: SourceFile, member: Member, stored: memoryview) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        content = inflater.decompress(stored, member.size + 1)
-    except zlib.error as error:
-        raise damaged(source, f"{member.name!r} cannot be inflated ({error})") from error
-    if not inflater.eof and len(content) <= member.size and inflater.unconsumed_tail:
-        raise damaged(source, f"{member.name!r} is longer than declared")
-    return content

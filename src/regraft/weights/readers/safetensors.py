@@ -6,8 +6,6 @@ believed: sizes, order, no overlap, no gap, nothing behind the last tensor.
 
 from __future__ import annotations
 
-import json
-import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,15 @@ from numpy.typing import NDArray
 
 from regraft.errors import WeightsError
 from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.limits import check_shape, load_json, shown
+from regraft.weights.readers.byte_range import SourceFile, open_source
+from regraft.weights.readers.shards import read_shards
 
 __all__ = ["FORMAT", "read", "sniff"]
 
 FORMAT = "safetensors"
 
 _MAX_HEADER_BYTES = 100_000_000
-_MAX_SHARDS = 10_000
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "U16": "uint16", "U32": "uint32", "U64": "uint64",
@@ -32,7 +32,7 @@ _INDEX_SUFFIX = ".safetensors.index.json"
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether it is a safetensors file, an index of shards, or a folder with one of them."""
+    """Return whether it is a safetensors file, an index of shards, or a folder with one of them."""
     if path.is_dir():
         return _in_folder(path) is not None
     if path.name.endswith(_INDEX_SUFFIX):
@@ -52,12 +52,13 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
     path = (_in_folder(path) or path) if path.is_dir() else path
     if key is not None:
         raise WeightsError(
-            f"{str(path)!r} holds one set of weights, so there is no set {key!r} to choose.",
-            "A key belongs to files with several sets (PyTorch checkpoints).",
-            "Leave the key out.",
+            f"{str(path)!r} holds only one set of weights; there is no set {key!r} in it.",
+            "a key belongs to files with several sets (PyTorch checkpoints)",
+            "leave out the key",
         )
     if path.name.endswith(_INDEX_SUFFIX):
-        tensors, metadata = _read_shards(path)
+        tensors, shards = read_shards(path, lambda shard: _read_file(shard)[0])
+        metadata: dict[str, Any] = {"shards": shards}
     else:
         tensors, metadata = _read_file(path)
     if not tensors:
@@ -66,7 +67,7 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
     return WeightFile(
         path=path,
         format=FORMAT,
-        producer=framework if framework in {"pt", "tf", "flax", "np", "mlx"} else "",
+        producer=framework if framework in ("pt", "tf", "flax", "np", "mlx") else "",
         tensors=tensors,
         # The writer sorts by dtype and name: the file's order says nothing about the layers.
         ordered=False,
@@ -76,10 +77,10 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
 
 
 def _class_names(text: Any) -> tuple[str, ...] | None:
-    """The names that regraft writes into a model folder's weights: a JSON list; anything else is none."""
+    """Return the names that regraft writes into a model folder's weights: a JSON list; anything else is none."""
     try:
-        names = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        names = load_json(text, "its list of class names") if isinstance(text, str) else None
+    except ValueError:
         return None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return None
@@ -93,54 +94,16 @@ def _in_folder(folder: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _read_shards(index: Path) -> tuple[dict[str, SourceTensor], dict[str, Any]]:
-    try:
-        if index.stat().st_size > _MAX_HEADER_BYTES:
-            raise ValueError("it is larger than 100 MB")
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        shards = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise _damaged(index, f"the index is not readable ({error})") from error
-    if len(shards) > _MAX_SHARDS:
-        raise _damaged(index, f"it names {len(shards)} shards")
-    tensors: dict[str, SourceTensor] = {}
-    for shard in shards:
-        for name, tensor in _read_file(_shard_path(index, shard))[0].items():
-            if name in tensors:
-                raise _damaged(index, f"two shards hold {name!r}")
-            if weight_map.get(name) == shard:
-                tensors[name] = tensor
-    missing = sorted(set(weight_map) - set(tensors))
-    if missing:
-        raise _damaged(index, f"no shard holds {missing[0]!r} and {len(missing) - 1} more that the index names")
-    return tensors, {"shards": shards}
-
-
-def _shard_path(index: Path, shard: str) -> Path:
-    """A shard beside its index: a plain file of this very folder, no link."""
-    path = index.parent / shard
-    if Path(shard).name != shard or path.is_symlink() or (path.exists() and not path.is_file()):
-        raise _damaged(index, f"the shard {shard!r} is not a plain file beside it")
-    if not path.exists():
-        raise WeightsError(
-            f"The shard {shard!r} of {str(index)!r} is missing.",
-            "Every file that the index names must lie beside it.",
-            f"Download {shard!r} too.",
-        )
-    return path
-
-
 def _read_file(path: Path) -> tuple[dict[str, SourceTensor], dict[str, Any]]:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        lead = stream.read(8)
-        length = struct.unpack("<Q", lead)[0] if len(lead) == 8 else -1
-        if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-            raise _damaged(path, f"its header claims {length} bytes, the file has {size}")
-        header = _parse_header(path, stream.read(length))
+    source = open_source(path)
+    size = source.size
+    length = int(source.read(0, 8).view("<u8")[0]) if size >= 8 else -1
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+        raise _damaged(path, f"its header claims {length} bytes, the file has {size}")
+    header = _parse_header(path, bytes(source.read(8, length).data))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict):
-        raise _damaged(path, "its metadata is no table")
+        raise _damaged(path, "its metadata is not a mapping")
     start = 8 + length
     entries = [_entry(path, name, value, size - start) for name, value in header.items()]
     _check_cover(path, entries, size - start)
@@ -150,7 +113,7 @@ def _read_file(path: Path) -> tuple[dict[str, SourceTensor], dict[str, Any]]:
             shape=shape,
             dtype=dtype,
             layer=name.rpartition(".")[0],
-            load=_Window(path, start + begin, shape, dtype),
+            load=_Window(source, start + begin, shape, dtype),
         )
         for name, dtype, shape, begin, _ in entries
     }
@@ -161,26 +124,26 @@ def _parse_header(path: Path, data: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            raise ValueError("a name stands twice in the header")
+            raise ValueError("duplicate name in the header")
         return table
 
     try:
-        header = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        header = load_json(data, "its header", pairs=unique)
+    except ValueError as error:
         raise _damaged(path, f"its header is not readable ({error})") from error
     if not isinstance(header, dict):
-        raise _damaged(path, "its header is no table")
+        raise _damaged(path, "its header is not a mapping")
     return header
 
 
 def _entry(path: Path, name: str, value: Any, num_data_bytes: int) -> tuple[str, str, tuple[int, ...], int, int]:
     try:
-        shape = tuple(value["shape"])
+        shape = check_shape(value["shape"])
         begin, end = value["data_offsets"]
         dtype = _DTYPES[value["dtype"]]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        whole = all(type(number) is int and number >= 0 for number in (begin, end))
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"the entry {name!r} cannot be understood ({error})") from error
+        raise _damaged(path, f"the entry {shown(name)} cannot be understood ({error})") from error
     num_bytes = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
     for length in shape if whole else ():
         num_bytes *= length
@@ -200,31 +163,28 @@ def _check_cover(path: Path, entries: list[tuple[str, str, tuple[int, ...], int,
             raise _damaged(path, f"the tensor {name!r} overlaps another one, or leaves a gap")
         position = end
     if position != num_bytes:
-        raise _damaged(path, f"{num_bytes - position} bytes behind the last tensor belong to nothing")
+        raise _damaged(path, f"{num_bytes - position} bytes after the last tensor belong to no tensor")
 
 
 class _Window:
     """Loads one tensor: a mapped, read-only window of the file."""
 
-    def __init__(self, path: Path, start: int, shape: tuple[int, ...], dtype: str) -> None:
-        self.path, self.start, self.shape, self.dtype = path, start, shape, dtype
+    def __init__(self, source: SourceFile, start: int, shape: tuple[int, ...], dtype: str) -> None:
+        self.source, self.start, self.shape, self.dtype = source, start, shape, dtype
 
     def __call__(self) -> NDArray[Any]:
         kind = np.dtype("<u2") if self.dtype == "bfloat16" else np.dtype(self.dtype).newbyteorder("<")
         num_values = int(np.prod(self.shape, dtype=np.int64))
         if num_values == 0:
             return np.zeros(self.shape, kind if self.dtype != "bfloat16" else np.float32)
-        with self.path.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        if self.start + num_values * kind.itemsize > len(mapped):
-            raise _damaged(self.path, "it became shorter while it was read")
-        array: NDArray[Any] = np.frombuffer(mapped, kind, num_values, self.start).reshape(self.shape)
+        with self.source.mapped() as mapped:
+            array: NDArray[Any] = np.frombuffer(mapped, kind, num_values, self.start).reshape(self.shape)
         return (array.astype(np.uint32) << 16).view(np.float32) if self.dtype == "bfloat16" else array
 
 
 def _damaged(path: Path, why: str) -> WeightsError:
     return WeightsError(
         f"The safetensors file {str(path)!r} cannot be read: {why}.",
-        "A whole file, as the safetensors library writes it, was expected.",
-        "Copy or download the file again, and compare its size or checksum with the original.",
+        "a whole file, as the safetensors library writes it",
+        "copy or download the file again, and compare its size or checksum with the original",
     )

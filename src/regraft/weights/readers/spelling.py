@@ -56,13 +56,15 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def role_of(word: str) -> str | None:
-    """The role that one word stands for: `kernel:0`, `moving_mean_1:0`, `W`; None when it is not in the table."""
+    """Return the role that one word stands for: `kernel:0`, `moving_mean_1:0`, `W`; None when it is not in the
+    table.
+    """
     word = word.split(":", 1)[0].lower()
     return _ROLES.get(word) or _ROLES.get(_COPY.sub("", word))
 
 
 def split_word(name: str) -> tuple[str, str | None]:
-    """Layer and role of a flat name: `conv1_1_W` is (`conv1_1`, kernel), `bn/moving_mean:0` (`bn`, mean).
+    """Return layer and role of a flat name: `conv1_1_W` is (`conv1_1`, kernel), `bn/moving_mean:0` (`bn`, mean).
 
     A name without a known word at its end is a layer of its own, with role None.
     """
@@ -74,7 +76,7 @@ def split_word(name: str) -> tuple[str, str | None]:
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts `conv2d_2` before `conv2d_10` (and `conv2d` before both)."""
+    """Return a sort key that puts `conv2d_2` before `conv2d_10` (and `conv2d` before both)."""
     parts = _DIGITS.split(name)
     return tuple((1, int(part[:18]), part) if part.isdecimal() and part.isascii() else (0, 0, part) for part in parts)
 
@@ -83,7 +85,7 @@ def refuse_key(path: object, key: str | None) -> None:
     """Refuse `--from KEY` for a format that holds one set of tensors."""
     if key is not None:
         raise WeightsError(
-            f"{str(path)!r} holds one set of tensors, so there is no {key!r} to choose.",
-            "Only files with several sets (`state_dict` and `state_dict_ema`) have a choice.",
-            "Leave `--from` out.",
+            f"{str(path)!r} holds only one set of tensors; there is no {key!r} in it.",
+            "only files with several sets (`state_dict` and `state_dict_ema`) can be chosen from",
+            "leave out `--from`",
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from regraft.commit import write_bytes
 from regraft.errors import WeightsError
-from regraft.weights.writers.keras_tensor import KerasTensor, by_layer, import_h5py
+from regraft.weights.writers.keras_tensor import KerasTensor, by_layer
 
 __all__ = ["write"]
 
@@ -30,10 +30,11 @@ def write(path: Path, tensors: Sequence[KerasTensor], *, keras_version: str = "2
         keras_version: The version that the file claims; Keras 2 spellings (`kernel:0`) are written.
 
     Raises:
-        WeightsError: h5py is missing, or a name stands for two tensors.
+        WeightsError: A name stands for two tensors.
         StorageError: The disk.
     """
-    h5py = import_h5py(path)
+    import h5py
+
     layers = by_layer(tensors)
     stream = io.BytesIO()
     with h5py.File(stream, "w", libver=("earliest", "v108")) as file:
@@ -50,13 +51,13 @@ def write(path: Path, tensors: Sequence[KerasTensor], *, keras_version: str = "2
 
 
 def _write_names(group: Any, name: str, words: list[str]) -> None:
-    """A list of names, split as Keras splits it where one attribute cannot hold it."""
+    """Write a list of names, split as Keras splits it where one attribute cannot hold it."""
     encoded = np.array([word.encode() for word in words]) if words else np.array([], dtype="S1")
     if encoded.itemsize > _ATTRIBUTE_LIMIT:
         raise WeightsError(
             f"A layer name of {encoded.itemsize} bytes does not fit in a Keras file.",
-            f"Names of at most {_ATTRIBUTE_LIMIT} bytes were expected.",
-            "Rename the layer.",
+            f"names of at most {_ATTRIBUTE_LIMIT} bytes",
+            "rename the layer",
         )
     num_parts = -(-encoded.nbytes // _ATTRIBUTE_LIMIT)
     while num_parts > 1 and any(part.nbytes > _ATTRIBUTE_LIMIT for part in np.array_split(encoded, num_parts)):

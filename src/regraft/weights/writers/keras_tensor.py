@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from regraft.errors import WeightsError
 
-__all__ = ["KerasTensor", "by_layer", "import_h5py"]
+__all__ = ["KerasTensor", "by_layer"]
 
 
 class KerasTensor(NamedTuple):
@@ -22,7 +21,7 @@ class KerasTensor(NamedTuple):
 
 
 def by_layer(tensors: Sequence[KerasTensor]) -> dict[str, list[KerasTensor]]:
-    """The tensors of each layer, in the order in which they come.
+    """Return the tensors of each layer, in the order in which they come.
 
     Raises:
         WeightsError: A name stands for two tensors, or is no name.
@@ -33,27 +32,10 @@ def by_layer(tensors: Sequence[KerasTensor]) -> dict[str, list[KerasTensor]]:
         parts = [*tensor.layer.split("/"), tensor.weight]
         if (tensor.layer, tensor.weight) in seen or any(part in ("", ".", "..") for part in parts):
             raise WeightsError(
-                f"The tensor {tensor.weight!r} of layer {tensor.layer!r} cannot be written: its name is taken or none.",
-                "Each tensor of a Keras file needs a name of its own.",
-                "Rename the layer.",
+                f"The tensor {tensor.weight!r} of layer {tensor.layer!r} cannot be written: taken or invalid name.",
+                "each tensor of a Keras file needs a unique name",
+                "rename the layer",
             )
         seen.add((tensor.layer, tensor.weight))
         layers.setdefault(tensor.layer, []).append(tensor)
     return layers
-
-
-def import_h5py(path: Path) -> Any:
-    """The package that writes HDF5.
-
-    Raises:
-        WeightsError: It is not installed.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise WeightsError(
-            f"{str(path)!r} cannot be written: the package that writes HDF5 (h5py) is not installed.",
-            "Keras files (.h5, .weights.h5) need it.",
-            'Type: pip install "h5py>=3.14"',
-        ) from error
-    return h5py

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from regraft.commit import write_bytes
 from regraft.errors import WeightsError
-from regraft.weights.writers.keras_tensor import KerasTensor, by_layer, import_h5py
+from regraft.weights.writers.keras_tensor import KerasTensor, by_layer
 
 __all__ = ["write"]
 
@@ -38,10 +38,11 @@ def write(path: Path, tensors: Sequence[KerasTensor], *, kinds: Mapping[str, str
         kinds: The class (`conv2d_transpose`) of layers whose weights do not tell it.
 
     Raises:
-        WeightsError: h5py is missing, a name stands for two tensors, or a weight is of no class that is known.
+        WeightsError: A name stands for two tensors, or a weight is of no class that is known.
         StorageError: The disk.
     """
-    h5py = import_h5py(path)
+    import h5py
+
     counts: Counter[str] = Counter()
     stream = io.BytesIO()
     with h5py.File(stream, "w", libver=("earliest", "v108")) as file:
@@ -65,7 +66,7 @@ def _kind(layer: str, members: Sequence[KerasTensor]) -> str:
         if "kernel" in weights and weights["kernel"].ndim in (2, 4):
             return "conv2d" if weights["kernel"].ndim == 4 else "dense"
     raise WeightsError(
-        f"Layer {layer!r} with the weights {', '.join(map(repr, weights))} is of no class that is known here.",
-        "Convolutions, dense layers and batch norms were expected.",
-        "Write a legacy .h5 file, which needs names only.",
+        f"Layer {layer!r} with the weights {', '.join(map(repr, weights))} has a class that regraft cannot write.",
+        "convolutions, dense layers and batch norms",
+        "write a legacy .h5 file, which only needs names",
     )

@@ -1,0 +1,68 @@
+"""The data of a recipe: opened, or the very rows that a run began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from regraft.data.dataset import DataSet
+from regraft.data.masks.default_size import default_size
+from regraft.data.open import open_data
+from regraft.errors import SettingsError
+from regraft.models.networks.builtin_models import SEGMENTERS
+from regraft.recipe.recipe import Recipe, default_recipe, validate_recipe
+from regraft.run.folder import RunFolder
+
+__all__ = ["opened_recipe", "stored_data"]
+
+
+def opened_recipe(recipe: Recipe | Mapping[str, Any], data: DataSet | None = None) -> tuple[Recipe, DataSet]:
+    """Return a checked recipe and its images; plain data without stages is filled up with what is usual for them.
+
+    Args:
+        recipe: Checked settings, which are taken as they are, or plain data.
+        data: The images, where they were opened before; None opens `data.source`.
+    """
+    if isinstance(recipe, Recipe):
+        data = data or _open(recipe)
+    else:
+        checked = validate_recipe(recipe)
+        data = data or _open(checked)
+        recipe = validate_recipe(recipe, default_recipe(default_size(data)))
+    _require_task(recipe, data)
+    return recipe, data
+
+
+def stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
+    """Return the very rows that the run began with; a run that was killed before they were listed looks again."""
+    stored = run.read(run.splits)
+    if stored is None:
+        return _open(recipe)
+    return DataSet.from_dict(stored).moved_to(recipe.data.source)
+
+
+def _require_task(recipe: Recipe, data: DataSet) -> None:
+    """Refuse a network for segmentation on images without masks, before its weights are looked for.
+
+    Raises:
+        SettingsError: It is one.
+    """
+    name = recipe.model.name
+    asked = "head.output is segmentation" if recipe.head.output == "segmentation" else ""
+    asked = f"{name!r} is a network for segmentation" if name in SEGMENTERS else asked
+    if asked and not data.segmentation:
+        raise SettingsError(
+            f"{asked}, and the images of {data.source or data.name!r} have classes, not masks.",
+            "images/ and masks/, or another network",
+            "say where the masks lie (`--masks FOLDER`), or leave `--model` out for a classifier",
+        )
+
+
+def _open(recipe: Recipe) -> DataSet:
+    if recipe.data.source is None:
+        raise SettingsError(
+            "No data source was given.",
+            "a folder of classes (root/class/*, or root/{train,val,test}/class/*), a list or a table",
+            "`regraft train DATA`, or set data.source in the recipe",
+        )
+    return open_data(recipe.data.source, seed=recipe.seed, **recipe.data.choices())

@@ -1,0 +1,60 @@
+"""A dry run: what a recipe would do to the network, and how long each stage would take. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from regraft.assembly.data import opened_recipe
+from regraft.assembly.network import before_surgery, surgery_for, unfilled_network
+from regraft.assembly.options import feature_cache_of, numerics_for, write_notes
+from regraft.data.dataset import DataSet
+from regraft.models.surgery.preview import surgery_plan
+from regraft.models.surgery.surgery import adapt
+from regraft.plan.make import make_plan
+from regraft.plan.run_warnings import run_warnings
+from regraft.recipe.recipe import Recipe
+from regraft.training.loggers.registry import require_loggers
+from regraft.training.preflight.compatibility import check_bands, check_filled, check_fit
+from regraft.training.preflight.forecast import RunSize, forecast
+from regraft.training.preflight.forecast_text import render_plan
+
+__all__ = ["rehearse"]
+
+
+def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None, started: float | None = None) -> str:
+    """Return what `run_recipe` would do to the network, and what would train in each stage, as plain text.
+
+    Of weights, reads those of an earlier run alone, whose classes and head decide what is kept. Writes nothing, trains
+    nothing but a copy on a few batches of noise, to see how long that takes.
+
+    Args:
+        recipe: Checked settings, or plain data that is checked first.
+        data: The images, where they were opened before; None opens `data.source`.
+        started: When the program did, as `time.perf_counter` tells it; None takes this call.
+
+    Raises:
+        RegraftError: Whatever `run_recipe` would raise before it reads weights.
+    """
+    started = time.perf_counter() if started is None else started
+    recipe, data = opened_recipe(recipe, data)
+    write_notes(recipe)
+    require_loggers(recipe.log)
+    began = time.perf_counter()
+    model = before_surgery(recipe, unfilled_network(recipe))
+    surgery = surgery_for(recipe, model, data)
+    check_bands(surgery["preprocessing"], data.train.paths, recipe.stages)
+    adapted = adapt(model, **surgery)
+    building = time.perf_counter() - began
+    plan = make_plan(adapted, recipe.stages)
+    check_fit(adapted, data, plan, recipe.monitor, recipe.data.batch_size)
+    num_train, num_val, num_test = len(data.train), len(data.val), 0 if data.test is None else len(data.test)
+    size = RunSize(num_train, num_val, recipe.data.batch_size, feature_cache_of(recipe), num_test)
+    starting, paths = time.perf_counter() - started, data.train.paths
+    expected = forecast(adapted, plan, size, numerics_for(recipe), paths=paths, starting=starting, building=building)
+    images = f"images: {num_train} to train on, {num_val} to validate, {len(data.class_names)} classes"
+    unfilled = check_filled(adapted, plan) if recipe.model.weights == "none" else []
+    found = run_warnings(plan, recipe.monitor, recipe.mode, num_train, recipe.data.batch_size)
+    warnings = [f"warning: {text}" for text in (*found, *unfilled)]
+    return "\n".join([surgery_plan(model, **surgery).render(), images, *warnings, render_plan(adapted, plan, expected)])

@@ -1,0 +1,118 @@
+"""`regraft evaluate`: how good a run's model is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regraft.cli.options import (
+    CheckpointOption,
+    ClassTableOption,
+    IgnoreOption,
+    LabelsOption,
+    MasksOption,
+    NamesOption,
+    RunArgument,
+    ThreadsOption,
+    ignored_items,
+)
+from regraft.cli.say import say
+from regraft.visible import one_line
+
+__all__ = ["evaluate", "show_measures"]
+
+
+def evaluate(
+    run: RunArgument,
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled images, as for `regraft train`; by default the run's test split.")
+    ] = None,
+    labels: LabelsOption = None,
+    names: NamesOption = None,
+    masks: MasksOption = None,
+    class_table: ClassTableOption = None,
+    ignore: IgnoreOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of the run: train, val or test.")] = None,
+    checkpoint: CheckpointOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON.")] = False,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps; default: the run's.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Evaluate a run's model on its test split (or validation split), or on other labelled images."""
+    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.evaluation.evaluate import evaluate as measure
+    from regraft.folds import read_folds
+
+    keep_freed_memory()
+    chosen = any(value is not None for value in (device, precision, threads))
+    numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
+    said: dict[str, Any] = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
+    chosen_rows: dict[str, Any] = {"labels": labels, "names": names, "split": split, **said}
+    measures = measure(run, data, checkpoint=checkpoint, numerics=numerics, **chosen_rows)
+    folds = None if checkpoint or data is not None else read_folds(run)
+    if folds is not None and not as_json:
+        say(folds.render())
+    if as_json:
+        json.dump(measures, sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        show_measures(measures)
+
+
+def show_measures(measures: dict[str, Any]) -> None:
+    """Print the metrics on stdout; every figure carries the name of the split that it comes from."""
+    from regraft.evaluation.tasks import task_of, told
+
+    if "checkpoint" in measures:
+        say(f"checkpoint: {one_line(measures['checkpoint'])}")
+    label, at_default = measures["label"], measures.get("at_default", {})
+    images = f" of {measures['num_images']} images"
+    for key, name in task_of(measures).names.items():
+        if measures.get(key) is None:
+            continue
+        half = f" (with a threshold of 0.5: {told(key, at_default[key])})" if _differs(measures, key) else ""
+        say(f"{name} ({label}): {told(key, measures[key])}{images}{half}")
+        images = ""
+    if "threshold" in measures:
+        say(f"threshold: {measures['positive']!r} from a probability of {measures['threshold']:.4g}")
+    for note in measures.get("notes", ()):
+        say(f"note: {note}")
+    _show_seen(measures)
+    if measures["num_errors"]:
+        say(f"unreadable images ({label}): {measures['num_errors']}, left out of these figures")
+    width = max(len(row["name"]) for row in measures["per_class"])
+    for row in measures["per_class"] if len(measures["per_class"]) <= 20 else ():
+        say(f"  {row['name']:<{width}}  " + "  ".join(_columns(row)))
+
+
+def _show_seen(measures: dict[str, Any]) -> None:
+    """Print the main figure of images that the run has seen, apart."""
+    from regraft.evaluation.seen import SEEN_LABEL
+    from regraft.evaluation.tasks import task_of, told
+
+    seen = measures.get("seen", {}).get("measures")
+    if seen is None or measures["label"].endswith(SEEN_LABEL):
+        return
+    key = task_of(measures).main
+    name = f"{task_of(measures).names[key]} ({measures['label']}{SEEN_LABEL})"
+    figure = "not defined" if seen.get(key) is None else told(key, seen[key])
+    say(f"{name}: {figure} of {seen['num_images']} images")
+
+
+def _differs(measures: dict[str, Any], key: str) -> bool:
+    half = measures.get("at_default", {}).get(key)
+    return half is not None and half != measures[key]
+
+
+def _columns(row: dict[str, Any]) -> list[str]:
+    """Return what is said of one class; a dash for what is not defined."""
+    names = {"iou": "IoU", "boundary_f1": "boundary F1"} if "iou" in row else {}
+    names |= {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
+    columns = [(key, name) for key, name in (*names.items(), ("f1", "f1")) if key in row]
+    shown = [f"{name} " + ("–" if row[key] is None else f"{row[key]:.3f}") for key, name in columns]
+    return [*shown, f"{'pixels' if 'iou' in row else 'images'} {row['support']}"]

@@ -1,0 +1,233 @@
+"""`regraft predict`: one row for each input, in input order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from regraft import commit
+from regraft.cli.destination import TABLES, output_folder, written_table
+from regraft.cli.effects import tell_rounding
+from regraft.cli.masks import MaskOptions, listed, names_pixels, refuse_options, write_masks
+from regraft.cli.options import CheckpointOption, DeviceOption, PrecisionOption, ThreadsOption
+from regraft.cli.say import say
+from regraft.cli.stdin import lines_of_stdin
+from regraft.run.file_suffix import file_suffix
+from regraft.visible import cell, one_line
+
+if TYPE_CHECKING:
+    from regraft.data.cache.stream import DecodedStream
+    from regraft.data.decode.memory import MemoryImage
+    from regraft.evaluation.predict import Prediction, Predictor
+
+__all__ = ["predict"]
+
+_BATCH = 16  # files: what a CPU computes at once
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder.", show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Images, folders, patterns such as 'photos/*.jpg'; or - for paths on stdin."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a column for each class.")] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=0, max=1, help="Binary and multi-label: overrides the stored thresholds."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            help="NAME.csv, NAME.jsonl or a folder; by default stdout, and for masks predictions/<run>-<input>-<n>.",
+            show_default=False,
+        ),
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Segmentation: also write the images with the masks drawn on them.")
+    ] = False,
+    tta: Annotated[
+        str | None, typer.Option("--tta", help="Segmentation: test-time augmentation: flip.", show_default=False)
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", min=32, help="Segmentation: predict at full resolution, in tiles of this side."),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option("--overlap", min=0, help="Segmentation: overlap of tiles in pixels; default: a quarter."),
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Predict the class, or all labels, of images, by name; an image that cannot be read is a row with an error.
+
+    A network for segmentation writes a PNG mask of each image, at the image's size. Nothing is overwritten.
+    """
+    from regraft.errors import SettingsError
+    from regraft.run.order import require_run_first
+
+    if as_json and as_csv:
+        raise SettingsError("--json and --csv were both given.", "one of them", "")
+    if "-" in inputs and len(inputs) > 1:
+        raise SettingsError("'-' cannot be combined with other inputs.", "it reads paths from stdin", "")
+    require_run_first("predict", run, inputs)
+    of_masks = MaskOptions(out, overlay=overlay, tta=tta, tile=tile, overlap=overlap)
+    if names_pixels(run):
+        refuse_options({"--csv": as_csv, "--threshold": threshold}, "a network for segmentation writes masks")
+        computing = (device, precision, threads)
+        _tell_errors(*write_masks(run, inputs, of_masks, computing, checkpoint=checkpoint, as_json=as_json))
+        return
+    refuse_options(of_masks.of_pixels(), "the model classifies whole images")
+    table = None if out is None else _table(out, as_json=as_json, as_csv=as_csv)
+    with ExitStack() as stack:
+        paths = _begun(run, checkpoint, inputs, threads, stack)
+        predictor = _predictor(run, checkpoint, (device, precision, threads), threshold)
+        predictions = _Counted(predictor.predict(paths))
+        if table is None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+            write = _write_json if as_json else _write_csv if as_csv else _write_text
+            write(sys.stdout, predictions, predictor.class_names)
+        else:
+            with written_table(table) as stream:
+                write = _write_json if table.suffix.lower() == ".jsonl" else _write_csv
+                write(stream, predictions, predictor.class_names)
+            say(f"{table}: {predictions.num} {'row' if predictions.num == 1 else 'rows'}")
+    _tell_errors(predictions.num, predictions.num_errors)
+
+
+class _Counted:
+    """Predictions, counted as they are read."""
+
+    def __init__(self, predictions: Iterator[Prediction]) -> None:
+        self._predictions = predictions
+        self.num = self.num_errors = 0
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for prediction in self._predictions:
+            self.num += 1
+            self.num_errors += prediction.error is not None
+            yield prediction
+
+
+def _table(out: str, *, as_json: bool, as_csv: bool) -> Path:
+    """Return the table that is to be written.
+
+    Raises:
+        SettingsError: The options contradict its name.
+        StorageError: It is there already, or its folder cannot be written to.
+    """
+    from regraft.errors import SettingsError
+
+    path = Path(out)
+    suffix = file_suffix(out, TABLES)
+    if (as_json and suffix == ".csv") or (as_csv and suffix == ".jsonl"):
+        raise SettingsError(
+            f"{'--json' if as_json else '--csv'} was given, and --out is {out!r}.",
+            "one form of the table",
+            "leave the option out: the name decides the format",
+        )
+    if not suffix:
+        path = path / ("predictions.jsonl" if as_json else "predictions.csv")
+    commit.require_free(path)
+    output_folder(path.parent)
+    return path
+
+
+def _tell_errors(num: int, num_errors: int) -> None:
+    """Say how many inputs could not be read.
+
+    Raises:
+        DataError: None could.
+    """
+    if num_errors and num_errors == num:
+        from regraft.errors import DataError
+
+        raise DataError(
+            f"{'The input' if num == 1 else f'None of the {num} inputs'} could {'not ' if num == 1 else ''}be read.",
+            "Each is a row with an error that says why." if num > 1 else "Its row says why.",
+            "check the paths and the files",
+        )
+    if num_errors:
+        inputs_are = "input" if num_errors == 1 else "inputs"
+        say(f"{num_errors} {inputs_are} could not be read; each is a row with an error", err=True)
+
+
+def _predictor(
+    run: Path, checkpoint: str | None, computing: tuple[str, str, int | None], threshold: float | None
+) -> Predictor:
+    """Return the run's model, ready to predict."""
+    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.evaluation.predict import Predictor
+    from regraft.models.store.folder import load_model
+
+    keep_freed_memory()
+    model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
+    tell_rounding(run, model, numerics, checkpoint)
+    return Predictor(model, numerics, threshold=threshold)
+
+
+def _begun(
+    run: Path, checkpoint: str | None, inputs: Sequence[str], threads: int | None, stack: ExitStack
+) -> Iterable[str | MemoryImage] | DecodedStream:
+    """Return the inputs: those on stdin as they come, others as a stream that decodes while torch is imported."""
+    from regraft.data.cache.stream import DecodedStream
+    from regraft.models.store.import_overlap import short_turns, stored_preprocessing
+
+    preprocessing = stored_preprocessing(run, checkpoint)
+    if preprocessing is None and checkpoint is None:
+        from regraft.models.store.folder import find_model_folder
+        from regraft.models.store.unfinished import best_epoch
+
+        if best_epoch(run) is None:
+            find_model_folder(run)  # says what is wrong
+    if inputs == ["-"]:
+        return lines_of_stdin()
+    paths = listed(inputs)
+    if preprocessing is None:
+        return paths
+    stream = DecodedStream(paths, preprocessing.pixels, batch_size=_BATCH, threads=threads, far=True)
+    stack.callback(stream.close)
+    stack.enter_context(short_turns())
+    return stream
+
+
+def _write_json(stream: TextIO, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+    for prediction in predictions:
+        stream.write(commit.as_json(prediction.to_dict()) + "\n")
+
+
+def _write_csv(stream: TextIO, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["path", "prediction", "probability", *map(cell, class_names), "error"])
+    for prediction in predictions:
+        values = [f"{prediction.probabilities[name]:.6f}" if prediction.probabilities else "" for name in class_names]
+        probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
+        texts = (prediction.path, prediction.prediction or "", prediction.error or "")
+        path, named, error = map(cell, texts)
+        writer.writerow([path, named, probability, *values, error])
+
+
+def _write_text(stream: TextIO, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+    for prediction in predictions:
+        shown = _named(prediction) if prediction.error is None else f"error: {one_line(prediction.error)}"
+        stream.write(f"{one_line(prediction.path)}\t{shown}\n")
+
+
+def _named(prediction: Prediction) -> str:
+    """Return the names and their probabilities, in two columns."""
+    names = [prediction.prediction or ""] if prediction.labels is None else list(prediction.labels)
+    shares = [f"{prediction.probabilities[name]:.4f}" for name in names]
+    return f"{'|'.join(map(one_line, names))}\t{'|'.join(shares)}" if names else "(no label)\t"

@@ -1,0 +1,1 @@
+"""How a network runs fast on this machine; knows nothing of names and files."""

@@ -1,0 +1,1 @@
+"""Layers that the processor computes faster than torch does by itself."""

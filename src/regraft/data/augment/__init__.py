@@ -1,0 +1,1 @@
+"""Images varied: moved, coloured, mixed."""

@@ -1,0 +1,1 @@
+"""Pixels decoded once, kept in memory or on the disk, and given out in batches."""

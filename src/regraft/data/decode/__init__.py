@@ -1,0 +1,1 @@
+"""From a file, or an array, to the pixels that a network takes."""

@@ -1,0 +1,1 @@
+"""The class of every pixel: read, checked, paired with its image."""

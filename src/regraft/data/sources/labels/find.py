@@ -1,0 +1,157 @@
+"""Which kind of source a path is: a folder of classes, a list, lists for each split, or images beside a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from regraft.data.decode.sniff import known_format
+from regraft.data.sources.bad_rows import BadRows
+from regraft.data.sources.labels.folder import has_class_folders, list_folder
+from regraft.data.sources.labels.locate import Locator
+from regraft.data.sources.labels.names import find_names, read_names
+from regraft.data.sources.labels.path_label_list import read_lines
+from regraft.data.sources.labels.records import Names, Record, list_records
+from regraft.data.sources.labels.table import Table, is_table
+from regraft.data.sources.listing import SPLIT_WORDS, Listing, quoted
+from regraft.errors import DataError
+
+__all__ = ["LIST_SUFFIXES", "list_source"]
+
+LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
+_LABEL_LISTS = ("labels", "label", "metadata", "annotations", "trainlabels", "imagelabels")
+
+
+def list_source(
+    source: Path, *, labels: Path | None = None, names: Path | None = None, for_training: bool = True
+) -> Listing:
+    """Return the labelled files of a source of any kind, by absolute path.
+
+    Args:
+        source: A folder or a list.
+        labels: A list that says the labels of the images in the folder `source`.
+        names: A file with the names of labels that are numbers.
+        for_training: Whether the classes must be enough to train on.
+
+    Raises:
+        DataError: With every mistake at once.
+    """
+    if source.is_dir():
+        found = _lists_in(source) if labels is None else {}
+        if labels is None and (not found or has_class_folders(source)):
+            listing = list_folder(source, for_training=for_training)
+            return replace(listing, warnings=(*listing.warnings, *_unused(found, names)))
+        lists = {"": labels} if labels is not None else _one_for_each(source, found)
+        folders = [source, *dict.fromkeys(path.parent for path in lists.values())]
+        return _listed(source, lists, folders, names, for_training=for_training)
+    if source.is_file() and not _is_picture(source):
+        if labels is not None:
+            raise DataError(
+                f"{str(source)!r} is a list, and another list of labels was given, {str(labels)!r}.",
+                "images have one list of labels",
+                "give the folder of the images, or leave data.labels out",
+            )
+        return _listed(source, {"": source}, [source.parent], names, for_training=for_training)
+    return list_folder(source, for_training=for_training)  # tells what is wrong with the path
+
+
+def _unused(lists: dict[str, list[Path]], names: Path | None) -> Iterator[str]:
+    """Yield what has no effect beside class folders."""
+    if lists:
+        unused = quoted(path.name for paths in lists.values() for path in paths)
+        yield f"{unused} next to the class folders was not used; name it with data.labels to use it."
+    if names is not None:
+        yield f"{names.name} was not used: the names of the classes are those of their folders."
+
+
+def _listed(
+    source: Path, lists: dict[str, Path], folders: list[Path], names: Path | None, *, for_training: bool
+) -> Listing:
+    missing = [path for path in (*lists.values(), *([names] if names else ())) if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"There is no file {str(missing[0])!r}.",
+            "a list of labels, or of class names",
+            "check the spelling of data.labels and data.names",
+        )
+    root = os.fspath(folders[0])
+    bad = BadRows()
+    locator = Locator([os.fspath(folder) for folder in folders])
+    warnings: list[str] = []
+    records = _records(lists, bad, locator, warnings)
+    listing = list_records(records, root, locator, bad, _names(lists, names), for_training=for_training)
+    if not len(bad) and not listing.rows:
+        bad.add(next(iter(lists.values())), None, "empty lists", "has no rows")
+    if len(bad):
+        raise bad.error(source, root)
+    return replace(listing, warnings=(*warnings, *_beside(source, lists), *listing.warnings))
+
+
+def _records(lists: dict[str, Path], bad: BadRows, locator: Locator, warnings: list[str]) -> Iterator[Record]:
+    for split, path in lists.items():
+        near = path.stem if split else ""
+        if not is_table(path):
+            yield from read_lines(path, bad, split=split, near=near)
+            continue
+        table = Table(path, bad, locator, split=split, near=near)
+        yield from table
+        warnings += table.warnings
+        if not table.has_labels:
+            warnings.append(f"{path.name} has no labels and was left out.")
+
+
+def _names(lists: dict[str, Path], given: Path | None) -> Names | None:
+    path = given or find_names(next(iter(lists.values())).parent)
+    if path is None or path in lists.values():
+        return None
+    return Names(path, read_names(path), given is not None)
+
+
+def _lists_in(folder: Path) -> dict[str, list[Path]]:
+    """Return the lists that lie in a folder under one of the usual names, by split; "" for one of all images."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
+            continue
+        stem = path.stem.lower().replace("_", "").replace("-", "")
+        if stem in SPLIT_WORDS:
+            found.setdefault(SPLIT_WORDS[stem], []).append(path)
+        elif stem in _LABEL_LISTS and path.suffix.lower() in (".csv", ".tsv"):
+            found.setdefault("", []).append(path)
+    return found
+
+
+def _one_for_each(folder: Path, found: dict[str, list[Path]]) -> dict[str, Path]:
+    """Return one list for each split, or one for all images."""
+    splits = [split for split in ("train", "val", "test") if split in found]
+    chosen = splits if "train" in splits or "" not in found else [""]
+    for split in chosen:
+        if len(found[split]) > 1:
+            raise DataError(
+                f"{str(folder)!r} has several lists: {quoted(path.name for path in found[split])}.",
+                "one for each split, or one for all images",
+                f"name it: `--set data.labels={found[split][0]}`, or move the others away",
+            )
+    return {split: found[split][0] for split in chosen}
+
+
+def _beside(source: Path, lists: dict[str, Path]) -> Iterator[str]:
+    """Yield what a list that was given alone leaves out."""
+    if source.is_file() and SPLIT_WORDS.get(source.stem.lower()) == "train":
+        others = [
+            path.name
+            for path in sorted(source.parent.iterdir())
+            if path.suffix == source.suffix and SPLIT_WORDS.get(path.stem.lower()) in ("val", "test")
+        ]
+        if others:
+            yield f"{quoted(others)} beside {source.name} was not used; give the folder to use all of them."
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return known_format(file.read(32)) is not None
+    except OSError:
+        return False

@@ -1,0 +1,115 @@
+"""Sources that are no data set and are often given as one: addresses, archives, files that are not there."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from regraft.data.decode.sniff import is_address
+from regraft.data.sources.walk import is_picture_name
+from regraft.errors import DataError
+
+__all__ = ["require_file", "require_local", "require_no_archive", "require_no_packed_images"]
+
+_MOST_NAMES, _MOST_BYTES = 1000, 1 << 26  # of an archive that are looked at, of a tar archive that are passed
+
+_MAGIC = ((b"PK\x03\x04", "unzip"), (b"\x1f\x8b", "tar -xf"), (b"7z\xbc\xaf", "7z x"), (b"Rar!", "unrar x"),
+          (b"\xfd7zXZ", "tar -xf"), (b"BZh", "tar -xf"))  # fmt: skip
+
+
+def require_local(source: str | os.PathLike[str]) -> None:
+    """Raise DataError for an address: nothing is downloaded."""
+    if is_address(os.fspath(source)):
+        raise DataError(
+            f"{os.fspath(source)!r} is an address.",
+            "a folder, a list or a table on this machine; regraft downloads no data",
+            "download it, unpack it, and give the folder",
+        )
+
+
+def require_no_archive(path: Path) -> None:
+    """Raise DataError for a file that other files are packed into; a table of Excel is one too, and is not meant."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(262)
+    except OSError:
+        return
+    command = _unpacking(head)
+    if command is None or _is_table(path):
+        return
+    raise DataError(
+        f"{str(path)!r} is an archive.",
+        "a folder with one folder of images for each class, a list or a table",
+        f"unpack it (`{command} {path.name}`), then give the folder",
+    )
+
+
+def require_no_packed_images(path: Path) -> None:
+    """Raise DataError for an archive of images, where weights may be meant too: many of their files are archives.
+
+    Its first names tell, which are read from its list; nothing is unpacked but the start of a packed tar archive.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(262)
+        names = list(_names(path)) if _unpacking(head) else []
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError):
+        return  # what it is instead, its reader says
+    num_images = sum(map(is_picture_name, names))
+    if num_images > len(names) / 2:
+        raise DataError(
+            f"{str(path)!r} is an archive of images.",
+            "a folder of images, a run, a model folder, a weights file, or the name of a network",
+            f"unpack it (`{_unpacking(head)} {path.name}`), then give the folder",
+        )
+
+
+def _names(path: Path) -> Iterable[str]:
+    """Return the first names of the files in a zip or tar archive."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return [name for name in archive.namelist()[:_MOST_NAMES] if not name.endswith("/")]
+    names: list[str] = []
+    with tarfile.open(path) as packed:
+        num_bytes = 0
+        for member in islice(packed, _MOST_NAMES):
+            names += [member.name] if member.isfile() else []
+            num_bytes += member.size
+            if num_bytes > _MOST_BYTES:  # the way to the next name leads through them, which may be packed zeros
+                break
+    return names
+
+
+def _unpacking(head: bytes) -> str | None:
+    """Return the command that unpacks a file that begins like this; None where it is not an archive."""
+    command = next((command for magic, command in _MAGIC if head.startswith(magic)), None)
+    return "tar -xf" if head[257:262] == b"ustar" else command
+
+
+def require_file(given: Mapping[str, Path | None]) -> None:
+    """Raise DataError for files of labels or names that are not there."""
+    for key, path in given.items():
+        if path is not None and not path.exists():
+            raise DataError(
+                f"There is no file {os.fspath(path)!r}.",
+                f"the file that data.{key} names",
+                f"check the spelling of data.{key} (`--{key.replace('_', '-')}`)",
+            )
+
+
+def _is_table(path: Path) -> bool:
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".ods", ".csv", ".tsv", ".txt"):
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "[Content_Types].xml" in archive.namelist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False

@@ -1,1 +1,0 @@
-"""Predictions, metrics and golden probes."""

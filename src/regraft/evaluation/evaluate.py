@@ -1,0 +1,326 @@
+"""`evaluate`: how good a run's model is on a labelled split; every unreadable image is a row with an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from regraft import commit
+from regraft.compute.numerics import Numerics, choose_numerics
+from regraft.data.labels import Labels, label_names
+from regraft.errors import DataError, SettingsError
+from regraft.evaluation.labelled_rows import MaskRows, other_mask_rows, other_rows, own_mask_rows, own_rows
+from regraft.evaluation.mask_split import measure_masks
+from regraft.evaluation.masks import MaskPredictor
+from regraft.evaluation.metrics.binary import binary_metrics
+from regraft.evaluation.metrics.metrics import classification_metrics
+from regraft.evaluation.metrics.multilabel import multilabel_metrics
+from regraft.evaluation.out_of_fold import pooled_measures
+from regraft.evaluation.predict import Prediction, Predictor
+from regraft.evaluation.rounding import rounding_note
+from regraft.evaluation.seen import SEEN_LABEL, Seen
+from regraft.models.describe.outputs import output_of
+from regraft.models.store.folder import load_model
+from regraft.models.store.unfinished import named_epoch
+from regraft.run.folder import RunFolder, open_run
+from regraft.run.folds_folder import FoldsFolder, open_folds
+from regraft.run.invocation import typed_path
+from regraft.run.order import require_run_first
+
+__all__ = ["SELECTION_LABEL", "evaluate"]
+
+SELECTION_LABEL = "validation, also used for selection"
+
+
+def evaluate(
+    run: RunFolder | str | Path,
+    data: str | Path | None = None,
+    *,
+    labels: str | Path | None = None,
+    names: str | Path | None = None,
+    masks: str | Path | None = None,
+    class_table: str | Path | Sequence[Any] | None = None,
+    ignore: object = None,
+    split: str | None = None,
+    checkpoint: str | None = None,
+    model: nn.Module | None = None,
+    numerics: Numerics | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Evaluate a run's model and write the rows and the measures to the run's predictions/.
+
+    Args:
+        run: A run folder, or that of a cross-validation: its models together (the mean of their probabilities) on a
+            test split or on `data`, else each image by the model that did not train on it.
+        data: Labelled images, any source that `open_data` takes, with one or more of the model's classes; where it
+            has splits, its test split. None takes the run's test split, or its validation split when there is none
+            (then `used_for_selection` is true and `label` says so).
+        labels: As for `open_data`.
+        names: As for `open_data`.
+        masks: As for `open_data`.
+        class_table: As for `open_data`; masks of `data` that come without one are read by the run's own.
+        ignore: As for `open_data`.
+        split: One of the run's own splits (train, val, test) instead.
+        checkpoint: Measure another network than the one that the run has chosen, as for `load_model`; its rows and
+            measures go to a folder of its own in predictions/.
+        model: The module itself, for a run that trained a module of the user's own.
+        numerics: Device, precision, layout, threads; None takes the run's, as far as this machine has them.
+        progress: Called with (images done, images in all).
+
+    Images of other data that are in the run's training or validation split, by the bytes of their files, say little
+    about new ones: the measures are those of the others, and `seen` has the counts (`train`, `val`) and the `measures`
+    of the seen ones. Where the run has seen all of them, the measures are theirs, and `notes` says so.
+
+    Returns:
+        The measures of `classification_metrics`, `binary_metrics`, `multilabel_metrics` or `measure_masks`, with
+        `split`, `label`, `used_for_selection`, `output` and `num_errors`; of another network also `checkpoint`.
+
+    Raises:
+        SettingsError: There is no run, or it has no model yet; or masks are described where none are read, or a split
+            of the run is named beside other data.
+        DataError: The images have classes that the model does not know, or none can be read.
+    """
+    if not isinstance(run, RunFolder):
+        require_run_first("evaluate", run, [data])
+    run = run if isinstance(run, RunFolder) else open_folds(run) or open_run(run)
+    if isinstance(run, FoldsFolder) and data is None and split != "test" and (split or not _has_test(run)):
+        _require_out_of_fold(run, split, checkpoint)
+        return pooled_measures(run, _METRICS)
+    loaded = load_model(run.path, model=model, checkpoint=checkpoint)
+    folder = run.predictions if checkpoint is None else run.predictions / _folder_name(run, checkpoint)
+    named = {} if checkpoint is None else {"checkpoint": checkpoint}
+    names_pixels = output_of(loaded) == "segmentation"
+    said = {"masks": masks, "class_table": class_table, "ignore": ignore}
+    _require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
+    _require_masks(said, run, data, names_pixels=names_pixels)
+    numerics = numerics or stored_numerics(run)
+    notes = _precision_notes(run, loaded, numerics, own=data is None, checkpoint=checkpoint)
+    if names_pixels:
+        of_masks = MaskPredictor(loaded, numerics)
+        known = of_masks.class_names
+        masked = (
+            own_mask_rows(run, known, split=split)
+            if data is None
+            else other_mask_rows(data, run, known, names=names, **said)
+        )
+        return _evaluate_masks(folder, of_masks, masked, notes, progress, named)
+    predictor = Predictor(loaded, numerics)
+    multilabel = predictor.output == "multilabel"
+    if data is None:
+        chosen = own_rows(run, predictor.class_names, multilabel=multilabel, split=split)
+    else:
+        chosen = other_rows(data, run, predictor.class_names, multilabel=multilabel, labels=labels, names=names)
+    name, paths, truths, selection, seen = chosen
+    predictions = []
+    for prediction in predictor.predict(paths):
+        predictions.append(prediction)
+        progress(len(predictions), len(paths))
+    counted = None if seen is None else seen.among([prediction.error is None for prediction in predictions])
+    measures = _measured_apart(predictions, truths, predictor, name, counted)
+    label = SELECTION_LABEL if selection else _label(name, counted)
+    measures = {
+        "split": name,
+        "label": label,
+        "used_for_selection": selection,
+        "output": predictor.output,
+        **named,
+        **_noted(measures, notes),
+    }
+    rows = [
+        {**prediction.to_dict(), "label": truth, **({} if seen is None else {"seen": seen.splits[row] or None})}
+        for row, (prediction, truth) in enumerate(
+            zip(predictions, label_names(truths, predictor.class_names), strict=True)
+        )
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    commit.write_text(folder / f"{name}.jsonl", "".join(commit.as_json(row) + "\n" for row in rows))
+    commit.write_json(folder / f"{name}.json", measures)
+    return measures
+
+
+def _has_test(folds: FoldsFolder) -> bool:
+    """Return whether a cross-validation has images that no fold has seen."""
+    splits = (folds.read(folds.splits) or {}).get("splits")
+    return isinstance(splits, dict) and bool(splits.get("test"))
+
+
+def _folder_name(run: RunFolder, checkpoint: str) -> str:
+    """Return a name for the folder of a stage, which may be called anything: the folder of one's measures has the
+    name of the step.
+    """
+    first = run.runs[0] if isinstance(run, FoldsFolder) else run
+    return f"step-{named_epoch(first.path, checkpoint).step:06d}"
+
+
+def _require_out_of_fold(folds: FoldsFolder, split: str | None, checkpoint: str | None) -> None:
+    if checkpoint is not None:
+        raise SettingsError(
+            f"{str(folds.path)!r} is a cross-validation, whose figures are those of the networks that its folds chose.",
+            "a fold, a test split, or other images, to evaluate other networks on",
+            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --checkpoint {checkpoint}` for one fold",
+        )
+    if split not in (None, "val"):
+        raise SettingsError(
+            f"{str(folds.path)!r} is a cross-validation, and every fold has another split {split!r}.",
+            "`val`, which is all images out of fold, or `test` where there is one",
+            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --split {split}` for one fold",
+        )
+
+
+def _require_masks(said: Mapping[str, object], run: RunFolder, data: str | Path | None, *, names_pixels: bool) -> None:
+    """Raise where masks are described and none of another source are read."""
+    given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None]
+    if given and (data is None or not names_pixels):
+        why = "the run's own masks are measured as it has read them" if names_pixels else "its model names whole images"
+        raise SettingsError(
+            f"{' and '.join(given)} was given for {str(run.path)!r}, and {why}.",
+            "these options describe the masks of other images, for a run on images with masks",
+            f"Leave {'them' if len(given) > 1 else 'it'} out"
+            + (
+                f", or name the other images: `regraft evaluate {typed_path(run.path)} IMAGES`."
+                if names_pixels
+                else "."
+            ),
+        )
+
+
+def _label(name: str, seen: Seen | None) -> str:
+    """Return what the figures are called: where the run has seen all of the images, that is said with each."""
+    return name if seen is None or seen.unseen.any() else f"{name}{SEEN_LABEL}"
+
+
+def _require_effect(
+    split: str | None, files: Mapping[str, object], run: RunFolder, data: str | Path | None, *, names_pixels: bool
+) -> None:
+    """Raise where a split of the run is named beside other data, or labels are described where none are read."""
+    if split is not None and data is not None:
+        raise SettingsError(
+            f"The split {split!r} was given together with other data, {os.fspath(data)!r}.",
+            "one or the other: --split names a part of the run's own data",
+            f"leave --split out, or name the folder of that part: `regraft evaluate {typed_path(run.path)} "
+            f"{typed_path(Path(data) / split)}`",
+        )
+    given = [name for name, value in files.items() if value is not None and (data is None or name == "labels")]
+    if given and (data is None or names_pixels):
+        why = "the run's own images are measured as it has read them" if data is None else "its labels are masks"
+        raise SettingsError(
+            f"--{given[0]} was given, and {why}.",
+            "the option describes the labels of other images, for a run that names whole images",
+            "Leave it out" + (", or name the other images." if data is None else ", or name --masks."),
+        )
+
+
+def _evaluate_masks(
+    folder: Path,
+    predictor: MaskPredictor,
+    rows: MaskRows,
+    notes: Sequence[str],
+    progress: Callable[[int, int], None],
+    named: Mapping[str, str],
+) -> dict[str, Any]:
+    folder.parent.mkdir(exist_ok=True)
+    measured, counted = measure_masks(predictor, rows, folder, progress)
+    measures = {
+        "split": rows.name,
+        "label": SELECTION_LABEL if rows.selected_by else _label(rows.name, counted),
+        "used_for_selection": rows.selected_by,
+        "output": "segmentation",
+        **named,
+        **_noted(measured, notes),
+    }
+    commit.write_json(folder / f"{rows.name}.json", measures)
+    return measures
+
+
+def stored_numerics(run: RunFolder) -> Numerics:
+    """Return what the run was trained and validated with; what this machine chooses, where it lacks that.
+
+    Runs of versions that knew one precision do not say what they were validated with; they are measured in fp32.
+    """
+    stored = run.settings().get("numerics") or {}
+    known = {key: stored[key] for key in ("device", "precision", "threads", "channels_last") if key in stored}
+    known["inference"] = stored.get("inference", "fp32")
+    try:
+        return choose_numerics(**known)
+    except (SettingsError, TypeError):
+        return choose_numerics()
+
+
+def _precision_notes(
+    run: RunFolder, model: nn.Module, numerics: Numerics, *, own: bool, checkpoint: str | None
+) -> list[str]:
+    """Return what the reader should know of the precision of these figures, and of those that the run has stored."""
+    note = rounding_note(run, model, numerics, checkpoint=checkpoint)
+    if note:
+        return [note]
+    stored = run.settings().get("numerics") or {}
+    precision = stored.get("precision", "fp32")
+    if own and "inference" not in stored and precision != "fp32":
+        return [f"the run's stored figures were computed in {precision}; these are those of fp32"]
+    return []
+
+
+def _noted(measures: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    return {**measures, "notes": [*measures.get("notes", ()), *notes]} if notes else measures
+
+
+def _softmax_metrics(
+    probabilities: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    class_names: Sequence[str],
+    thresholds: Mapping[str, float],
+) -> dict[str, Any]:
+    return classification_metrics(probabilities, labels, class_names)
+
+
+_METRICS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "softmax": _softmax_metrics,
+    "binary": binary_metrics,
+    "multilabel": multilabel_metrics,
+}
+
+
+def _measured_apart(
+    predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str, seen: Seen | None
+) -> dict[str, Any]:
+    """Return the measures of the images that the run has not seen, with those of the others beside them.
+
+    Args:
+        seen: Of the images that could be read; None where that is not asked.
+    """
+    if seen is None:
+        return _measure(predictions, labels, predictor, name)
+    readable = np.flatnonzero([prediction.error is None for prediction in predictions])
+
+    def measured(places: npt.NDArray[np.intp]) -> dict[str, Any]:
+        return _measure([predictions[row] for row in places.tolist()], labels[places], predictor, name)
+
+    if not len(readable):
+        return _measure(predictions, labels, predictor, name)  # which says so
+    of_seen = None if seen.unseen.all() else measured(readable[~seen.unseen])
+    main = of_seen if of_seen is not None and not seen.unseen.any() else measured(readable[seen.unseen])
+    return {
+        **main,
+        "notes": [*main.get("notes", ()), *seen.notes()],
+        "num_errors": len(predictions) - len(readable),
+        "seen": {**seen.to_dict(), "measures": of_seen},
+    }
+
+
+def _measure(predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str) -> dict[str, Any]:
+    good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
+    if not good:
+        raise DataError(
+            f"None of the {len(predictions)} images of {name!r} can be read.",
+            "at least one readable image",
+            "check the files; predictions/ was not written",
+        )
+    probabilities = np.array([list(predictions[row].probabilities.values()) for row in good])
+    measures = _METRICS[predictor.output](probabilities, labels[good], predictor.class_names, predictor.thresholds)
+    return {**measures, "num_errors": len(predictions) - len(good)}

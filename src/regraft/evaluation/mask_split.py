@@ -1,0 +1,169 @@
+"""A split of images with masks, measured image by image at the masks' own size; the worst are kept for the eye."""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft import commit
+from regraft.data.class_table import IGNORED
+from regraft.errors import DataError
+from regraft.evaluation.labelled_rows import MaskRows
+from regraft.evaluation.mask_files import mask_png
+from regraft.evaluation.masks import MaskPredictor
+from regraft.evaluation.metrics.pixels import BoundaryCounts, mask_confusion, pixel_metrics
+from regraft.evaluation.seen import Seen
+from regraft.models.segment.tiles import Strip
+
+__all__ = ["measure_masks"]
+
+Mask = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
+_NUM_WORST = 12
+_SMALLEST = float(np.finfo(np.float32).tiny)  # a probability that a softmax rounded to 0 costs 87 nats, not infinity
+
+
+@dataclass(order=True)
+class _Kept:
+    """The mask of one of the worst images."""
+
+    better_by: float
+    row: int
+    mask: Mask = field(compare=False)
+
+
+def measure_masks(
+    predictor: MaskPredictor, rows: MaskRows, folder: Path, progress: Callable[[int, int], None]
+) -> tuple[dict[str, Any], Seen | None]:
+    """Measure images with masks, and write their rows (NAME.jsonl) and the worst masks (NAME-masks/).
+
+    Args:
+        predictor: The model.
+        rows: The images and their masks.
+        folder: The run's predictions/.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        `num_images`, `num_pixels`, `loss` (mean over the pixels that count, in nats), what `pixel_metrics` gives,
+        `boundary_f1` (mean over classes, and of each in `per_class`), `confusion`, `class_names`, `num_errors`; of
+        other data `seen` and `notes`, as `evaluate` has them. And which of the measured images the run has seen.
+
+    Raises:
+        DataError: Not one image can be read together with its mask.
+    """
+    parts = {"unseen": _Split(predictor.class_names), "seen": _Split(predictor.class_names)}
+    records: list[dict[str, Any]] = []
+    for (path, size, strips), mask in zip(predictor.strips(rows.paths), rows.masks, strict=True):
+        row = len(records)
+        seen_in = "" if rows.seen is None else rows.seen.splits[row]
+        records.append(parts["seen" if seen_in else "unseen"].take(row, path, size, strips, rows.truth(mask)))
+        records[-1]["mask"] = mask
+        if rows.seen is not None:
+            records[-1]["seen"] = seen_in or None
+        progress(len(records), len(rows.paths))
+    split = parts["unseen" if parts["unseen"].num_images else "seen"]
+    if not split.num_images:
+        raise DataError(
+            f"None of the {len(records)} images of {rows.name!r} can be read with its mask.",
+            "at least one readable image with a mask of its size",
+            "check the files; predictions/ was not written",
+            details=[f"{record['path']}: {record['error']}" for record in records[:5]],
+        )
+    _write_worst(split.worst, records, folder, rows.name, predictor.palette)
+    commit.write_text(folder / f"{rows.name}.jsonl", "".join(commit.as_json(record) + "\n" for record in records))
+    num_errors = len(records) - sum(part.num_images for part in parts.values())
+    measures = {**split.measures(), "num_errors": num_errors}
+    if rows.seen is None:
+        return measures, None
+    counted = rows.seen.among([record.get("error") is None for record in records])
+    of_seen = parts["seen"].measures() if parts["seen"].num_images else None
+    return {**measures, "notes": counted.notes(), "seen": {**counted.to_dict(), "measures": of_seen}}, counted
+
+
+class _Split:
+    """Counts over the images of a split."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        self.counts = np.zeros((len(class_names), len(class_names)), np.int64)
+        self.boundaries = BoundaryCounts(len(class_names))
+        self.nats, self.num_images = 0.0, 0
+        self.worst: list[_Kept] = []
+
+    def take(self, row: int, path: str, size: tuple[int, int], strips: Any, truth: Mask | str) -> dict[str, Any]:
+        """Measure one image; its row."""
+        reason = strips if isinstance(strips, str) else truth if isinstance(truth, str) else None
+        if reason is None and not isinstance(truth, str) and truth.shape != size:
+            reason = f"has {size[1]} x {size[0]} pixels, and its mask {truth.shape[1]} x {truth.shape[0]}"
+        if reason is not None or isinstance(truth, str):
+            return {"path": path, "miou": None, "pixel_accuracy": None, "prediction": None, "error": reason}
+        mask, nats = _read(strips, truth)
+        counts = mask_confusion(truth, mask, len(self.class_names))
+        self.counts += counts
+        self.boundaries.update(truth, mask)
+        self.nats += nats
+        self.num_images += 1
+        own = pixel_metrics(counts, self.class_names)
+        if own["miou"] is not None:
+            kept = _Kept(-own["miou"], row, mask)
+            (heapq.heappush if len(self.worst) < _NUM_WORST else heapq.heappushpop)(self.worst, kept)
+        return {
+            "path": path,
+            "miou": own["miou"],
+            "pixel_accuracy": own["pixel_accuracy"],
+            "prediction": None,
+            "error": None,
+        }
+
+    def measures(self) -> dict[str, Any]:
+        """Return what all images together give."""
+        found = pixel_metrics(self.counts, self.class_names)
+        boundary = self.boundaries.compute()
+        defined = [value for value in boundary if value is not None]
+        num_pixels = int(self.counts.sum())
+        return {
+            "num_images": self.num_images,
+            "num_pixels": num_pixels,
+            "loss": self.nats / num_pixels if num_pixels else None,
+            **{key: found[key] for key in ("miou", "pixel_accuracy", "class_accuracy")},
+            "boundary_f1": sum(defined) / len(defined) if defined else None,
+            "per_class": [
+                {**row, "boundary_f1": value} for row, value in zip(found["per_class"], boundary, strict=True)
+            ],
+            "confusion": self.counts.tolist(),
+            "class_names": list(self.class_names),
+        }
+
+
+def _read(strips: Any, truth: Mask) -> tuple[Mask, float]:
+    """Return the named classes (H, W), and the sum of the pixels' negative log-likelihoods in nats."""
+    mask, nats = np.empty(truth.shape, np.uint8), 0.0
+    strip: Strip
+    for strip in strips:
+        places = strip.probabilities.argmax(0).numpy()
+        here = slice(strip.top, strip.top + len(places))
+        mask[here] = places
+        counted = truth[here] != IGNORED
+        right = np.where(counted, truth[here], 0)[None]
+        likelihoods = np.take_along_axis(strip.probabilities.numpy(), right.astype(np.int64), axis=0)[0][counted]
+        nats -= float(np.log(np.maximum(likelihoods.astype(np.float64), _SMALLEST)).sum())
+    return mask, nats
+
+
+def _write_worst(worst: Sequence[_Kept], records: list[dict[str, Any]], folder: Path, name: str, palette: Mask) -> None:
+    """Write the masks of the worst images as files; their rows name them."""
+    folder.mkdir(exist_ok=True)
+    place = folder / f"{name}-masks"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for kept in worst:
+        file = place / f"{kept.row:06}.png"
+        commit.write_bytes(file, mask_png(kept.mask, palette))
+        records[kept.row]["prediction"] = f"{place.name}/{file.name}"

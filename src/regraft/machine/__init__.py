@@ -1,0 +1,1 @@
+"""What this computer is: processors, memory, processes, errors of the disk."""

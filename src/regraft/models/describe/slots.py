@@ -1,0 +1,112 @@
+"""A model as the matcher sees it: its tensors in the order of execution, with their roles and what feeds each layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from regraft.models.describe.flow import NO_PADS, Pads, flow_of
+from regraft.models.describe.info import info_of
+from regraft.models.describe.trace import plain
+from regraft.models.keras.layer import KerasLayer, kind_of
+from regraft.weights.naming.layers import Slot
+
+__all__ = ["slots_of"]
+
+_NORM_ROLES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "mean",
+    "running_var": "variance",
+    "num_batches_tracked": "counter",
+}
+
+
+def slots_of(model: nn.Module) -> tuple[Slot, ...]:
+    """Return every tensor of the model's state dict as a `Slot`, in order of execution (unused layers behind)."""
+    model = plain(model)
+    info = info_of(model)
+    flow = flow_of(model)
+    modules = dict(model.named_modules())
+    names = list(model.state_dict(keep_vars=True))
+    owners = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    if flow is None:
+        places = {owner: place for place, owner in enumerate(owners)}
+    else:
+        places = {owner: place for place, owner in enumerate(flow.order)}
+        places |= {owner: len(places) + place for place, owner in enumerate(owners) if owner not in places}
+    slots = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        owner, _, leaf = name.rpartition(".")
+        module = modules.get(owner, model)
+        flattened = flow.flattened.get(owner) if flow else None
+        channels_last = isinstance(module, KerasLayer)
+        slots.append(
+            Slot(
+                name=name,
+                shape=tuple(tensor.shape),
+                role=_role(module, leaf, tensor),
+                layer=owner,
+                order=places[owner],
+                part=info.part_of(name),
+                kind=kind_of(module),
+                inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
+                attributes=_attributes(module, flow.pads.get(owner) if flow else None),
+                flattened=(flattened[2], *flattened[:2]) if flattened and channels_last else flattened,
+                rows="HWC" if channels_last else "CHW",
+                pools=tuple(sorted(flow.pools.get(owner, ()))) if flow else (),
+            )
+        )
+    return tuple(sorted(slots, key=lambda slot: slot.order))
+
+
+def _role(module: nn.Module, leaf: str, tensor: torch.Tensor) -> str:
+    weight = getattr(module, "weight", None)
+    is_norm = hasattr(module, "running_mean") or (isinstance(weight, torch.Tensor) and weight.ndim == 1)
+    if is_norm and not isinstance(module, nn.PReLU):
+        return _NORM_ROLES.get(leaf, "other")
+    if leaf == "bias":
+        return "bias"
+    if leaf != "weight":
+        return "other"
+    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        return "transpose_kernel"
+    if tensor.ndim == 2:
+        return "dense_kernel" if kind_of(module) in ("Linear", "Dense") else "other"
+    is_depthwise = tensor.ndim == 4 and tensor.shape[1] == 1 and getattr(module, "groups", 1) > 1
+    return "depthwise_kernel" if is_depthwise else "kernel" if tensor.ndim >= 3 else "other"
+
+
+def _attributes(module: nn.Module, padded: set[Pads | None] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("stride", "groups", "eps", "kernel_size", "dilation"):
+        value = getattr(module, name, None)
+        if isinstance(value, (int, float, str, tuple)):
+            found[name] = value
+    pads = _pads(module, padded or {NO_PADS})
+    if pads is not None:
+        found["pads"] = pads
+    return found
+
+
+def _pads(module: nn.Module, padded: set[Pads | None]) -> str | Pads | None:
+    """Return how a convolution pads, what was padded before it included; None for other layers, and where it is not
+    known.
+    """
+    if "same" in type(module).__name__.lower():  # timm's Conv2dSame pads in its forward
+        return "same"
+    own = getattr(module, "padding", None)
+    before = next(iter(padded)) if len(padded) == 1 else None
+    if own == "same" or before is None:
+        return "same" if before == NO_PADS else None
+    if own == "valid":
+        return before
+    if isinstance(own, int):
+        own = own, own
+    if not isinstance(own, tuple) or len(own) != 2:
+        return None
+    return before[0] + own[0], before[1] + own[1], before[2] + own[0], before[3] + own[1]

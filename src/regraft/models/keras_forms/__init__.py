@@ -1,0 +1,1 @@
+"""Networks in the form that keras.applications gives them."""

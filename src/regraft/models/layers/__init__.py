@@ -1,0 +1,1 @@
+"""Layers by name: listed, cut at, tapped, replaced."""

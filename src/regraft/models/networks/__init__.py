@@ -1,0 +1,1 @@
+"""The networks that timm does not build, and the names of all."""

@@ -1,0 +1,74 @@
+"""The model card: what a model folder's README.md says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from regraft.models.describe.outputs import OUTPUTS
+from regraft.visible import visible
+
+__all__ = ["class_names_of", "model_card"]
+
+
+def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of all classes in a config.json, whose `label_names` has one name for each logit."""
+    return tuple(config["regraft"].get("class_names", config["label_names"]))
+
+
+def model_card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return the README.md of a model folder.
+
+    Args:
+        config: Its config.json.
+        facts: What is known of the training and its results.
+    """
+    class_names = class_names_of(config)
+    names = ", ".join(_plain(name) for name in class_names[:20]) + (" ..." if len(class_names) > 20 else "")
+    results = "\n".join(f"- {name}: {value}" for name, value in facts.items()) or "- none recorded"
+    loading = (
+        'timm.create_model("local-dir:PATH", pretrained=True)  # or rg.load_model("PATH")'
+        if config["regraft"]["timm_loadable"]
+        else 'regraft.load_model("PATH")'
+    )
+    height, width = config["pretrained_cfg"]["input_size"][1:]
+    return f"""---
+library_name: {"timm" if config["regraft"]["timm_loadable"] else "regraft"}
+pipeline_tag: {"image-segmentation" if config["regraft"].get("output") == "segmentation" else "image-classification"}
+base_model: {config["regraft"]["build"]["name"]}
+---
+
+# {config["regraft"]["build"]["name"]}, fine-tuned with regraft
+
+Classes ({len(class_names)}): {names}
+{_decision(config["regraft"])}
+Input: {width}x{height} pixels, {config["pretrained_cfg"]["crop_mode"]} resize, mean {config["pretrained_cfg"]["mean"]},
+std {config["pretrained_cfg"]["std"]} (the whole program is in `config.json`).
+
+## Results
+
+{results}
+
+## Loading
+
+```python
+{loading}
+```
+"""
+
+
+def _decision(section: Mapping[str, Any]) -> str:
+    """Return how the card says what the logits mean; nothing for a softmax."""
+    if "thresholds" not in section:
+        return ""
+    kind = OUTPUTS[section["output"]].logits_name
+    shown = [f"{_plain(name)} from {value:.3g}" for name, value in list(section["thresholds"].items())[:20]]
+    more = " ..." if len(section["thresholds"]) > 20 else ""
+    return f"""
+Output: {kind}; named by probability: {", ".join(shown)}{more} (thresholds chosen on validation images;
+`config.json` has them all).
+"""
+
+
+def _plain(name: str) -> str:
+    return visible(" ".join(name.split()))

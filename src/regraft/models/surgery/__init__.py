@@ -1,0 +1,1 @@
+"""A network for other classes, channels, and sizes."""

@@ -1,0 +1,1 @@
+"""What trains and what is frozen: selected by name, enforced, and audited."""

@@ -1,0 +1,1 @@
+"""A whole run as YAML: read, checked all at once, written back."""

@@ -1,0 +1,86 @@
+"""The default recipe, and how it completes one without stages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from regraft.settings.model import DEFAULT_MODEL
+
+__all__ = ["default_recipe", "fill"]
+
+# The head on the frozen network, then the last resolution stage of the network with it, gently.
+_STAGES: list[dict[str, Any]] = [
+    {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto"},
+    {
+        "name": "top",
+        "train": ["stage:-1", "head"],
+        "epochs": 3,
+        "optimizer": "adamw",
+        "lr": 1e-4,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup_epochs": 0.5,
+        "augment": {"flip": "horizontal", "rotation": 8, "zoom": 0.1, "shift": 0.05},
+        "early_stopping": {"patience": 2},
+    },
+]
+# A decoder that is narrow enough for a CPU, as in recipes/camvid-unet-lite0.yaml.
+_MASK_MODEL = {"name": "unet", "args": {"encoder": DEFAULT_MODEL, "filters": [96, 64, 48, 24], "convs": 1}}
+_OF_PIXELS: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "weight_decay": 0.01,
+    "clip_norm": 5.0,
+    "loss": {"cross_entropy": 1, "dice": 1},
+    "augment": {"flip": "horizontal", "zoom": 0.2, "shift": 0.1, "brightness": 0.2, "contrast": 0.2},
+}
+# The decoder on the frozen encoder, then all layers, those of the encoder at a third of the rate.
+_MASK_STAGES: list[dict[str, Any]] = [
+    {"name": "decoder", "train": "!encoder", "epochs": 2, **_OF_PIXELS},
+    {
+        "name": "all",
+        "train": "all",
+        "epochs": 16,
+        **_OF_PIXELS,
+        "backbone_lr": 0.35,
+        "schedule": {"name": "one-cycle", "pct_start": 0.2},
+        "ema": 0.99,
+    },
+]
+
+
+def default_recipe(image_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the recipe of a run without options, as plain data.
+
+    Args:
+        image_size: Height and width for images with masks; None: images with labels.
+    """
+    if image_size is None:
+        return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(_STAGES)}
+    return {
+        "model": {**copy.deepcopy(_MASK_MODEL), "image_size": list(image_size)},
+        "data": {"batch_size": 8},
+        "monitor": "val_miou",
+        "stages": copy.deepcopy(_MASK_STAGES),
+    }
+
+
+def fill(values: dict[str, Any], base: Mapping[str, Any]) -> None:
+    """Complete a recipe without stages, in place; one with stages sets everything itself."""
+    if "stages" in values:
+        return
+    model = values.get("model")
+    has_network = isinstance(model, dict) and "name" in model
+    _put_below(values, {key: value for key, value in base.items() if key != "model"})
+    left = {key: value for key, value in base["model"].items() if not (has_network and key in ("name", "args"))}
+    _put_below(values, {"model": left})
+
+
+def _put_below(values: dict[str, Any], base: Mapping[str, Any]) -> None:
+    for key, value in base.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _put_below(values[key], value)
+        elif key not in values:
+            values[key] = copy.deepcopy(value)

@@ -1,1 +1,0 @@
-"""The training loop, its exact state and its caches."""

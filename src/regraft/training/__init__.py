@@ -1,0 +1,1 @@
+"""The loop, exact state, caches of frozen features."""

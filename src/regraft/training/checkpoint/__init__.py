@@ -1,0 +1,1 @@
+"""The exact state of a run: saved, read back, resumed from."""

@@ -1,0 +1,1 @@
+"""What the frozen part gives, computed once and kept."""

@@ -1,0 +1,1 @@
+"""What the batches and the images of a stage can be."""

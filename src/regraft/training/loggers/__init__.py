@@ -1,0 +1,1 @@
+"""Who writes down what happens in a run."""

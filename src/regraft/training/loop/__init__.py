@@ -1,0 +1,1 @@
+"""One stage after the other, one step after the other."""

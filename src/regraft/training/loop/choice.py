@@ -1,0 +1,113 @@
+"""Which network a run delivers: of each stage its best epoch, and of these one, with the noise of the images known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from regraft.training.checkpoint.state import Best, Progress
+from regraft.training.objective.schedule import is_better
+
+__all__ = ["Lead", "better_epoch", "choose", "is_as_good", "lead_of", "take_in"]
+
+_QUANTILE = 1.96  # of the normal distribution: two-sided 95 %
+
+
+class Lead(NamedTuple):
+    """By how much a network is better than another on the same images: the mean, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def is_real(self) -> bool:
+        """Whether chance alone would hardly make it: the interval excludes 0."""
+        return self.low > 0
+
+
+def better_epoch(best: Best | None, epoch: Best, mode: str) -> Best | None:
+    """Return the better of the best epoch so far and a new one, as Keras's ModelCheckpoint(save_best_only=True)
+    decides.
+
+    Ties keep the earlier one. Unlike there, an epoch whose value is NaN is never the best, not even the first.
+    """
+    if math.isnan(epoch.value):
+        return best
+    return epoch if is_better(epoch.value, best.value if best is not None else None, mode) else best
+
+
+def take_in(
+    progress: Progress,
+    epoch: Best,
+    mode: str,
+    *,
+    is_solved: bool,
+    thresholds: Mapping[str, float] | None = None,
+    losses: str = "",
+) -> bool:
+    """Take in a validated epoch; returns whether it is the best of its stage so far: none before is really better.
+
+    What validation cannot tell apart, training has made no worse, so the later epoch counts; of the solutions of a
+    head, which are no epochs, the best value does.
+
+    Args:
+        progress: Where the run stands; its `bests`, `lowest`, `best` and `last` are updated.
+        epoch: The epoch, by the weights that it ended with.
+        mode: `min` or `max`.
+        is_solved: Whether it is a solution of a head.
+        thresholds: Those of its validation.
+        losses: Of each validation image, where they are compared (`Best.losses`).
+    """
+    progress.last = replace(epoch, thresholds=dict(thresholds or {}))
+    candidate = replace(progress.last, losses=losses)
+    others = [best for best in progress.bests if best.stage != epoch.stage]
+    lowest = progress.lowest or next((best for best in progress.bests if best.stage == epoch.stage), None)
+    is_lowest = better_epoch(lowest, candidate, mode) is candidate
+    progress.lowest = candidate if is_lowest else lowest
+    is_best = is_lowest or (lowest is not None and not is_solved and is_as_good(lowest, candidate))
+    if is_best:
+        progress.bests = [*others, candidate]
+    progress.best = choose(progress.bests, mode)
+    return is_best
+
+
+def choose(bests: Sequence[Best], mode: str) -> Best | None:
+    """Return the network to deliver, of the best one of each stage in order.
+
+    A later stage is taken when it is better, and an earlier one only when its lead is real: what a later one has learnt
+    is not given up for the luck of some images. Where no losses of single images are known, the best value counts.
+    """
+    best: Best | None = None
+    for epoch in bests:
+        best = better_epoch(best, epoch, mode)
+    if best is None:
+        return None
+    later = bests[bests.index(best) + 1 :]
+    as_good = [other for other in later if is_as_good(best, other)]
+    return as_good[-1] if as_good else best
+
+
+def is_as_good(best: Best, later: Best) -> bool:
+    """Return whether the best network is ahead of a later one by no more than noise; False where that is not known."""
+    lead = lead_of(best, later)
+    return lead is not None and not lead.is_real
+
+
+def lead_of(epoch: Best, other: Best) -> Lead | None:
+    """Return by how much the loss of an epoch is smaller than another's, paired by image; None where it is not
+    known.
+    """
+    ours, theirs = epoch.of_images, other.of_images
+    if not len(ours) or len(ours) != len(theirs):
+        return None
+    leads = theirs - ours
+    leads = leads[np.isfinite(leads)]
+    if len(leads) < 2:
+        return None
+    mean, half = float(leads.mean()), _QUANTILE * float(leads.std(ddof=1)) / math.sqrt(len(leads))
+    return Lead(mean, mean - half, mean + half)

@@ -1,0 +1,217 @@
+"""Where a run's news goes: metrics.jsonl, log.txt, status.json, and a bar or plain lines on stderr.
+
+Only metrics.jsonl and status.json may stop a run when they cannot be written; the rest never does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from regraft import commit
+from regraft.evaluation.tasks import main_of, told
+from regraft.run.folder import RunFolder
+from regraft.run.invocation import as_typed
+from regraft.run.records import append_metrics, finite
+from regraft.run.terminal import forgiving
+from regraft.visible import visible
+
+if TYPE_CHECKING:
+    from regraft.training.loop.progress_bar import ProgressBar
+
+__all__ = ["Sinks"]
+
+_LINE_SECONDS = 10.0
+_LOSSES = ("train_loss", "val_loss", "val_calibrated_loss")
+_MUCH_WAITING = 0.2  # of an epoch's time; beyond, loading is called the bottleneck
+_RISE, _RISE_SECONDS = 1.2, 5.0  # by how much the time left may rise from line to line
+_LOST_SECONDS = 1.0  # of an epoch; less is not worth a word
+
+
+class Sinks:
+    """Progress of a whole run, in units of one image that passes once through the network.
+
+    Args:
+        run: The run folder.
+        show: Whether to write to stderr at all.
+        write: Whether to write to the run folder; of several processes only the main one does.
+        held: Whether to keep what goes there until `release`: a run that is resumed may yet be refused.
+    """
+
+    def __init__(self, run: RunFolder, *, show: bool = True, write: bool = True, held: bool = False) -> None:
+        self.run = run
+        self.show = show and write
+        self._write = write
+        self._held: list[str] | None = [] if held else None
+        self.total = 1.0
+        self.done = 0.0
+        self._start = time.monotonic()
+        self._last_line = self._start
+        self._bar: ProgressBar | None = None
+        self._promised: tuple[float, float] | None = None
+        self._aside = self._told_at = 0.0
+        self._loading = _Loading()
+
+    def __enter__(self) -> Sinks:
+        if self.show and forgiving(sys.stderr).isatty() and os.environ.get("TERM") != "dumb":
+            from regraft.training.loop.progress_bar import ProgressBar
+
+            self._bar = ProgressBar()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close(self.done, self.total)
+            self._bar = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run, or its resumption, began."""
+        return time.monotonic() - self._start
+
+    def plan(self, total: float) -> None:
+        """Set the work of the whole run."""
+        self.total = max(total, 1.0)
+
+    def advance(self, units: float, doing: str, loss: float | None = None) -> None:
+        """Take in finished work, what it is part of, and the loss of a step."""
+        self.done += units
+        self._told_at = self.seconds
+        if self._bar is not None:
+            self._bar.draw(self.done, self.total, doing, loss, self._left_now)
+        elif self.show and time.monotonic() - self._last_line > _LINE_SECONDS:
+            self.line(f"{doing}, {min(self.done / self.total, 1):.0%} of the run, {self._left()}", log=False)
+
+    def skip(self, units: float) -> None:
+        """Take out work that turned out not to be needed (early stopping)."""
+        self.total = max(self.total - units, self.done, 1.0)
+
+    def line(self, text: str, *, log: bool = True) -> None:
+        """Write one line for people, on stderr and in log.txt."""
+        self._last_line = time.monotonic()
+        text = visible(text)
+        if log and self._write:
+            self._log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+        text = as_typed(text)
+        if self._bar is not None:
+            self._bar.line(text)
+        elif self.show:
+            print(text, file=forgiving(sys.stderr), flush=True)
+
+    def release(self) -> None:
+        """Write what was held back, and hold nothing back any more."""
+        held, self._held = self._held or [], None
+        for text in held:
+            self._log(text)
+
+    def _log(self, text: str) -> None:
+        if self._held is not None:
+            self._held.append(text)
+            return
+        with contextlib.suppress(Exception):
+            commit.append_line(self.run.log, text)
+
+    def warn(self, text: str) -> None:
+        """Write one line that people have to see: without progress it goes to the log of the library."""
+        self.line(text)
+        if self._write and not self.show:
+            logging.getLogger("regraft").warning(text)
+
+    def epoch(self, record: dict[str, Any]) -> int:
+        """Record an epoch; returns the size of metrics.jsonl afterwards."""
+        if not self._write:
+            return 0
+        size = append_metrics(self.run.metrics, {"kind": "epoch", **record})
+        if "l2" in record:  # solving takes time and is no work of images, which the rest of the run consists of
+            self._aside += self.seconds - self._told_at
+            self._told_at = self.seconds
+            parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
+        else:
+            parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
+        parts += [f"{key} {record[key]:.4f}" for key in _LOSSES if record.get(key) is not None]
+        if (main := main_of(record)) is not None:
+            parts.append(f"{main} {told(main, record[main])}")
+        if record.get("images_per_second"):
+            parts.append(f"{record['images_per_second']:.0f} images/s")
+        if record.get("data_wait") is not None:
+            parts.append(f"data wait {record['data_wait']:.0%}")
+        self.line("  ".join(parts) + f"  {self._left()}")
+        if (hint := self._loading.noted(record)) is not None:
+            self.line(hint)
+        return size
+
+    def tell_bottleneck(self, stage: str) -> None:
+        """Write where the time of a stage's epochs went; none where it was not measured."""
+        if (text := self._loading.bottleneck(stage)) is not None:
+            self.line(text)
+
+    def status(self, state: str, **facts: Any) -> None:
+        """Replace status.json."""
+        if not self._write or self._held is not None:
+            return
+        commit.write_json(self.run.status, finite({"state": state, "seconds": round(self.seconds, 3), **facts}))
+
+    def _left(self) -> str:
+        if self.done <= 0:
+            return "time remaining unknown"
+        left = (self.seconds - self._aside) / self.done * max(self.total - self.done, 0)
+        if self._promised is not None:  # work that differs in speed moves the estimate, within its error
+            at, before = self._promised
+            left = min(left, _RISE * max(before - (self.seconds - at), 0) + _RISE_SECONDS)
+        self._promised = (self.seconds, left)
+        return _told_left(left)
+
+    def _left_now(self) -> str:
+        """Return what the bar shows, many times a second: the estimate of the last line's time, less what has passed
+        since.
+        """
+        if self.seconds < _LINE_SECONDS and self._promised is None:
+            return ""
+        at, left = self._promised or (0.0, 0.0)
+        if self._promised is None or self.seconds - at >= _LINE_SECONDS:
+            return self._left()
+        return _told_left(max(left - (self.seconds - at), 0))
+
+
+class _Loading:
+    """How much of each stage's time is spent waiting for images."""
+
+    def __init__(self) -> None:
+        self._hinted: set[str] = set()
+        self._spent: dict[str, tuple[float, float]] = {}
+
+    def noted(self, record: Mapping[str, Any]) -> str | None:
+        """Add up an epoch; once in a stage, a line where waiting for images costs much."""
+        share, stage = record.get("data_wait"), record["stage"]
+        if share is None:
+            return None
+        seconds, waited = self._spent.get(stage, (0.0, 0.0))
+        self._spent[stage] = (seconds + record["seconds"], waited + share * record["seconds"])
+        if share <= _MUCH_WAITING or share * record["seconds"] <= _LOST_SECONDS or stage in self._hinted:
+            return None
+        self._hinted.add(stage)
+        return (
+            f"{stage}: {share:.0%} of the time spent waiting for images; "
+            "`--cache ram` or `--cache disk` decodes them once, a smaller image_size and less augmentation help"
+        )
+
+    def bottleneck(self, stage: str) -> str | None:
+        """Return a line that says where the time of a stage's epochs went; None where it was not measured."""
+        seconds, waited = self._spent.get(stage, (0.0, 0.0))
+        if seconds <= 0:
+            return None
+        share = waited / seconds
+        what = "data-loading" if share > 0.5 else "compute"
+        return f"{stage}: {what} bound ({share:.0%} of the time spent waiting for images)"
+
+
+def _told_left(seconds: float) -> str:
+    return f"about {int(seconds) // 60}:{int(seconds) % 60:02d} remaining"

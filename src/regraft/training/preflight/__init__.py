@@ -1,0 +1,1 @@
+"""What is looked at before a run: does it fit, how long, which rate, are the images readable."""

@@ -1,0 +1,83 @@
+"""What callbacks and loggers see of a run and of a stage: to read, not to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+from torch.optim import Optimizer
+
+from regraft.data.cache.cache import PixelCache
+from regraft.data.labels import Labels
+from regraft.evaluation.metrics.measure import Measure
+from regraft.models.describe.inputs import Normaliser
+from regraft.plan.freezing.freeze import Freeze
+from regraft.plan.make import Plan
+from regraft.run.folder import RunFolder
+from regraft.settings.stage import Stage
+from regraft.training.checkpoint.state import Progress
+from regraft.training.features.features import FeatureSource
+
+__all__ = ["RunView", "StageView"]
+
+
+class RunView(Protocol):
+    """A run; docs/callbacks.md says what its names are."""
+
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def run_folder(self) -> RunFolder: ...
+    @property
+    def pixels(self) -> Mapping[str, PixelCache]: ...
+    @property
+    def labels(self) -> Mapping[str, Labels]: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
+    @property
+    def palette(self) -> npt.NDArray[np.uint8] | None: ...
+    @property
+    def normaliser(self) -> Normaliser: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def monitor(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def progress(self) -> Progress: ...
+
+
+class StageView(Protocol):
+    """A stage of a run; docs/callbacks.md says what its names are."""
+
+    @property
+    def session(self) -> RunView: ...
+    @property
+    def stage(self) -> Stage: ...
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def frozen(self) -> Freeze: ...
+    @property
+    def source(self) -> FeatureSource: ...
+    @property
+    def measure(self) -> Measure | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def num_images(self) -> int: ...
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def is_solved(self) -> bool: ...
+    @property
+    def progress(self) -> Progress: ...
+    def request_stop(self) -> None: ...

@@ -1,0 +1,288 @@
+"""From pairs of layers to tensors: which tensor of the file's layer fills which of the model's, by which steps.
+
+Also what has no plain counterpart: a normalisation without scale, a convolution's bias where the model has none (folded
+into the mean behind it), batch norms that were folded into the convolutions, and the counters that only torch has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regraft.weights.axes import (
+    Fill,
+    Reshape,
+    Step,
+    Subtract,
+    SumChannels,
+    Transpose,
+    WidenChannels,
+    kernel_steps,
+    torch_shape,
+)
+from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.naming.layers import Layer, Slot
+from regraft.weights.naming.naming import Pair
+from regraft.weights.report import Finding, Match, WrongShape
+from regraft.weights.words import some
+
+__all__ = ["Binder", "Bound", "append_step", "leftovers", "reads_image"]
+
+# Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
+_WHOLE_LAYERS = frozenset({"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint"})
+_FILL = {"bias": 0.0, "gamma": 1.0, "beta": 0.0}
+
+
+@dataclass
+class Bound:
+    """What came of the pairs."""
+
+    matches: dict[str, Match] = field(default_factory=dict)
+    wrong: list[WrongShape] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Binder:
+    """Turns pairs of layers into matches of tensors.
+
+    Args:
+        weights: The file.
+        targets: The model's layers.
+        sources: The file's layers.
+        adapt_input: Whether a stem may take another number of input channels than the file's.
+    """
+
+    def __init__(
+        self,
+        weights: WeightFile,
+        targets: Mapping[str, Layer],
+        sources: Mapping[str, Layer],
+        *,
+        adapt_input: bool = False,
+    ) -> None:
+        self.adapt_input = adapt_input
+        self.weights = weights
+        self.targets = targets
+        self.sources = sources
+        self.rows = "HWC" if _channels_last(weights) else "CHW"
+        self.norm_behind = _norms_behind(targets)
+
+    def fits(self, target: Layer, source: Layer) -> bool:
+        """Return whether a layer of the file can be this layer of the model, by its kernel or its channels."""
+        slot, tensor = target.tensors.get("kernel"), source.tensors.get("kernel")
+        if slot is not None and tensor is not None:
+            return self.steps(slot, tensor) is not None
+        if slot is not None or tensor is not None:
+            return False
+        if target.kind == "norm" or source.kind == "norm":
+            return target.kind == source.kind and target.shape == source.shape
+        shared = [role for role in target.tensors if role in source.tensors]
+        return bool(shared) and all(target.tensors[role].shape == source.tensors[role].shape for role in shared)
+
+    def steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
+        """Return the steps from a tensor of the file to one of the model, or None."""
+        if slot.role.endswith("kernel"):
+            if self.adapt_input and reads_image(slot):
+                return _adapted(slot, tensor)
+            return self._kernel_steps(slot, tensor)
+        if tensor.shape == slot.shape:
+            return ()
+        same_count = tensor.num_values == slot.num_values
+        return (Reshape(slot.shape),) if same_count and sum(length > 1 for length in tensor.shape) <= 1 else None
+
+    def _kernel_steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
+        same_rows = slot.rows == "HWC" and self.rows == "HWC" and len(torch_shape(tensor.shape, tensor.axes)) == 2
+        flattened = None if same_rows else slot.flattened
+        steps = kernel_steps(tensor.shape, tensor.axes, slot.shape, flattened=flattened, rows=self.rows)
+        if steps is None or flattened is None or slot.rows == "CHW":
+            return steps
+        channels, height, width = flattened  # in torch's order so far
+        return (*steps, Reshape((slot.shape[0], channels, height, width)), Transpose((0, 2, 3, 1)), Reshape(slot.shape))
+
+    def bind(self, pairs: list[Pair]) -> Bound:
+        """Return matches for all pairs."""
+        bound = Bound()
+        source_of = {pair.target.name: pair for pair in pairs}
+        for pair in pairs:
+            self._bind_pair(pair, bound)
+        unfolded = [folded for pair in pairs if (folded := self._place_bias(pair, source_of, bound))]
+        if unfolded:
+            text = (
+                f"the file's normalisations were folded into its convolutions: {some([norm for norm, _ in unfolded])} "
+                f"are set to add the biases of {some([layer for _, layer in unfolded])}, and nothing else"
+            )
+            bound.findings.append(Finding("folded", unfolded[0][0], text, layers=tuple(norm for norm, _ in unfolded)))
+        return bound
+
+    def _bind_pair(self, pair: Pair, bound: Bound) -> None:
+        given = _named_roles(pair)
+        for role, slot in pair.target.tensors.items():
+            tensor = given.get(role)
+            if tensor is None:
+                match = self._absent(pair, role, slot)
+                if match:
+                    bound.matches[slot.name] = match
+                continue
+            steps = self.steps(slot, tensor)
+            if steps is None:
+                bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
+            else:
+                bound.matches[slot.name] = Match(slot.name, (tensor,), pair.rule, steps)
+                bound.findings += self._unknown_rows(pair.target, slot)
+
+    def _unknown_rows(self, target: Layer, slot: Slot) -> list[Finding]:
+        """Return a dense kernel whose rows may be flattened NHWC features, in a model whose flow could not be
+        watched.
+        """
+        if self.rows != "HWC" or slot.role != "dense_kernel" or target.inputs is not None:
+            return []
+        before = [layer for layer in self.targets.values() if layer.order < target.order and "kernel" in layer.tensors]
+        if not before or before[-1].kind == "dense" or before[-1].shape[0] == slot.shape[1]:
+            return []
+        text = (
+            f"{slot.name} may read flattened features, whose order differs in the file (height, width, channels); "
+            "the model could not be run on any image size that was tried, so their size is not known"
+        )
+        return [Finding("layout", target.name, text, serious=True)]
+
+    def _absent(self, pair: Pair, role: str, slot: Slot) -> Match | None:
+        """Return a part that the file's layer does not have: a constant where that is what absence means."""
+        if role == "counter":
+            return Match(slot.name, (), pair.rule, (Fill(0, slot.shape),))
+        if any(name.startswith("other:") for name in _named_roles(pair)):
+            return None  # the file has something that may be it, and does not say so
+        is_norm = "mean" in pair.source.tensors or "variance" in pair.source.tensors
+        if role in _FILL and self.weights.format in _WHOLE_LAYERS and (role == "bias" or is_norm):
+            return Match(slot.name, (), pair.rule, (Fill(_FILL[role], slot.shape),))
+        return None
+
+    def _place_bias(self, pair: Pair, source_of: Mapping[str, Pair], bound: Bound) -> tuple[str, str] | None:
+        """Return a bias that the model's convolution has no place for goes into the mean of the normalisation behind
+        it.
+
+        Returns:
+            Where the file's normalisation was folded: the model's one, and the file's convolution.
+        """
+        bias = pair.source.tensors.get("bias")
+        if bias is None or "bias" in pair.target.tensors or "kernel" not in pair.target.tensors:
+            return None
+        norm = self.norm_behind.get(pair.target.name)
+        if norm is not None and norm.name in source_of:
+            slot = norm.tensors.get("mean")
+            mean = bound.matches.get(slot.name) if slot else None
+            if slot is not None and mean is not None and len(mean.sources) == 1 and slot.shape == bias.shape:
+                bound.matches[slot.name] = Match(slot.name, (*mean.sources, bias), mean.rule, (*mean.steps, Subtract()))
+                return None
+        if norm is None or not self._is_folded(norm, source_of):
+            return None
+        self._unfold(norm, bias, bound)
+        return norm.name, pair.source.name
+
+    def _is_folded(self, norm: Layer, source_of: Mapping[str, Pair]) -> bool:
+        """Return whether the file has no normalisation left that could be this one."""
+        used = {pair.source.name for pair in source_of.values()}
+        return norm.name not in source_of and not any(
+            layer.kind == "norm" and layer.shape == norm.shape and name not in used
+            for name, layer in self.sources.items()
+        )
+
+    def _unfold(self, norm: Layer, bias: SourceTensor, bound: Bound) -> None:
+        """Let the model's normalisation add the folded bias alone: gamma = sqrt(1 + eps), mean 0, variance 1."""
+        eps = float(norm.attributes.get("eps", 1e-5))
+        rule = "folded normalisation"
+        constants = {"gamma": (1.0 + eps) ** 0.5, "mean": 0.0, "variance": 1.0, "counter": 0.0}
+        for role, value in constants.items():
+            slot = norm.tensors.get(role)
+            if slot is not None:
+                bound.matches[slot.name] = Match(slot.name, (), rule, (Fill(value, slot.shape),))
+        slot = norm.tensors.get("beta")
+        if slot is not None and slot.shape == bias.shape:
+            bound.matches[slot.name] = Match(slot.name, (bias,), rule)
+
+
+def reads_image(slot: Slot) -> bool:
+    """Return whether it is the kernel of a layer that takes the image itself."""
+    return slot.role.endswith("kernel") and len(slot.shape) == 4 and slot.inputs == ("",)
+
+
+def append_step(bound: Bound, slots: list[Slot], step: Step) -> None:
+    """Add a step for these tensors, where they are matched."""
+    for slot in slots:
+        match = bound.matches.get(slot.name)
+        if match is not None and match.sources:
+            bound.matches[slot.name] = Match(match.target, match.sources, match.rule, (*match.steps, step))
+
+
+def _adapted(slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
+    """Return the steps of a stem that takes another number of input channels."""
+    plain = torch_shape(tensor.shape, tensor.axes)
+    same = len(plain) == 4 and plain[0] == slot.shape[0] and plain[2:] == slot.shape[2:]
+    steps = kernel_steps(tensor.shape, tensor.axes, plain) if same else None
+    if steps is None or plain[1] == slot.shape[1]:
+        return steps
+    return (*steps, SumChannels() if slot.shape[1] == 1 else WidenChannels(slot.shape[1]))
+
+
+def _named_roles(pair: Pair) -> dict[str, SourceTensor]:
+    """Return the tensors of the file's layer by role.
+
+    A lone unnamed one of a normalisation is its beta where the family says so, and is what it must be where the model's
+    layer has one place left for it: the beta of a normalisation without scale, the scale of one that is nothing else.
+    """
+    tensors = dict(pair.source.tensors)
+    unnamed = [role for role in tensors if role.startswith("other:")]
+    if pair.target.kind != "norm" or len(unnamed) != 1:
+        return tensors
+    left = [role for role in ("gamma", "beta") if role in pair.target.tensors and role not in tensors]
+    if not pair.scaled and "beta" not in tensors:
+        left = ["beta"]
+    if len(left) == 1 and not {"gamma", "beta"} & tensors.keys():
+        tensors[left[0]] = tensors.pop(unnamed[0])
+    return tensors
+
+
+def leftovers(pairs: list[Pair], bound: Bound, skipped: Collection[str]) -> list[Finding]:
+    """Return tensors of placed layers that went nowhere: the layer computes something else without them."""
+    placed = {source.name for match in bound.matches.values() for source in match.sources} | set(skipped)
+    placed |= {pair.source for pair in bound.wrong}
+    return [
+        Finding(
+            "leftover",
+            pair.target.name,
+            f"{tensor.name} has no place in the model, although its layer was matched with "
+            + (pair.target.name or "the model itself"),
+            serious=True,
+        )
+        for pair in pairs
+        for role, tensor in pair.source.tensors.items()
+        if tensor.name not in placed and role not in ("counter", "count")
+    ]
+
+
+def _channels_last(weights: WeightFile) -> bool:
+    """Return whether the network that the file was made for flattened NHWC features."""
+    axes = {tensor.axes for tensor in weights if tensor.axes}
+    if any(name.startswith("HW") for name in axes):
+        return True
+    return weights.format in ("keras_h5", "keras_v3") and not any(name.endswith("HW") for name in axes)
+
+
+def _norms_behind(targets: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return for each convolution the normalisation that takes its output, and nothing else."""
+    found: dict[str, Layer] = {}
+    before: Layer | None = None
+    for layer in targets.values():
+        if layer.kind == "norm":
+            if layer.inputs is not None:
+                giver = targets.get(layer.inputs[0]) if len(layer.inputs) == 1 else None
+            else:
+                giver = before
+            if giver is not None and "kernel" in giver.tensors and _out_channels(giver) == layer.shape[0]:
+                found[giver.name] = layer
+        before = layer
+    return found
+
+
+def _out_channels(layer: Layer) -> Any:
+    return layer.shape[1] if layer.kind == "transpose" else layer.shape[0]

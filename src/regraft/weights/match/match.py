@@ -1,0 +1,240 @@
+"""Which tensor of a file goes where in a model: the rules in their order, and the receipt.
+
+Rules work on layers, and each one only on what the rules before it left over. `match` decides and touches nothing;
+`models.graft` applies what it decided and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from regraft.errors import WeightsError, nearest
+from regraft.weights.axes import Flip, Take
+from regraft.weights.differences.attributes import attribute_findings
+from regraft.weights.differences.file_graph import FileGraph, file_graph
+from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.match.account import account
+from regraft.weights.match.bind import Binder, Bound, append_step, leftovers, reads_image
+from regraft.weights.match.copies import choice, other_copies
+from regraft.weights.match.graph import Network, by_graph
+from regraft.weights.match.inversions import inverted
+from regraft.weights.match.loose import bind_loose
+from regraft.weights.match.quantised import quantised
+from regraft.weights.match.skipping import Skip, names_slot
+from regraft.weights.match.state import State
+from regraft.weights.match.structure import Order, by_structure
+from regraft.weights.naming.layers import Slot, model_layers, source_layers
+from regraft.weights.naming.naming import Pair, by_convolution, by_family, by_name, by_suffix
+from regraft.weights.report import Finding, Match, MatchReport, WrongShape
+
+__all__ = ["Match", "MatchReport", "Slot", "match", "names_slot"]
+
+_INVERTED = (
+    "these layers are in a different order by name than by execution; numbers of the names may have been "
+    "shifted; --map, or --check image=logits, settles it"
+)
+_UNSEEN = "layers without weights in between (pooling, dropout) may differ as well: --check image=logits settles it"
+
+
+def match(
+    weights: WeightFile,
+    slots: Sequence[Slot],
+    *,
+    skip: Sequence[str] = (),
+    map: Mapping[str, str] | None = None,
+    model: str = "",
+    flip_stem: bool = False,
+    adapt_input: bool = False,
+    class_order: Sequence[int] | None = None,
+    key: str | None = None,
+    in_order: bool = False,
+) -> MatchReport:
+    """Decide what of a file goes where in a model.
+
+    Args:
+        weights: The file.
+        slots: The model's tensors.
+        skip: Names or patterns (`fc8`, `head.*`) of layers or tensors, of either side, to leave out; `type:BatchNorm2d`
+            leaves out all layers of the model of that kind. What is skipped of the file leaves before anything is
+            decided.
+        map: Pairs by hand, {name in the model: name in the file}, of layers or of single tensors; either direction.
+        model: The model's name, for the report.
+        flip_stem: Whether the stem's input channels are reversed (a file for BGR images, a model for RGB ones).
+        adapt_input: Whether a stem of another number of input channels is adapted (3 -> 1 added up, 3 -> N repeated).
+        class_order: For each class of the model its row in the file's classifier.
+        key: What the names of the part of the file to take begin with (`encoder_q`), where it holds several networks.
+        in_order: Whether the order of a PyTorch file, which is that of definition, is taken as that of execution.
+
+    Raises:
+        WeightsError: `map`, `skip` or `key` names something that neither side has.
+    """
+    slots = tuple(slots)
+    weights = weights.under(key) if key else weights
+    skipped = Skip(skip, slots, weights)
+    rules = _Rules(slots, map or {}, adapt_input=adapt_input, in_order=in_order)
+    kept = skipped.kept(weights, keep=[*(map or {}), *(map or {}).values()])
+    graph = file_graph(weights)
+    decided = rules.decide(kept, graph, skipped)
+    if kept is not weights:  # what would have come from a skipped layer is left out on request, too
+        skipped.leave_out(rules.decide(weights, graph, skipped).bound, decided.bound)
+    if flip_stem:
+        append_step(decided.bound, [slot for slot in slots if reads_image(slot)], Flip(1))
+    if class_order is not None:
+        append_step(decided.bound, _classifier(slots), Take(tuple(class_order), 0))
+    options = {
+        "skip": list(skip),
+        "map": dict(map or {}),
+        "flip_stem": flip_stem,
+        "adapt_input": adapt_input,
+        "class_order": None if class_order is None else list(class_order),
+        "key": key,
+        "in_order": in_order,
+    }
+    report = account(weights, slots, decided.state, decided.bound, skipped, model)
+    return replace(report, options={name: value for name, value in options.items() if value})
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """What came of the rules."""
+
+    state: State
+    bound: Bound
+
+
+class _Rules:
+    """The rules in their order, for one model."""
+
+    def __init__(self, slots: Sequence[Slot], map: Mapping[str, str], *, adapt_input: bool, in_order: bool) -> None:
+        self._slots, self._map = slots, map
+        self._adapt_input, self._in_order = adapt_input, in_order
+
+    def decide(self, weights: WeightFile, graph: FileGraph | None, skip: Skip) -> _Decided:
+        """Return where the tensors of a file go."""
+        targets, sources = model_layers(self._slots), source_layers(weights)
+        binder = Binder(weights, targets, sources, adapt_input=self._adapt_input)
+        state = State(targets, sources)
+        by_hand = _by_hand(self._map, self._slots, weights, state)
+        self._by_names(state, binder)
+        self._by_evidence(weights, graph, state, binder)
+        for group in inverted(state.pairs, ordered=weights.ordered):
+            state.reopen(group, _INVERTED)
+        state.findings += attribute_findings(state.pairs, graph, weights)
+        bound = binder.bind(state.pairs)
+        _bind_by_hand(by_hand, binder, bound)
+        bind_loose(weights, self._slots, state, binder, bound)
+        bound.findings += leftovers(state.pairs, bound, skip.sources)
+        bound.findings += quantised(bound, self._slots)
+        bound.findings += [
+            Finding("note", "", f"numbers differ between file and model and were paired in order: {how}; {_UNSEEN}")
+            for how in dict.fromkeys(pair.renumbered for pair in state.pairs if pair.renumbered)
+        ]
+        return _Decided(state, bound)
+
+    def _by_names(self, state: State, binder: Binder) -> None:
+        """Pair what names decide: the same ones, those of a family, the same ones below another prefix."""
+        exact = by_name(state.free_targets, state.free_sources, binder.fits)
+        self._take(exact, other_copies(exact, state.free_sources), state)
+        spoken = by_family(state.free_targets, state.free_sources, binder.fits)
+        if self._take_or_contest(spoken.pairs, state):
+            state.unplaced |= spoken.unplaced
+        while exchange := by_suffix(state.free_targets, state.free_sources, binder.fits):
+            if not self._take_or_contest(exchange.pairs, state, is_tie=exchange.is_tie):
+                break
+        named = by_convolution(state.pairs, binder.norm_behind, state.free_targets, state.free_sources, binder.fits)
+        self._take(named, [], state)
+
+    def _take_or_contest(self, pairs: Sequence[Pair], state: State, *, is_tie: bool = False) -> bool:
+        """Accept pairs, unless the file holds these layers more than once."""
+        copies = other_copies(pairs, state.free_sources)
+        if copies and copies[0]:
+            state.contest(pairs, copies)
+            return True
+        if is_tie or not pairs:
+            return False
+        self._take(pairs, copies, state)
+        return True
+
+    def _take(self, pairs: Sequence[Pair], copies: Sequence[str], state: State) -> None:
+        """Accept pairs; where their names have no prefix, copies under prefixes are only noted."""
+        state.take(pairs)
+        if copies:
+            state.findings.append(Finding("note", "", f"the names without a prefix were taken; {choice(copies)}"))
+
+    def _by_evidence(self, weights: WeightFile, graph: FileGraph | None, state: State, binder: Binder) -> None:
+        """Pair what no name decides: the file's own graph first, then shapes in the order of execution."""
+        if graph is not None and state.free_targets and state.free_sources:
+            model = Network(
+                state.targets,
+                {name: frozenset(layer.inputs) for name, layer in state.targets.items() if layer.inputs is not None},
+                {name: frozenset(layer.pools) for name, layer in state.targets.items()},
+            )
+            file = Network(state.sources, graph.inputs, graph.pools)
+            anchors = {pair.target.name: pair.source.name for pair in state.pairs if pair.source.name in graph.inputs}
+            state.take(pair for pair in by_graph(model, file, anchors) if binder.fits(pair.target, pair.source))
+        aligned = by_structure(
+            state.free_targets,
+            state.free_sources,
+            state.targets,
+            binder.fits,
+            order=self._order_of(weights),
+            settled=state.pairs,
+        )
+        state.take(aligned.pairs)
+        state.leave_open(aligned.ambiguous)
+        state.findings += aligned.findings
+
+    def _order_of(self, weights: WeightFile) -> Order:
+        """Return a PyTorch file lists modules as they were defined; the other ordered formats list them as they run."""
+        if not weights.ordered:
+            return "none"
+        return "definition" if weights.format == "torch_pth" and not self._in_order else "execution"
+
+
+def _classifier(slots: Sequence[Slot]) -> list[Slot]:
+    """Return kernel and bias of the last layer of the head."""
+    head = [slot for slot in slots if slot.part == "head" and (slot.role.endswith("kernel") or slot.role == "bias")]
+    return [slot for slot in head if slot.layer == head[-1].layer]
+
+
+# --- what the user says -------------------------------------------------------------------------------------------
+
+
+def _by_hand(
+    named: Mapping[str, str], slots: Sequence[Slot], weights: WeightFile, state: State
+) -> list[tuple[Slot, SourceTensor]]:
+    """Sort pairs by hand: pairs of layers go into the state; pairs of single tensors are returned."""
+    slot_of = {slot.name: slot for slot in slots}
+    tensors: list[tuple[Slot, SourceTensor]] = []
+    problems: list[str] = []
+    for left, right in named.items():
+        for target, source in ((left, right), (right, left)):
+            if target in state.targets and source in state.sources:
+                state.take([Pair(state.targets[target], state.sources[source], "map")])
+                break
+            if target in slot_of and source in weights.tensors:
+                tensors.append((slot_of[target], weights.tensors[source]))
+                break
+        else:
+            known = [*state.targets, *state.sources, *slot_of, *weights.tensors]
+            near = [nearest(name, known) for name in (left, right) if name not in known]
+            problems.append(f"{left} = {right}: did you mean {'; '.join(n for n in near if n) or 'nothing similar'}")
+    if problems:
+        raise WeightsError(
+            f"{len(problems)} of the pairs in --map name nothing on one side.",
+            "a layer (or tensor) of the model and one of the file",
+            "`regraft inspect FILE` and `regraft inspect MODEL` list the names",
+            details=problems,
+        )
+    return tensors
+
+
+def _bind_by_hand(pairs: list[tuple[Slot, SourceTensor]], binder: Binder, bound: Bound) -> None:
+    for slot, tensor in pairs:
+        steps = binder.steps(slot, tensor)
+        if steps is None:
+            bound.matches.pop(slot.name, None)
+            bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
+        else:
+            bound.matches[slot.name] = Match(slot.name, (tensor,), "map", steps)

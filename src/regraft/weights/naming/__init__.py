@@ -1,0 +1,1 @@
+"""What the names of tensors say: layers, roles, spellings of one network."""
