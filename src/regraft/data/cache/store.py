@@ -14,7 +14,6 @@ import math
 import mmap
 import os
 import shutil
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,21 +24,18 @@ import PIL
 from PIL import features
 
 from regraft import commit
-from regraft.data.cache.append_log import Ledger, Records, open_private, write_all
+from regraft.data.cache.append_log import Ledger, open_private, write_all
+from regraft.data.cache.row_index import FIELDS, READABLE, UNKNOWN, Checksums, Digests, RowIndex, Slots, as_void
 from regraft.data.cache.row_program import RowProgram
 from regraft.errors import StorageError
 from regraft.machine.disk import disk_errors
 
-__all__ = ["READABLE", "UNKNOWN", "PixelStore", "checksum"]
+__all__ = ["RESERVE_BYTES", "PixelStore", "checksum"]
 
-Digests = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
-Slots = npt.NDArray[np.int64]
 
 VERSION = 1  # of the store's own format and of everything in regraft that decides about pixels
-READABLE, UNKNOWN = -1, -2  # slots of contents that were decoded but not kept, and of all others
 RESERVE_BYTES = 1 << 30  # that stay free on the disk, whatever there is to store
-_MOST_RECENT = 4096
 
 
 class PixelStore:
@@ -59,13 +55,9 @@ class PixelStore:
         identity = _identity(self.program)
         self.folder = root / hashlib.sha256(commit.as_json(identity).encode()).hexdigest()[:16]
         _prepare(self.folder, identity)
-        self._ledger = Ledger(self.folder / "rows.index", [("digest", "V32"), ("slot", "<i8"), ("check", "V16")])
-        self._sorted: Records = self._ledger.records(digest=np.zeros(0, "V32"))
-        self._keys: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
-        self._recent: dict[bytes, tuple[int, bytes]] = {}
-        self._swap = threading.Lock()
-        self._num_slots = 0
-        self._take_in(self._ledger.fresh())
+        self._ledger = Ledger(self.folder / "rows.index", FIELDS)
+        self._index = RowIndex(self._ledger.dtype)
+        self._index.take_in(self._ledger.fresh())
         self.reasons = _read_reasons(self.folder / "unreadable.jsonl")
 
     @property
@@ -73,42 +65,28 @@ class PixelStore:
         """The size of all rows on the disk."""
         return _size(self.folder / "rows.bin")
 
-    def find(self, digests: Digests) -> tuple[Slots, Digests]:
+    def find(self, digests: Digests) -> tuple[Slots, Checksums]:
         """Return for each content hash, uint8 (N, 32): its slot, READABLE or UNKNOWN, and its checksum, uint8 (N,
         16).
         """
-        if len(digests) > _MOST_RECENT:
-            self._merge()
-        slots = np.full(len(digests), UNKNOWN, dtype=np.int64)
-        checks = np.zeros((len(digests), 16), dtype=np.uint8)
-        with self._swap:  # decoding threads ask while this process takes in new rows
-            base, keys, recent = self._sorted, self._keys, self._recent
-        if len(base) and len(digests):
-            place = np.searchsorted(keys, _keys(digests), side="right") - 1
-            there = base[np.maximum(place, 0)]
-            same = (_view(there["digest"]) == digests).all(1)
-            slots[same] = there["slot"][same]
-            checks[same] = _view(there["check"])[same]
-        for row in range(len(digests)) if recent else ():
-            hit = recent.get(digests[row].tobytes())
-            if hit is not None:
-                slots[row], checks[row] = hit[0], np.frombuffer(hit[1], dtype=np.uint8)
+        slots, checks = self._index.find(digests)
         slots[slots >= self.num_bytes // self.row_bytes] = UNKNOWN  # the end of the file is gone
         return slots, checks
 
-    def add(self, digests: Digests, pixels: Sequence[Pixels], checks: Digests) -> None:
+    def add(self, digests: Digests, pixels: Sequence[Pixels], checks: Checksums) -> None:
         """Keep rows under their content hashes; those that another process has kept meanwhile are left out.
 
         Raises:
             StorageError: The disk is full, or nearly so; nothing counts as kept.
         """
         with self._ledger.locked():
-            self._take_in(self._ledger.fresh())
+            self._index.take_in(self._ledger.fresh())
             slots, _ = self.find(digests)
             new = _first_of_each(digests, np.flatnonzero(slots < 0))
             if len(new):
-                self._write_rows(self._num_slots, [pixels[row] for row in new])
-                self._commit(digests[new], np.arange(self._num_slots, self._num_slots + len(new)), checks[new])
+                first = self._index.num_slots
+                self._write_rows(first, [pixels[row] for row in new])
+                self._commit(digests[new], np.arange(first, first + len(new)), checks[new])
 
     def add_readable(self, digests: Digests) -> None:
         """Note that these contents can be decoded, without keeping their rows.
@@ -117,7 +95,7 @@ class PixelStore:
             StorageError: The disk is full or read-only.
         """
         with self._ledger.locked():
-            self._take_in(self._ledger.fresh())
+            self._index.take_in(self._ledger.fresh())
             new = digests[self.find(digests)[0] == UNKNOWN]
             if len(new):
                 self._commit(new, np.full(len(new), READABLE), np.zeros((len(new), 16), np.uint8))
@@ -172,36 +150,10 @@ class PixelStore:
                 file.seek(slot * self.row_bytes)
                 write_all(file, np.stack(pixels).data)
 
-    def _commit(self, digests: Digests, slots: Slots, checks: Digests) -> None:
-        columns = {"digest": _void(digests), "slot": slots, "check": _void(checks)}
+    def _commit(self, digests: Digests, slots: Slots, checks: Checksums) -> None:
+        columns = {"digest": as_void(digests), "slot": slots, "check": as_void(checks)}
         self._ledger.append(self._ledger.records(**columns))
-        self._take_in(self._ledger.fresh())
-
-    def _take_in(self, records: Records) -> None:
-        if not len(records):
-            return
-        self._num_slots = max(self._num_slots, int(records["slot"].max()) + 1)
-        if len(records) > _MOST_RECENT:
-            self._merge(records)
-            return
-        for digest, slot, check in zip(records["digest"], records["slot"], records["check"], strict=True):
-            self._recent[digest.tobytes()] = (int(slot), check.tobytes())
-        if len(self._recent) > max(_MOST_RECENT, len(self._sorted) // 4):
-            self._merge()
-
-    def _merge(self, records: Records | None = None) -> None:
-        """Sort what came in late, and these records, in with the rest; of equal hashes the last one counts."""
-        recent = dict(self._recent)
-        columns = {
-            "digest": np.frombuffer(b"".join(recent), dtype="V32"),
-            "slot": np.array([slot for slot, _ in recent.values()], dtype=np.int64),
-            "check": np.frombuffer(b"".join(check for _, check in recent.values()), dtype="V16"),
-        }
-        late = [self._ledger.records(**columns)] if recent else []
-        merged = np.concatenate([self._sorted, *late, *([] if records is None else [records])])
-        merged = merged[np.argsort(_keys(_view(merged["digest"])), kind="stable")]
-        with self._swap:
-            self._sorted, self._keys, self._recent = merged, _keys(_view(merged["digest"])), {}
+        self._index.take_in(self._ledger.fresh())
 
 
 def checksum(digest: Digests, pixels: Pixels) -> bytes:
@@ -274,18 +226,6 @@ def _first_of_each(digests: Digests, rows: Slots) -> Slots:
     for row in rows.tolist():
         first.setdefault(digests[row].tobytes(), row)
     return np.array(list(first.values()), dtype=np.int64)
-
-
-def _keys(digests: Digests) -> npt.NDArray[np.uint64]:
-    return digests[:, :8].copy().view(np.uint64)[:, 0]
-
-
-def _view(values: Records) -> Digests:
-    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize)
-
-
-def _void(rows: Digests) -> Records:
-    return np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
 
 
 def _size(path: Path) -> int:
