@@ -7,22 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from regraft import commit
 from regraft.compute.numerics import Numerics, choose_numerics
-from regraft.data.labels import Labels, label_names
-from regraft.errors import DataError, SettingsError
-from regraft.evaluation.labelled_rows import MaskRows, other_mask_rows, other_rows, own_mask_rows, own_rows
+from regraft.errors import SettingsError
+from regraft.evaluation.image_split import METRICS, measure_images
+from regraft.evaluation.labelled_rows import MaskRows, Rows, other_mask_rows, other_rows, own_mask_rows, own_rows
 from regraft.evaluation.mask_split import measure_masks
 from regraft.evaluation.masks import MaskPredictor
-from regraft.evaluation.metrics.binary import binary_metrics
-from regraft.evaluation.metrics.metrics import classification_metrics
-from regraft.evaluation.metrics.multilabel import multilabel_metrics
 from regraft.evaluation.out_of_fold import pooled_measures
-from regraft.evaluation.predict import Prediction, Predictor
+from regraft.evaluation.predict import Predictor
 from regraft.evaluation.rounding import rounding_note
 from regraft.evaluation.seen import SEEN_LABEL, Seen
 from regraft.models.describe.outputs import output_of
@@ -91,57 +86,34 @@ def evaluate(
     run = run if isinstance(run, RunFolder) else open_folds(run) or open_run(run)
     if isinstance(run, FoldsFolder) and data is None and split != "test" and (split or not _has_test(run)):
         _require_out_of_fold(run, split, checkpoint)
-        return pooled_measures(run, _METRICS)
+        return pooled_measures(run, METRICS)
     loaded = load_model(run.path, model=model, checkpoint=checkpoint)
     folder = run.predictions if checkpoint is None else run.predictions / _folder_name(run, checkpoint)
-    named = {} if checkpoint is None else {"checkpoint": checkpoint}
     names_pixels = output_of(loaded) == "segmentation"
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
     _require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
     _require_masks(said, run, data, names_pixels=names_pixels)
     numerics = numerics or stored_numerics(run)
     notes = _precision_notes(run, loaded, numerics, own=data is None, checkpoint=checkpoint)
+    of_what = {"output": output_of(loaded), **({} if checkpoint is None else {"checkpoint": checkpoint})}
     if names_pixels:
         of_masks = MaskPredictor(loaded, numerics)
-        known = of_masks.class_names
         masked = (
-            own_mask_rows(run, known, split=split)
+            own_mask_rows(run, of_masks.class_names, split=split)
             if data is None
-            else other_mask_rows(data, run, known, names=names, **said)
+            else other_mask_rows(data, run, of_masks.class_names, names=names, **said)
         )
-        return _evaluate_masks(folder, of_masks, masked, notes, progress, named)
+        measured, seen = measure_masks(of_masks, masked, folder, progress)
+        return _written(folder, masked, of_what | measured, seen, notes)
     predictor = Predictor(loaded, numerics)
-    multilabel = predictor.output == "multilabel"
-    if data is None:
-        chosen = own_rows(run, predictor.class_names, multilabel=multilabel, split=split)
-    else:
-        chosen = other_rows(data, run, predictor.class_names, multilabel=multilabel, labels=labels, names=names)
-    name, paths, truths, selection, seen = chosen
-    predictions = []
-    for prediction in predictor.predict(paths):
-        predictions.append(prediction)
-        progress(len(predictions), len(paths))
-    counted = None if seen is None else seen.among([prediction.error is None for prediction in predictions])
-    measures = _measured_apart(predictions, truths, predictor, name, counted)
-    label = SELECTION_LABEL if selection else _label(name, counted)
-    measures = {
-        "split": name,
-        "label": label,
-        "used_for_selection": selection,
-        "output": predictor.output,
-        **named,
-        **_noted(measures, notes),
-    }
-    rows = [
-        {**prediction.to_dict(), "label": truth, **({} if seen is None else {"seen": seen.splits[row] or None})}
-        for row, (prediction, truth) in enumerate(
-            zip(predictions, label_names(truths, predictor.class_names), strict=True)
-        )
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    commit.write_text(folder / f"{name}.jsonl", "".join(commit.as_json(row) + "\n" for row in rows))
-    commit.write_json(folder / f"{name}.json", measures)
-    return measures
+    known, multilabel = predictor.class_names, predictor.output == "multilabel"
+    rows = (
+        own_rows(run, known, multilabel=multilabel, split=split)
+        if data is None
+        else other_rows(data, run, known, multilabel=multilabel, labels=labels, names=names)
+    )
+    measured, seen = measure_images(predictor, rows, folder, progress)
+    return _written(folder, rows, of_what | measured, seen, notes)
 
 
 def _has_test(folds: FoldsFolder) -> bool:
@@ -216,22 +188,14 @@ def _require_effect(
         )
 
 
-def _evaluate_masks(
-    folder: Path,
-    predictor: MaskPredictor,
-    rows: MaskRows,
-    notes: Sequence[str],
-    progress: Callable[[int, int], None],
-    named: Mapping[str, str],
+def _written(
+    folder: Path, rows: Rows | MaskRows, measured: dict[str, Any], seen: Seen | None, notes: Sequence[str]
 ) -> dict[str, Any]:
-    folder.parent.mkdir(exist_ok=True)
-    measured, counted = measure_masks(predictor, rows, folder, progress)
+    """Write the measures with what they are of; return them."""
     measures = {
         "split": rows.name,
-        "label": SELECTION_LABEL if rows.selected_by else _label(rows.name, counted),
+        "label": SELECTION_LABEL if rows.selected_by else _label(rows.name, seen),
         "used_for_selection": rows.selected_by,
-        "output": "segmentation",
-        **named,
         **_noted(measured, notes),
     }
     commit.write_json(folder / f"{rows.name}.json", measures)
@@ -268,59 +232,3 @@ def _precision_notes(
 
 def _noted(measures: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     return {**measures, "notes": [*measures.get("notes", ()), *notes]} if notes else measures
-
-
-def _softmax_metrics(
-    probabilities: npt.NDArray[np.floating],
-    labels: npt.NDArray[np.integer],
-    class_names: Sequence[str],
-    thresholds: Mapping[str, float],
-) -> dict[str, Any]:
-    return classification_metrics(probabilities, labels, class_names)
-
-
-_METRICS: Mapping[str, Callable[..., dict[str, Any]]] = {
-    "softmax": _softmax_metrics,
-    "binary": binary_metrics,
-    "multilabel": multilabel_metrics,
-}
-
-
-def _measured_apart(
-    predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str, seen: Seen | None
-) -> dict[str, Any]:
-    """Return the measures of the images that the run has not seen, with those of the others beside them.
-
-    Args:
-        seen: Of the images that could be read; None where that is not asked.
-    """
-    if seen is None:
-        return _measure(predictions, labels, predictor, name)
-    readable = np.flatnonzero([prediction.error is None for prediction in predictions])
-
-    def measured(places: npt.NDArray[np.intp]) -> dict[str, Any]:
-        return _measure([predictions[row] for row in places.tolist()], labels[places], predictor, name)
-
-    if not len(readable):
-        return _measure(predictions, labels, predictor, name)  # which says so
-    of_seen = None if seen.unseen.all() else measured(readable[~seen.unseen])
-    main = of_seen if of_seen is not None and not seen.unseen.any() else measured(readable[seen.unseen])
-    return {
-        **main,
-        "notes": [*main.get("notes", ()), *seen.notes()],
-        "num_errors": len(predictions) - len(readable),
-        "seen": {**seen.to_dict(), "measures": of_seen},
-    }
-
-
-def _measure(predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str) -> dict[str, Any]:
-    good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
-    if not good:
-        raise DataError(
-            f"None of the {len(predictions)} images of {name!r} can be read.",
-            "at least one readable image",
-            "check the files; predictions/ was not written",
-        )
-    probabilities = np.array([list(predictions[row].probabilities.values()) for row in good])
-    measures = _METRICS[predictor.output](probabilities, labels[good], predictor.class_names, predictor.thresholds)
-    return {**measures, "num_errors": len(predictions) - len(good)}

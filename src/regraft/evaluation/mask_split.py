@@ -159,7 +159,7 @@ def _read(strips: Any, truth: Mask) -> tuple[Mask, float]:
 
 def _write_worst(worst: Sequence[_Kept], records: list[dict[str, Any]], folder: Path, name: str, palette: Mask) -> None:
     """Write the masks of the worst images as files; their rows name them."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{name}-masks"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

@@ -81,7 +81,7 @@ class RowIndex:
 
 
 def as_void(rows: npt.NDArray[np.uint8]) -> Records:
-    """View each row of bytes as one value, as a record holds it."""
+    """Return each row of bytes as one value, as a record holds it."""
     return np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
 
 

@@ -17,7 +17,7 @@ A selector names layers: modules that own parameters or buffers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -27,14 +27,13 @@ from regraft.errors import RegraftError, SettingsError, nearest
 from regraft.models.describe.info import is_under
 from regraft.models.describe.trace import plain
 from regraft.models.keras.layer import kind_of
-from regraft.models.layers.layers import Layer, survey
+from regraft.models.layers.layers import Layer
+from regraft.plan.freezing.listing import ROOT, Listing, owning
 
-__all__ = ["ROOT", "select", "stage_spans", "terms_of"]
+__all__ = ["select", "stage_spans", "terms_of"]
 
-ROOT = "(model)"  # the name of the model itself where it owns parameters
 T = TypeVar("T")
 _SLICE = re.compile(r"\[?(-?\d+)?(?:(:)(-?\d+)?(?::(-?\d+)?)?)?\]?")
-_BLOCK = re.compile(r"block(\d+)")
 
 
 class _NoMatchError(RegraftError):
@@ -57,20 +56,20 @@ def select(model: nn.Module, selector: str | Sequence[str]) -> frozenset[str]:
     terms = terms_of(selector)
     if not terms:
         raise SettingsError("The selector is empty.", "", "write `none` to select nothing")
-    listing = _Listing(plain(model))
+    finder = _Finder(Listing(plain(model)))
     taken: set[str] = set()
     left_out: set[str] = set()
     mistakes: list[_NoMatchError] = []
     for term in terms:
         try:
-            found = listing.find(term.removeprefix("!").strip())
+            found = finder.find(term.removeprefix("!").strip())
         except _NoMatchError as mistake:
             mistakes.append(mistake)
             continue
         (left_out if term.startswith("!") else taken).update(found)
-    _raise_all(mistakes, listing)
+    _raise_all(mistakes, finder.architecture)
     if all(term.startswith("!") for term in terms):
-        taken = set(listing.find("all"))
+        taken = set(finder.find("all"))
     return frozenset(taken - left_out)
 
 
@@ -87,8 +86,7 @@ def terms_of(selector: str | Sequence[str]) -> list[str]:
 
 def stage_spans(model: nn.Module) -> list[tuple[str, ...]]:
     """Return the backbone's layers by resolution stage, finest first; what follows the last stage belongs to it."""
-    listing = _Listing(plain(model))
-    return [tuple(span) for span in listing.spans()]
+    return [tuple(span) for span in Listing(plain(model)).spans()]
 
 
 def _split(text: str) -> list[str]:
@@ -97,47 +95,36 @@ def _split(text: str) -> list[str]:
     return re.findall(r"!?\s*/(?:[^/\\]|\\.)*/|!?\s*\[[^\]]*\]|[^,]+", text)
 
 
-def _raise_all(mistakes: Sequence[_NoMatchError], listing: _Listing) -> None:
+def _raise_all(mistakes: Sequence[_NoMatchError], architecture: str) -> None:
     if not mistakes:
         return
     if len(mistakes) == 1:
         only = mistakes[0]
         raise SettingsError(only.what, only.expected, only.next_step)
     raise SettingsError(
-        f"{len(mistakes)} terms of the selector match nothing in {listing.info.architecture}.",
+        f"{len(mistakes)} terms of the selector match nothing in {architecture}.",
         "",
         "`regraft inspect MODEL` for the names",
         details=[mistake.what for mistake in mistakes],
     )
 
 
-class _Listing:
-    """A model's layers, and what each kind of term selects."""
+class _Finder:
+    """What each kind of term selects from a model's layers."""
 
-    def __init__(self, model: nn.Module) -> None:
-        found = survey(model)
-        self.info, self.calls, self.layers = found.info, found.calls, found.layers
-        self.modules = dict(model.named_modules())
-        self.backbone = [layer for layer in self.layers if layer.part == "backbone"]
-        self.owners = _owning(self.layers)
-        self.aliases = found.aliases | {
-            name: layer.aliases for layer in self.layers for name in (layer.name, *layer.also)
-        }
-
-    def find(self, term: str) -> list[str]:
-        """Return the layers of one term without its `!`; raise _NoMatchError when there are none."""
-        parts: dict[str, Callable[[], list[str]]] = {
-            "all": lambda: self.owners,
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.backbone = listing.backbone
+        self.architecture = listing.info.architecture
+        self.words: dict[str, Callable[[], list[str]]] = {
+            "all": lambda: listing.owners,
             "none": list,
-            "head": lambda: _owning(self._part("head")),
-            "backbone": lambda: _owning(self.backbone),
+            "head": lambda: owning(listing.part("head")),
+            "backbone": lambda: owning(self.backbone),
         }
-        if self.info.decoder:
-            parts |= {"encoder": parts["backbone"], "decoder": lambda: _owning(self._part("decoder"))}
-        if term in parts:
-            return self._some(parts[term](), term) if term != "none" else []
-        kind, colon, rest = term.partition(":")
-        kinds: dict[str, Callable[[str], list[str]]] = {
+        if listing.info.decoder:
+            self.words |= {"encoder": self.words["backbone"], "decoder": lambda: owning(listing.part("decoder"))}
+        self.prefixes: dict[str, Callable[[str], list[str]]] = {
             "last": self._last,
             "first": self._first,
             "stage": self._stages,
@@ -145,71 +132,54 @@ class _Listing:
             "until": self._until,
             "type": self._type,
         }
-        if colon and kind in kinds:
-            return self._some(kinds[kind](rest.strip()), term)
+
+    def find(self, term: str) -> list[str]:
+        """Return the layers of one term without its `!`; raise _NoMatchError when there are none."""
+        if term in self.words:
+            return self._some(self.words[term](), term) if term != "none" else []
+        prefix, colon, rest = term.partition(":")
+        if colon and prefix in self.prefixes:
+            return self._some(self.prefixes[prefix](rest.strip()), term)
         if len(term) > 1 and term[0] == term[-1] == "/":
             return self._some(self._regex(term[1:-1]), term)
         if term.startswith("[") and term.endswith("]") and _SLICE.fullmatch(term):
-            return self._some(_owning(_cut(self.backbone, term, term, "layers of the backbone")), term)
+            return self._some(owning(_cut(self.backbone, term, term, "layers of the backbone")), term)
         return self._some(self._named(term), term)
-
-    def _part(self, part: str) -> list[Layer]:
-        return [layer for layer in self.layers if layer.part == part]
-
-    def spans(self) -> list[list[str]]:
-        """Return backbone layers by resolution stage; stages without weights are not counted."""
-        calls = self.calls
-        ends = [end for name in self.info.feature_stages if (end := self._end(name)) is not None]
-        starts = [call.start for call in calls.values()]
-        names = _owning(self.backbone) if ends else []
-        spans: list[list[str]] = [[] for _ in ends]
-        span, last = 0, min(starts, default=0)
-        for name in names:
-            last = max(last, calls[name].start) if name in calls and name else last
-            while span < len(ends) - 1 and last > ends[span]:
-                span += 1
-            spans[span].append(name)
-        return [span for span in spans if span]
-
-    def _end(self, name: str) -> int | None:
-        """Return when a module, or the last module in a container that is never called itself, ended."""
-        inside = [call.end for other, call in self.calls.items() if is_under(other, (name,))]
-        return max(inside, default=None)
 
     def _some(self, found: list[str], term: str) -> list[str]:
         if found:
             return found
         raise _NoMatchError(
-            f"{term!r} matches no layer of {self.info.architecture} with weights.",
+            f"{term!r} matches no layer of {self.architecture} with weights.",
             "",
             "`regraft inspect MODEL` for the names",
         )
 
     def _last(self, number: str) -> list[str]:
         count = _count(number, "last", len(self.backbone))
-        return _owning(self.backbone[len(self.backbone) - count :])
+        return owning(self.backbone[len(self.backbone) - count :])
 
     def _first(self, number: str) -> list[str]:
-        return _owning(self.backbone[: _count(number, "first", len(self.backbone))])
+        return owning(self.backbone[: _count(number, "first", len(self.backbone))])
 
     def _stages(self, text: str) -> list[str]:
         if not re.fullmatch(r"\[?-?\d*(:-?\d*)?\]?", text) or not re.search(r"\d", text):
-            raise _malformed(f"stage:{text}", "`stage:` takes a number or a slice, as `stage:-1` and `stage:-2:`.")
-        return [name for span in _cut(self.spans(), text, f"stage:{text}", "stages") for name in span]
+            raise _malformed(f"stage:{text}", "a number or a slice, such as `stage:-1` and `stage:-2:`")
+        return [name for span in _cut(self.listing.spans(), text, f"stage:{text}", "stages") for name in span]
 
     def _from(self, word: str) -> list[str]:
         rows, first, _ = self._anchor(word)
-        return _owning(rows[first:])
+        return owning(rows[first:])
 
     def _until(self, word: str) -> list[str]:
         rows, _, stop = self._anchor(word)
         parts = ("backbone", "decoder", "head")
-        before = [name for part in parts[: parts.index(rows[0].part)] for name in _owning(self._part(part))]
-        return before + _owning(rows[:stop])
+        before = [name for part in parts[: parts.index(rows[0].part)] for name in owning(self.listing.part(part))]
+        return before + owning(rows[:stop])
 
     def _anchor(self, word: str) -> tuple[list[Layer], int, int]:
         """Return the part that a name lies in, its first row there, and the row after its last one."""
-        parts = [rows for rows in map(self._part, ("backbone", "decoder", "head")) if rows]
+        parts = [rows for rows in map(self.listing.part, ("backbone", "decoder", "head")) if rows]
         for rows in parts:
             if hits := [row for row, layer in enumerate(rows) if word in (layer.name, *layer.aliases)]:
                 return rows, hits[0], hits[-1] + 1
@@ -222,81 +192,57 @@ class _Listing:
 
     def _weightless(self, word: str) -> tuple[list[Layer], int, int] | None:
         """Locate a layer without weights, such as an activation, between the rows of the backbone."""
-        calls = self.calls
-        known = [name for name in calls if word == name or word in self.aliases.get(name, ())]
-        if not known or any(is_under(owner, known) for owner in self.owners):
+        calls = self.listing.calls
+        known = [name for name in calls if word == name or word in self.listing.aliases.get(name, ())]
+        if not known or any(is_under(owner, known) for owner in self.listing.owners):
             return None
         tick = calls[known[0]].start
         row = sum(1 for layer in self.backbone if layer.name in calls and calls[layer.name].start < tick)
         return self.backbone, row, row
 
     def _type(self, pattern: str) -> list[str]:
-        found = [name for name in self.owners if any(fnmatchcase(kind, pattern) for kind in _kinds(self.modules[name]))]
+        found = [
+            name
+            for name in self.listing.owners
+            if any(fnmatchcase(kind, pattern) for kind in _kinds(self.listing.modules[name]))
+        ]
         if found:
             return found
-        kinds = sorted({kind_of(self.modules[name]) for name in self.owners})
-        raise _unknown(f"type:{pattern}", pattern, kinds, "layer of type", self.info.architecture)
+        kinds = sorted({kind_of(self.listing.modules[name]) for name in self.listing.owners})
+        raise _unknown(f"type:{pattern}", nearest(pattern, kinds), "layer of type", self.architecture)
 
     def _regex(self, pattern: str) -> list[str]:
         try:
             found = re.compile(pattern)
         except re.error as error:
             raise _malformed(f"/{pattern}/", f"It is not a regular expression: {error}.") from None
-        return [name for name in self.owners if any(found.search(text) for text in self._names(name))]
-
-    def _names(self, name: str) -> tuple[str, ...]:
-        return (name or ROOT, *self.aliases.get(name, ()))
+        return [name for name in self.listing.owners if any(found.search(text) for text in self.listing.names(name))]
 
     def _named(self, word: str) -> list[str]:
+        listing = self.listing
         if any(sign in word for sign in "*?["):
-            return self._some([n for n in self.owners if any(fnmatchcase(t, word) for t in self._names(n))], word)
+            return [name for name in listing.owners if any(fnmatchcase(text, word) for text in listing.names(name))]
         if word == ROOT:
-            return [name for name in self.owners if name == ""]
-        for search in (self._by_module, self._by_alias, self._by_block):
-            if found := search(word):
-                return found
-        known = [text for name in self.modules for text in self._names(name)]
-        known += [layer.name for layer in self.layers if not layer.owns]
-        if word in known:
-            return self._some([], word)
-        known += ["head", "backbone", "all", "none", *(["encoder", "decoder"] if self.info.decoder else [])]
-        raise _unknown(word, word, known, "layer", self.info.architecture)
-
-    def _by_module(self, word: str) -> list[str]:
-        return [name for name in self.owners if is_under(name, (word,))] if word else []
-
-    def _by_alias(self, word: str) -> list[str]:
-        tops = [name for name, names in self.aliases.items() if word in names]
-        if tops:
-            return [name for name in self.owners if is_under(name, tops)]
-        return [name for name in self.owners if any(a.startswith(f"{word}_") for a in self.aliases.get(name, ()))]
-
-    def _by_block(self, word: str) -> list[str]:
-        """Find `block5` where no module has exactly that name or alias: `block5a_…` in Keras, else the fifth stage."""
-        match = _BLOCK.fullmatch(word)
-        if not match:
-            return []
-        lettered = re.compile(rf"{word}[a-z]_")
-        found = [name for name in self.owners if any(lettered.match(a) for a in self.aliases.get(name, ()))]
-        spans = self.spans() if not found else []
-        number = int(match[1])
-        return found or (spans[number - 1] if 1 <= number <= len(spans) else [])
+            return [name for name in listing.owners if name == ""]
+        found = listing.find(word)
+        if found or word in listing.known:
+            return found
+        prefix, colon, rest = word.partition(":")
+        alike = [f"{other}:{rest}" for other in self.prefixes if nearest(prefix, [other])] if colon else []
+        near = nearest(word, alike, limit=1) if alike else nearest(word, _once([*listing.known, *self.words]))
+        raise _unknown(word, near, "layer", self.architecture)
 
 
 def _kinds(module: nn.Module) -> list[str]:
-    """Return the names of its class and base classes; for a Keras layer, Keras's name first."""
+    """List the names of a module's class and base classes; for a Keras layer, Keras's name first."""
     return [kind_of(module), *(kind.__name__ for kind in type(module).__mro__[:-2])]
-
-
-def _owning(layers: Iterable[Layer]) -> list[str]:
-    return [name for layer in layers for name in layer.modules]
 
 
 def _count(text: str, word: str, limit: int) -> int:
     if not re.fullmatch(r"\d+", text) or int(text) == 0:
-        raise _malformed(f"{word}:{text}", f"`{word}:` takes a number of layers, as `{word}:26`.")
+        raise _malformed(f"{word}:{text}", f"a number of layers, such as `{word}:26`")
     if int(text) > limit:
-        raise _malformed(f"{word}:{text}", f"The backbone has {limit} layers.")
+        raise _malformed(f"{word}:{text}", f"at most {limit}: the backbone has {limit} layers")
     return int(text)
 
 
@@ -318,8 +264,11 @@ def _malformed(term: str, expected: str) -> _NoMatchError:
     return _NoMatchError(f"{term!r} selects nothing.", expected, "`regraft inspect MODEL` for the listing")
 
 
-def _unknown(term: str, word: str, known: Sequence[str], noun: str, architecture: str) -> _NoMatchError:
-    near = nearest(word, list(dict.fromkeys(known)))
+def _once(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _unknown(term: str, near: str, noun: str, architecture: str) -> _NoMatchError:
     return _NoMatchError(
         f"{term!r} matches no {noun} in {architecture}{f'; did you mean {near}?' if near else '.'}",
         next_step="" if near else "`regraft inspect MODEL` for the names",

@@ -1,0 +1,112 @@
+"""How good whole-image predictions of a split are, with its rows in predictions/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft import commit
+from regraft.data.labels import Labels, label_names
+from regraft.errors import DataError
+from regraft.evaluation.labelled_rows import Rows
+from regraft.evaluation.metrics.binary import binary_metrics
+from regraft.evaluation.metrics.metrics import classification_metrics
+from regraft.evaluation.metrics.multilabel import multilabel_metrics
+from regraft.evaluation.predict import Prediction, Predictor
+from regraft.evaluation.seen import Seen
+
+__all__ = ["METRICS", "measure_images"]
+
+
+def measure_images(
+    predictor: Predictor, rows: Rows, folder: Path, progress: Callable[[int, int], None]
+) -> tuple[dict[str, Any], Seen | None]:
+    """Measure the predictions for images and write one row for each to the folder.
+
+    Args:
+        predictor: Predicts them.
+        rows: The images.
+        folder: Gets NAME.jsonl.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The measures, and of other data what the run has seen of the images that could be read.
+
+    Raises:
+        DataError: None can be read.
+    """
+    predictions = []
+    for prediction in predictor.predict(rows.paths):
+        predictions.append(prediction)
+        progress(len(predictions), len(rows.paths))
+    seen = rows.seen
+    counted = None if seen is None else seen.among([prediction.error is None for prediction in predictions])
+    measures = _measured_apart(predictions, rows.labels, predictor, rows.name, counted)
+    truths = label_names(rows.labels, predictor.class_names)
+    lines = [
+        {**prediction.to_dict(), "label": truth, **({} if seen is None else {"seen": seen.splits[row] or None})}
+        for row, (prediction, truth) in enumerate(zip(predictions, truths, strict=True))
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    commit.write_text(folder / f"{rows.name}.jsonl", "".join(commit.as_json(line) + "\n" for line in lines))
+    return measures, counted
+
+
+def _softmax_metrics(
+    probabilities: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    class_names: Sequence[str],
+    thresholds: Mapping[str, float],
+) -> dict[str, Any]:
+    return classification_metrics(probabilities, labels, class_names)
+
+
+METRICS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "softmax": _softmax_metrics,
+    "binary": binary_metrics,
+    "multilabel": multilabel_metrics,
+}
+
+
+def _measured_apart(
+    predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str, seen: Seen | None
+) -> dict[str, Any]:
+    """Return the measures of the images that the run has not seen, with those of the others beside them.
+
+    Args:
+        seen: Of the images that could be read; None where that is not asked.
+    """
+    if seen is None:
+        return _measure(predictions, labels, predictor, name)
+    readable = np.flatnonzero([prediction.error is None for prediction in predictions])
+
+    def measured(places: npt.NDArray[np.intp]) -> dict[str, Any]:
+        return _measure([predictions[row] for row in places.tolist()], labels[places], predictor, name)
+
+    if not len(readable):
+        return _measure(predictions, labels, predictor, name)  # which says so
+    of_seen = None if seen.unseen.all() else measured(readable[~seen.unseen])
+    main = of_seen if of_seen is not None and not seen.unseen.any() else measured(readable[seen.unseen])
+    return {
+        **main,
+        "notes": [*main.get("notes", ()), *seen.notes()],
+        "num_errors": len(predictions) - len(readable),
+        "seen": {**seen.to_dict(), "measures": of_seen},
+    }
+
+
+def _measure(predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str) -> dict[str, Any]:
+    good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
+    if not good:
+        raise DataError(
+            f"None of the {len(predictions)} images of {name!r} can be read.",
+            "at least one readable image",
+            "check the files; predictions/ was not written",
+        )
+    probabilities = np.array([list(predictions[row].probabilities.values()) for row in good])
+    measures = METRICS[predictor.output](probabilities, labels[good], predictor.class_names, predictor.thresholds)
+    return {**measures, "num_errors": len(predictions) - len(good)}
