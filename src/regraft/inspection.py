@@ -219,7 +219,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
     from regraft.evaluation.tasks import task_of, told
-    from regraft.run.records import read_metrics
+    from regraft.run.records import network_name, read_metrics
 
     status = run.read(run.status) or {}
     best = run.read(run.best)
@@ -237,7 +237,7 @@ def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
         ],
     }
     if best is not None:
-        facts["best"] = f"stage {best['stage']}, epoch {best['epoch']}, {recipe['monitor']} {best['value']:.4f}"
+        facts["best"] = f"{network_name(best)}, {recipe['monitor']} {best['value']:.4f}"
     for measured in sorted(run.predictions.glob("*.json")) if run.predictions.is_dir() else ():
         values = run.read(measured)
         main = task_of(values).main

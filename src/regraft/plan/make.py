@@ -167,7 +167,7 @@ def _shown(loss: str | Mapping[Any, float]) -> str:
 
 def _fits_lbfgs(stage: Stage, frozen_model: nn.Module) -> bool:
     varies = stage.augment is not None and not stage.augment.is_identity
-    if varies or stage.mixes or stage.sampling != "shuffled" or stage.ema is not None:
+    if varies or stage.mixes or stage.sampling != "shuffled" or stage.ema is not None or stage.interpolate:
         return False
     return split_program(frozen_model).is_linear is not None
 

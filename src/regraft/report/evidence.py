@@ -171,6 +171,8 @@ def best_epoch(evidence: Evidence) -> str:
         return ""
     same = (e for e in evidence.epochs if all(e.get(key) == best.get(key) for key in ("stage", "epoch")))
     where = epoch_name(next(same, best))
+    if is_number(best.get("share")):
+        where = f"{best['share']:.0%} of the way from its start to {where}"
     return f"{best.get('stage')}, {where} ({best.get('monitor')} {number(best.get('value'))})"
 
 

@@ -14,6 +14,7 @@ from regraft.errors import SettingsError, StorageError
 from regraft.run.invocation import typed_path
 from regraft.run.lock import LOCK, is_held, locked
 from regraft.run.paths import RunPaths
+from regraft.run.records import network_name
 from regraft.run.stored import NUMBER, Shape, require_plain, stored_json, stored_text, stored_yaml
 from regraft.summary import Summary
 
@@ -85,7 +86,7 @@ class RunFolder(RunPaths, Summary):
             return {"path": str(self.path), "state": error.what}
         facts: dict[str, object] = {"path": str(self.path), "state": status.get("state", "unknown")}
         if best:
-            facts["best"] = f"stage {best.get('stage')}, epoch {best.get('epoch')}, {best.get('value')}"
+            facts["best"] = f"{network_name(best)}, {best.get('value')}"
         return facts
 
     @property

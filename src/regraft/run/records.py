@@ -14,9 +14,26 @@ from regraft import commit
 from regraft.run.stored import require_plain
 from regraft.visible import cell
 
-__all__ = ["append_metrics", "curves", "cut_metrics", "finite", "flat", "read_metrics", "write_metrics_csv"]
+__all__ = [
+    "append_metrics",
+    "curves",
+    "cut_metrics",
+    "finite",
+    "flat",
+    "network_name",
+    "read_metrics",
+    "write_metrics_csv",
+]
 
 _PLACE = ("kind", "stage", "stage_index", "epoch", "epochs", "step")
+
+
+def network_name(best: Mapping[str, Any]) -> str:
+    """Return what a network of a run is called, of which a record holds `stage`, `epoch` and perhaps `share`."""
+    stage, epoch, share = best.get("stage"), best.get("epoch"), best.get("share")
+    if isinstance(share, int | float):
+        return f"stage {stage}, {share:.0%} of the way from its start to epoch {epoch}"
+    return f"stage {stage}, epoch {epoch}"
 
 
 def append_metrics(path: Path, record: dict[str, Any]) -> int:

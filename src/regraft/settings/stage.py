@@ -113,6 +113,11 @@ class Stage:
         default=None,
         description="decay of the moving average of the weights that is validated and kept, as 0.999; null: no average",
     )
+    interpolate: bool = Field(
+        default=False,
+        description="at the end, try networks between the one that the stage began with and the one it ended with "
+        "(WiSE-FT, arXiv:2109.01903); the best on validation images is kept",
+    )
     early_stopping: EarlyStopping | None = Field(default=None, description="when the stage ends early; null: never")
     plateau: Plateau | None = Field(default=None, description="when the learning rate is lowered; null: never")
     bn: Literal["train", "affine-only", "frozen"] | None = Field(
@@ -187,3 +192,5 @@ def _contradictions(stage: Stage) -> Iterator[str]:
         yield "backbone_lr is a factor on a single `lr`; with rates by selector, write the rate of `backbone`"
     if stage.mixes and stage.optimizer == "lbfgs":
         yield "lbfgs needs images that do not vary; mixup and cutmix need another optimizer"
+    if stage.interpolate and stage.optimizer == "lbfgs":
+        yield "interpolate needs weights that training moved; lbfgs solves for them"

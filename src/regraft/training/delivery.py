@@ -18,7 +18,7 @@ from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
 from regraft.models.store.folder import write_model
 from regraft.run.invocation import typed_path
-from regraft.run.records import read_metrics
+from regraft.run.records import network_name, read_metrics
 from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.limits.stage_sizes import take_size
 from regraft.training.loop.choice import better_epoch, lead_of
@@ -47,6 +47,7 @@ def publish(session: Session, best: Best, settings: Mapping[str, Any], data: Dat
     session.callbacks.tell("on_run_end", session)
     session.checkpoints.raise_failure()
     epoch = {"stage": best.stage, "epoch": best.epoch, "value": best.value, "step": best.step}
+    epoch |= {} if best.share is None else {"share": best.share}
     chosen = {**epoch, "monitor": session.monitor, "mode": session.mode}
     sinks.status("finished", step=session.progress.step, best=chosen, **_rounding(session))
     for line in _account(session, best):
@@ -90,8 +91,8 @@ def _account(session: Session, best: Best) -> Iterator[str]:
         best: The epoch whose network was chosen.
     """
     run, progress, monitor, mode = session.run_folder, session.progress, session.monitor, session.mode
-    yield f"model written to {run.model} (best: stage {best.stage}, epoch {best.epoch}, {monitor} {best.value:.4f})"
-    records = [record for record in read_metrics(run.metrics) if record.get("kind") == "epoch"]
+    yield f"model written to {run.model} (best: {network_name(best.to_dict())}, {monitor} {best.value:.4f})"
+    records = [record for record in read_metrics(run.metrics) if record.get("kind") in ("epoch", "interpolation")]
     second = _second(progress, best, records, monitor, mode)
     if second is not None:
         yield f"chosen by {monitor}; next best: {_against(best, second, mode)}"
@@ -116,9 +117,9 @@ def _second(
     others = [other for other in progress.bests if other.stage != best.stage]
     if not others:
         others = [
-            Best(int(record["step"]), best.stage, int(record["epoch"]), float(record[monitor]))
+            Best(best.step, best.stage, int(record["epoch"]), float(record[monitor]), share=record.get("share"))
             for record in records
-            if record.get(monitor) is not None and record["epoch"] != best.epoch
+            if record.get(monitor) is not None and (record["epoch"], record.get("share")) != (best.epoch, best.share)
         ]
     second: Best | None = None
     for other in others:
@@ -129,7 +130,7 @@ def _second(
 def _against(best: Best, second: Best, mode: str) -> str:
     """Return the figures of a network that was not chosen beside those of the one that was."""
     lead = second.value - best.value if mode == "min" else best.value - second.value
-    text = f"stage {second.stage}, epoch {second.epoch}, {second.value:.4f}, {_behind(lead)}"
+    text = f"{network_name(second.to_dict())}, {second.value:.4f}, {_behind(lead)}"
     known = lead_of(best, second)
     if known is None:
         return text
@@ -143,7 +144,8 @@ def _behind(lead: float) -> str:
 
 def _figures(epoch: Best, records: Sequence[Mapping[str, Any]], monitor: str) -> str:
     """Return what selected, and the main measure, of an epoch."""
-    record = next((r for r in records if (r["stage"], r["epoch"]) == (epoch.stage, epoch.epoch)), {})
+    place = (epoch.stage, epoch.epoch, epoch.share)
+    record = next((r for r in records if (r["stage"], r["epoch"], r.get("share")) == place), {})
     main = main_of(record)
     beside = "" if main in (None, monitor) else f", {main} {told(str(main), record[str(main)])}"
     return f"{monitor} {epoch.value:.4f}{beside}"

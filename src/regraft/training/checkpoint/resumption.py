@@ -29,6 +29,8 @@ from regraft.training.checkpoint.state import Progress, read_progress
 
 __all__ = ["Resumption", "look_up", "require_same_images", "take_up"]
 
+_REPLACES_WEIGHTS = {"ema": "the average of its weights", "interpolate": "an interpolation of its weights"}
+
 
 @dataclass(frozen=True)
 class Resumption:
@@ -123,15 +125,16 @@ def _require_a_length(
 
 
 def _require_raw_weights(progress: Progress, changes: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
-    """Refuse to make a stage longer whose weights have given way to their average.
+    """Refuse to make a stage longer whose weights have given way to their average, or to an interpolation.
 
     Raises:
-        SettingsError: It has ended, and it kept an average.
+        SettingsError: It has ended, and it kept an average or an interpolation.
     """
     of_stage = [key for key in changes if key.startswith(f"stages.{progress.stage}.")]
-    if of_stage and progress.stage_ended and stage.get("ema") is not None:
+    key = next((key for key in _REPLACES_WEIGHTS if stage.get(key)), None)
+    if of_stage and progress.stage_ended and key is not None:
         raise SettingsError(
-            f"The stage {stage['name']!r} has ended with the average of its weights (ema), and cannot be made longer.",
+            f"The stage {stage['name']!r} has ended with {_REPLACES_WEIGHTS[key]} ({key}), and cannot be made longer.",
             "a stage that goes on from its own weights",
             f"add a further stage: `--set 'stages.{progress.stage + 1}={{name: more, train: all}}'`",
         )

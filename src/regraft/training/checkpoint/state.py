@@ -37,6 +37,7 @@ __all__ = [
     "optimizer_values",
     "packed",
     "read_progress",
+    "read_tensors",
     "restore",
     "restore_optimizer",
     "start_tensors",
@@ -45,7 +46,15 @@ __all__ = [
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 VERSION = 1
 _VALUE = (int, float, str, type(None))  # what is not finite is a word
-_BEST = {"step": int, "stage": str, "epoch": int, "value": _VALUE, "thresholds": {str: NUMBER}, "losses": str}
+_BEST = {
+    "step": int,
+    "stage": str,
+    "epoch": int,
+    "value": _VALUE,
+    "thresholds": {str: NUMBER},
+    "losses": str,
+    "share": _VALUE,
+}
 _RULE = {"best": _VALUE}
 _SHAPE = {
     **dict.fromkeys(("version", "stage", "epoch", "batch", "step", "start_step", "num_images", "metrics_bytes"), int),
@@ -79,6 +88,7 @@ class Best:
         value: Of what selects the best.
         thresholds: Those of its validation, where the output has some.
         losses: Of each validation image, where they are compared: fp32 in base64, as JSON can hold them.
+        share: How far it lies from where the stage began (0) to that epoch (1), where it is an interpolation.
     """
 
     step: int
@@ -87,6 +97,7 @@ class Best:
     value: float
     thresholds: dict[str, float] = field(default_factory=dict)
     losses: str = ""
+    share: float | None = None
 
     @property
     def of_images(self) -> npt.NDArray[np.float64]:
@@ -95,7 +106,8 @@ class Best:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for the records of a run, without the losses of images."""
-        return {key: value for key, value in asdict(self).items() if key != "losses"}
+        omitted = {"losses"} if self.share is not None else {"losses", "share"}
+        return {key: value for key, value in asdict(self).items() if key not in omitted}
 
 
 def packed(losses: Tensor) -> str:
@@ -232,7 +244,7 @@ def restore(
 ) -> tuple[dict[str, Tensor], Progress]:
     """Load a checkpoint into a model and an optimizer (of the saved stage), in place; returns `extra` and the place."""
     load_weights(path, model)
-    tensors, progress = _read(path / OPTIMIZER), read_progress(path)
+    tensors, progress = read_tensors(path / OPTIMIZER), read_progress(path)
     if optimizer is not None:
         restore_optimizer(optimizer, _without_prefix("optimizer", tensors), progress.optimizer)
     return _without_prefix("extra", tensors), progress
@@ -244,7 +256,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         SettingsError: They are not this model's.
     """
-    stored = _read(path / MODEL)
+    stored = read_tensors(path / MODEL)
     try:
         model.load_state_dict(stored)
     except RuntimeError as error:
@@ -263,7 +275,7 @@ def start_tensors(path: Path, model: nn.Module, names: Sequence[str]) -> dict[st
     """
     reason = commit.damage(path, only=[MODEL])
     if reason is None:
-        stored = _read(path / MODEL)
+        stored = read_tensors(path / MODEL)
         return {name: stored[name] for name in names}
     _log.warning("the start of this stage is damaged (%s); its audit will not say how far weights moved", reason)
     parameters = dict(model.named_parameters())
@@ -354,7 +366,7 @@ def carry_over(path: Path, optimizer: torch.optim.Optimizer) -> int:
     Returns:
         For how many parameters something was found.
     """
-    tensors, values = _without_prefix("optimizer", _read(path / OPTIMIZER)), read_progress(path).optimizer
+    tensors, values = _without_prefix("optimizer", read_tensors(path / OPTIMIZER)), read_progress(path).optimizer
     if any(values.get("groups", {}).values()) or any(name.startswith(" ") for name in tensors):
         return 0
     restore_optimizer(optimizer, tensors, values)
@@ -397,7 +409,12 @@ def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + "/")}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint's file.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -24,6 +24,7 @@ from regraft.training.limits.memory import BatchTooLargeError, give_back, in_sma
 from regraft.training.limits.stage_sizes import size_of
 from regraft.training.loop.begin_stage import begin_stage
 from regraft.training.loop.gradient_stage import descend
+from regraft.training.loop.interpolation import interpolate
 from regraft.training.loop.lbfgs_stage import solve
 from regraft.training.loop.session import Session
 from regraft.training.loop.stage_run import StageRun
@@ -63,6 +64,8 @@ def _run_stage(session: Session, stage: Stage) -> None:
     run = begin_stage(session, stage)
     try:
         (solve if run.is_solved else descend)(run)
+        if stage.interpolate:
+            interpolate(run)
     except BatchTooLargeError as error:
         smaller = _smaller(session, stage, run.batch_size)
         may_begin_again = not before.stage_started and not run.saver.has_saved and session.engine.num_processes == 1

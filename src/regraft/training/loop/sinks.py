@@ -148,6 +148,17 @@ class Sinks:
             self.line(hint)
         return size
 
+    def interpolation(self, record: dict[str, Any]) -> int:
+        """Record a network between where a stage began and where it ended; returns the size of metrics.jsonl."""
+        if not self._write:
+            return 0
+        parts = [f"{record['stage']} {record['share']:.0%} of the way from its start"]
+        parts += [f"{key} {record[key]:.4f}" for key in _LOSSES if record.get(key) is not None]
+        if (main := main_of(record)) is not None:
+            parts.append(f"{main} {told(main, record[main])}")
+        self.line("  ".join(parts))
+        return append_metrics(self.run.metrics, {"kind": "interpolation", **record})
+
     def tell_bottleneck(self, stage: str) -> None:
         """Write where the time of a stage's epochs went; none where it was not measured."""
         if (text := self._loading.bottleneck(stage)) is not None:

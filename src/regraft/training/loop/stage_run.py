@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -102,8 +103,13 @@ class StageRun:
         self.progress.stop_requested = self.engine.any(self.progress.stop_requested)
         return self.progress.stop_requested
 
-    def validate(self) -> dict[str, float]:
-        """Return the measures of the validation split, with the prefix `val_`."""
+    def validate(self, *, saves: bool = True) -> dict[str, float]:
+        """Return the measures of the validation split, with the prefix `val_`.
+
+        Args:
+            saves: Whether a signal that comes meanwhile saves the model as it is.
+        """
+        saves = saves and not self.is_solved
         self.model.eval()
         measure = self.measure = measure_for(self.objective.output, self.session.class_names)
         average = self.state.average
@@ -111,13 +117,11 @@ class StageRun:
             tail = tail_program(self.program, self.engine.numerics.for_inference, self.source.part.batch_size)
             try:
                 batches = self.source.evaluation("val")
-                values = evaluate(self.engine, tail, batches, measure, self._stop_in_validation)
+                stop = functools.partial(self.saver.stop_in_validation, saves=saves)
+                values = evaluate(self.engine, tail, batches, measure, stop)
             finally:
                 tail.release()
         return {f"val_{name}": value for name, value in values.items()}
-
-    def _stop_in_validation(self) -> None:
-        self.saver.stop_in_validation(saves=not self.is_solved)
 
     def record(self, values: Mapping[str, float], **facts: Any) -> None:
         """Take in an epoch's measures: the best so far, the line in metrics.jsonl.
@@ -128,7 +132,7 @@ class StageRun:
         """
         progress, stage = self.progress, self.stage
         epoch = Best(progress.step, stage.name, progress.epoch, values[self.session.monitor])
-        is_best = take_in(progress, epoch, self.session.mode, is_solved=self.is_solved, **self._evidence())
+        is_best = take_in(progress, epoch, self.session.mode, is_solved=self.is_solved, **self.evidence())
         rule = stage.early_stopping
         if is_best and (rule is None or not rule.restore_best or self.is_solved):
             progress.stage_best = epoch
@@ -146,7 +150,7 @@ class StageRun:
         self.session.callbacks.tell("on_epoch_end", self, record)
         self._epoch_began = time.monotonic()
 
-    def _evidence(self) -> dict[str, Any]:
+    def evidence(self) -> dict[str, Any]:
         """Return what the last validation says beside its measures: thresholds, and the losses of images to compare
         by.
         """

@@ -1,0 +1,87 @@
+"""The networks between the one that a stage began with and the one that it ended with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft import commit
+from regraft.training.checkpoint.state import MODEL, Best, read_tensors
+from regraft.training.loop.choice import better_epoch, choose
+from regraft.training.loop.stage_run import StageRun
+
+__all__ = ["interpolate"]
+
+_SHARES = (0.25, 0.5, 0.75)
+
+
+def interpolate(run: StageRun) -> None:
+    """Validate (1 - share) * start + share * end of all that the stage changed; keep the best where it beats each
+    epoch.
+
+    Source: WiSE-FT, arXiv:2109.01903. What pretraining knew and the stage forgot comes back in between, for the cost of
+    one network.
+    """
+    start = _start(run)
+    if start is None:
+        run.sinks.line(f"{run.stage.name}: no interpolation, the checkpoint that the stage began with is damaged")
+        return
+    held = _held(run, start)
+    end = {name: tensor.clone() for name, tensor in held.items()}
+    best: Best | None = None
+    for share in _SHARES:
+        _set(held, start, end, share)
+        found = _validated(run, share)
+        best = better_epoch(best, found, run.session.mode)
+    before = next((epoch for epoch in run.progress.bests if epoch.stage == run.stage.name), None)
+    if best is None or best.share is None or better_epoch(before, best, run.session.mode) is not best:
+        _set(held, start, end, 1.0)
+        return
+    _set(held, start, end, best.share)
+    _take(run, best)
+
+
+def _start(run: StageRun) -> dict[str, Tensor] | None:
+    """Return the weights that the stage began with; None where their checkpoint is damaged."""
+    path = run.session.run_folder.checkpoint(run.progress.start_step)
+    return None if commit.damage(path, only=[MODEL]) else read_tensors(path / MODEL)
+
+
+def _held(run: StageRun, start: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the stage changed, and validation looks at, by name: weights, or their averages; its own memory."""
+    if run.state.average is not None:
+        return run.state.average.averages
+    tensors = {name: tensor.detach() for name, tensor in run.model.state_dict().items()}
+    names = (*run.frozen.trainable, *run.frozen.moving)
+    return {name: tensors[name] for name in names if tensors[name].is_floating_point() and name in start}
+
+
+@torch.no_grad()
+def _set(held: Mapping[str, Tensor], start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> None:
+    for name, tensor in held.items():
+        first = start[name].to(tensor.device, tensor.dtype)
+        tensor.copy_(end[name] if share == 1.0 else torch.lerp(first, end[name], share))
+
+
+def _validated(run: StageRun, share: float) -> Best:
+    """Validate the network that the model now is; its figures go to metrics.jsonl."""
+    progress, stage = run.progress, run.stage
+    values = run.validate(saves=False)
+    record: dict[str, Any] = {"stage": stage.name, "stage_index": progress.stage, "epoch": progress.epoch}
+    progress.metrics_bytes = run.sinks.interpolation({**record, "share": share, **values})
+    evidence = run.evidence()
+    return Best(progress.step + 1, stage.name, progress.epoch, values[run.session.monitor], share=share, **evidence)
+
+
+def _take(run: StageRun, best: Best) -> None:
+    """Let the interpolation be the stage's network; it is saved with the stage's end, one step after the last epoch."""
+    progress = run.progress
+    progress.step += 1
+    progress.bests = [*(other for other in progress.bests if other.stage != run.stage.name), best]
+    progress.stage_best = replace(best, losses="")
+    progress.lowest = best
+    progress.best = choose(progress.bests, run.session.mode)

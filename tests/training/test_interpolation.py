@@ -1,0 +1,178 @@
+"""`interpolate`: a stage ends with the best network between the one that it began with and the one training left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import regraft as rg
+from regraft import pipeline
+from regraft.errors import SettingsError
+from regraft.run.folder import RunFolder
+from regraft.run.records import read_metrics
+from regraft.training.loop import interpolation
+from tests.conftest import Cli
+from tests.training.faults import result
+from tests.training.tiny import Killed, begin, few_photos_in, tiny_network
+
+
+def far(epochs: int = 2, lr: float = 1.0, **more: Any) -> list[rg.Stage]:
+    """Stages of which the second goes too far, unless its rate is lower."""
+    second: dict[str, Any] = {"interpolate": True, **more}
+    return [
+        rg.Stage("head", train="head", optimizer="adamw", epochs=1, batch_size=4, lr=0.1),
+        rg.Stage("all", train="all", optimizer="sgd", epochs=epochs, batch_size=4, lr=lr, **second),
+    ]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return few_photos_in(tmp_path_factory.mktemp("few") / "photos")
+
+
+class Weights(rg.Callback):
+    """Keeps the weights that the last stage began with, and those that each of its epochs ended with."""
+
+    def on_stage_start(self, stage: Any) -> None:
+        self.start = copied(stage.model.state_dict())
+
+    def on_epoch_end(self, stage: Any, record: Mapping[str, Any]) -> None:
+        average = stage.state.average
+        self.end = copied(stage.model.state_dict() | ({} if average is None else average.averages))
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def rows(run: RunFolder) -> list[dict[str, Any]]:
+    return [row for row in read_metrics(run.metrics) if row["kind"] == "interpolation"]
+
+
+@pytest.mark.parametrize("more", [{}, {"ema": 0.5}], ids=["weights", "average"])
+def test_the_delivered_network_lies_where_its_record_says(photos: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+    seen = Weights()
+    run = begin(photos, tmp_path / "run", plan=far(**more), callbacks=[seen], monitor="val_loss")
+    best = run.read(run.best)
+    values = {row["share"]: row["val_loss"] for row in rows(run)}
+    assert list(values) == [0.25, 0.5, 0.75]
+    assert best["stage"] == "all"
+    assert (best["share"], best["value"]) == min(values.items(), key=lambda item: item[1])
+    delivered = load_file(run.model / "model.safetensors")
+    assert {name for name in delivered if not torch.equal(seen.start[name], seen.end[name])}
+    for name, tensor in delivered.items():
+        if tensor.is_floating_point():
+            assert torch.equal(tensor, torch.lerp(seen.start[name], seen.end[name], best["share"])), name
+    text = (run.path / "log.txt").read_text()
+    assert f"best: stage all, {best['share']:.0%} of the way from its start to epoch 2" in text
+
+
+def test_where_no_epoch_is_worse_than_all_that_lies_between_nothing_changes(photos: Path, tmp_path: Path) -> None:
+    with_it = begin(photos, tmp_path / "with", plan=far(lr=0.01), monitor="val_loss")
+    without = begin(photos, tmp_path / "without", plan=far(lr=0.01, interpolate=False), monitor="val_loss")
+    epochs = [row["val_loss"] for row in read_metrics(with_it.metrics) if row["kind"] == "epoch"]
+    assert min(epochs) <= min(row["val_loss"] for row in rows(with_it)), "the case that this test is about"
+    assert result(with_it)["weights"] == result(without)["weights"]
+    assert with_it.read(with_it.best) == without.read(without.best)
+
+
+def test_a_run_killed_between_the_shares_ends_in_the_same_bits(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = far()
+    whole = begin(photos, tmp_path / "whole", plan=plan)
+    original, done = interpolation._validated, []
+
+    def validated(*arguments: Any) -> Any:
+        if len(done) == 2:
+            raise Killed
+        done.append(1)
+        return original(*arguments)
+
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(interpolation, "_validated", validated)
+        with pytest.raises(Killed):
+            begin(photos, run.path, plan=plan)
+    assert not (run.model / "config.json").exists()
+    resumed = pipeline.resume(run, model=tiny_network(), show=False)
+    assert result(resumed) == result(whole)
+
+
+def test_a_further_stage_starts_from_it_and_every_network_is_kept(photos: Path, tmp_path: Path) -> None:
+    more = rg.Stage("more", train="head", optimizer="sgd", epochs=1, batch_size=4, lr=0.01)
+    seen = Weights()
+    plan = [*far(), more]
+    run = begin(photos, tmp_path / "run", plan=plan, callbacks=[seen], monitor="val_loss")
+    before = begin(photos, tmp_path / "before", plan=far(), monitor="val_loss")
+    delivered = load_file(before.model / "model.safetensors")
+    assert before.read(before.best)["share"] is not None
+    assert all(torch.equal(tensor, seen.start[name]) for name, tensor in delivered.items())
+    kept = run.read(run.networks)["stages"][1]
+    assert (kept["stage"], kept["share"]) == ("all", before.read(before.best)["share"])
+    stored = load_file(run.weights(kept["step"]) / "model.safetensors")
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in delivered.items())
+
+
+def test_a_damaged_start_leaves_the_stage_as_it_ended(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Damage(rg.Callback):
+        def on_epoch_end(self, stage: Any, record: Mapping[str, Any]) -> None:
+            if record["stage"] == "all":
+                start = stage.session.run_folder.checkpoint(stage.progress.start_step)
+                (start / "model.safetensors").write_bytes(b"\0" * 8)
+
+    run = begin(photos, tmp_path / "run", plan=far(lr=0.01), monitor="val_loss", callbacks=[Damage()], show=True)
+    assert not rows(run)
+    assert "no interpolation" in capsys.readouterr().err
+
+
+def test_such_a_stage_is_not_made_longer(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(epochs=1))
+    settings = run.settings()
+    settings["stages"][1]["epochs"] = 2
+    with pytest.raises(SettingsError, match="interpolation of its weights"):
+        pipeline.resume(run, recipe=settings, allow_change=["stages.1.epochs"], model=tiny_network(), show=False)
+
+
+def test_a_head_that_is_solved_has_nothing_in_between() -> None:
+    with pytest.raises(SettingsError, match="interpolate"):
+        rg.Stage("head", optimizer="lbfgs", interpolate=True)
+
+
+def test_the_last_epoch_stays_to_be_taken(photos: Path, tmp_path: Path) -> None:
+    seen = Weights()
+    run = begin(photos, tmp_path / "run", plan=far(), callbacks=[seen], monitor="val_loss")
+    last = run.read(run.networks)["last"]
+    assert "share" not in last
+    stored = load_file(run.weights(last["step"]) / "model.safetensors")
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in seen.end.items())
+
+
+def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    network = ("--model", "test_resnet", "--set", "model.weights=none", "--image-size", "32", "--threads", "1")
+    stage = (
+        "--set",
+        "top.interpolate=true",
+        "--set",
+        "top.epochs=2",
+        "--set",
+        "top.optimizer=sgd",
+        "--set",
+        "top.lr=3",
+    )
+    done = cli("train", photos, *network, *stage, "--stages", "top", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "top 25% of the way from its start" in done.err
+    assert done.err.count("% of the way from its start") >= 4
+    report = (tmp_path / "run" / "report.html").read_text()
+    share = rg.open_run(tmp_path / "run").read(tmp_path / "run" / "status.json")["best"].get("share")
+    assert share is not None
+    assert f"{share:.0%} of the way from its start" in report
