@@ -13,13 +13,13 @@ from regraft.recipe.recipe import schema
 _GROUPS = {
     "recipe": (None, "the top level"),
     "model": ("ModelSettings", "the network"),
-    "head": ("HeadSettings", "its new head"),
-    "data": ("DataSettings", "the photos"),
-    "stages": ("StageSettings", "a list; each stage, and `defaults`"),
-    "stages.schedule": ("ScheduleSettings", "in the place of a name"),
-    "stages.augment": ("AugmentSettings", "training images only"),
-    "stages.early_stopping": ("EarlyStoppingSettings", "as Keras's EarlyStopping"),
-    "stages.plateau": ("PlateauSettings", "as Keras's ReduceLROnPlateau"),
+    "head": ("Head", "its new head"),
+    "data": ("DataSettings", "the images"),
+    "stages": ("Stage", "a list; each stage, and `defaults`"),
+    "stages.schedule": ("Schedule", "instead of a name"),
+    "stages.augment": ("Augment", "training images only"),
+    "stages.early_stopping": ("EarlyStopping", "as Keras's EarlyStopping"),
+    "stages.plateau": ("Plateau", "as Keras's ReduceLROnPlateau"),
     "numerics": ("NumericsSettings", "what to compute with"),
 }
 _MANY = 12  # values of a setting that a table does not list
@@ -50,7 +50,7 @@ def _kind(kind: dict[str, Any]) -> str:
     if "const" in kind:
         return str(kind["const"])
     if "$ref" in kind or kind.get("type") == "object":
-        return "a group"
+        return "a mapping"
     if kind.get("type") == "array":
         return "a list"
     words = {"number": "number", "integer": "whole number", "string": "text", "boolean": "true, false"}

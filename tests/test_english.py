@@ -20,7 +20,7 @@ Fill Find Fine-tune Finish Flush Fold Forbid Forget Forward Freeze Give Go Group
 Let List Load Locate Lock Log Look Make Map Mark Match Measure Mirror Move Name Note Open Override Pad Pair Pick Point
 Pop Predict Print Put Qualify Raise Read Record Refuse Remove Rename Replace Require Resolve Resume Return Rewrite
 Round Run Save Say Send Set Show Solve Sort Spend Split Start Stop Store Sum Sweep Switch Take Tell Train Try Turn
-Undo Unmap Update Wait Warn Write Yield
+Undo Unmap Update Validate Wait Warn Write Yield
 """
 
 

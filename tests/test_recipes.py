@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
@@ -123,43 +124,11 @@ def test_alexnet_trains_the_two_layers_with_the_caffe_rate() -> None:
     assert (stage.train, stage.optimizer, stage.lr) == (["fc7", "fc8"], "sgd", 0.001)
 
 
-def documented() -> dict[str, dict[str, str]]:
-    """Section -> key -> what the page says about it."""
+def test_the_tables_of_the_page_are_those_that_the_script_prints() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    sections = re.split(r"^### `(.+?)`.*$", page, flags=re.MULTILINE)
-    rows = re.compile(r"^\| `(.+?)` \| (.+) \|$", flags=re.MULTILINE)
-    return {name: dict(rows.findall(text)) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
-
-
-def keys() -> dict[str, dict[str, Any]]:
-    """The same from the schema, without Keras's spellings."""
-    whole = schema()
-    named = {
-        "recipe": whole,
-        "model": whole["$defs"]["ModelSettings"],
-        "head": whole["$defs"]["Head"],
-        "data": whole["$defs"]["DataSettings"],
-        "stages": whole["$defs"]["Stage"],
-        "stages.schedule": whole["$defs"]["Schedule"],
-        "stages.augment": whole["$defs"]["Augment"],
-        "stages.early_stopping": whole["$defs"]["EarlyStopping"],
-        "stages.plateau": whole["$defs"]["Plateau"],
-        "numerics": whole["$defs"]["NumericsSettings"],
-    }
-    return {
-        name: {key: entry for key, entry in group["properties"].items() if not entry.get("deprecated")}
-        for name, group in named.items()
-    }
-
-
-def test_the_page_has_a_row_for_every_key_and_says_what_the_schema_says() -> None:
-    page = documented()
-    assert set(page) == set(keys())
-    for name, group in keys().items():
-        assert list(page[name]) == list(group), name
-        for key, entry in group.items():
-            said = entry.get("description")
-            assert said is None or page[name][key].endswith(said.replace("|", "\\|")), f"{name}.{key}"
+    command = [sys.executable, ROOT / "scripts" / "recipe_keys.py"]
+    tables = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    assert page[page.index("### `recipe`") :].strip() == tables.strip()
 
 
 def test_the_recipes_on_the_page_are_those_of_the_folder() -> None:

@@ -20,6 +20,7 @@ from regraft.report.build import write_report
 from regraft.run.folder import RunFolder, create_run, open_run
 from regraft.run.folds_folder import FOLDS, fold_runs, is_folds, open_folds
 from regraft.run.stored import stored_json, stored_text
+from regraft.settings.duration import seconds_of
 from regraft.training.callbacks import Callback
 
 __all__ = ["Folds", "cross_validate", "read_folds", "resume_folds"]
@@ -85,6 +86,10 @@ def cross_validate(
             "a cross-validation makes its own folds",
             "take data.fold out of the recipe",
         )
+    if recipe.budget is not None:
+        share = seconds_of(recipe.budget) / folds
+        recipe = recipe.model_copy(update={"budget": f"{share:.1f}s"})
+        _log.info("budget: %.0f s for each of %d folds", share, folds)
     name = Path(recipe.data.source or "photos").name
     path = create_run(out, name).path
     commit.write_json(path / FOLDS, {"num_folds": folds, "recipe": recipe.model_dump(mode="json")})

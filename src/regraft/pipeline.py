@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from regraft import commit
+from regraft.assembly.budget import Clock, planned
 from regraft.assembly.data import opened_recipe, stored_data
 from regraft.assembly.network import network_for, resumed_network
-from regraft.assembly.options import measured, options_for, stored_settings, write_notes
+from regraft.assembly.options import measured, numerics_for, options_for, stored_settings, write_notes
 from regraft.data.dataset import DataSet
 from regraft.evaluation.evaluate import evaluate
 from regraft.plan.make import make_plan
@@ -36,6 +38,7 @@ def run_recipe(
     data: DataSet | None = None,
     callbacks: Sequence[Callback] = (),
     show: bool = True,
+    started: float | None = None,
 ) -> RunFolder:
     """Carry out a whole recipe: data, network, weights, surgery, plan, training. Returns the run's folder.
 
@@ -45,20 +48,25 @@ def run_recipe(
         data: The images, where they were opened before; None opens `data.source`.
         callbacks: Who is told what happens (`rg.Callback`).
         show: Whether to write progress to stderr.
+        started: When the program did, as `time.perf_counter` tells it: a budget counts from there. None takes this
+            call.
 
     Raises:
         RegraftError: Whatever the parts raise, each with its own exit code.
     """
+    started = time.perf_counter() if started is None else started
     if out is not None:
         require_new(out)
     recipe, data = opened_recipe(recipe, data)
     write_notes(recipe)
     require_loggers(recipe.log)
     options = options_for(recipe)
+    began = time.perf_counter()
     model = network_for(recipe, data)
+    clock = Clock(started, time.perf_counter() - began)
     options = measured(options, recipe, model)
-    plan = make_plan(model, recipe.stages)
-    return carry_out(RunRequest(model, plan, data, options, out, callbacks, show))
+    plan, chosen = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock)
+    return carry_out(RunRequest(model, plan, data, options, out, callbacks, show, chosen=chosen))
 
 
 def resume(

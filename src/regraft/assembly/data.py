@@ -28,7 +28,8 @@ def opened_recipe(recipe: Recipe | Mapping[str, Any], data: DataSet | None = Non
     else:
         checked = validate_recipe(recipe)
         data = data or _open(checked)
-        recipe = validate_recipe(recipe, default_recipe(default_size(data)))
+        usual = default_recipe(default_size(data), has_budget=checked.budget is not None)
+        recipe = validate_recipe(recipe, usual)
     _require_task(recipe, data)
     return recipe, data
 

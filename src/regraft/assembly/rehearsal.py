@@ -6,18 +6,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from regraft.assembly.budget import Clock, expected_of, planned
 from regraft.assembly.data import opened_recipe
 from regraft.assembly.network import before_surgery, surgery_for, unfilled_network
-from regraft.assembly.options import feature_cache_of, numerics_for, write_notes
+from regraft.assembly.options import numerics_for, write_notes
 from regraft.data.dataset import DataSet
 from regraft.models.surgery.preview import surgery_plan
 from regraft.models.surgery.surgery import adapt
-from regraft.plan.make import make_plan
 from regraft.plan.run_warnings import run_warnings
 from regraft.recipe.recipe import Recipe
 from regraft.training.loggers.registry import require_loggers
 from regraft.training.preflight.compatibility import check_bands, check_filled, check_fit
-from regraft.training.preflight.forecast import RunSize, forecast
 from regraft.training.preflight.forecast_text import render_plan
 
 __all__ = ["rehearse"]
@@ -46,15 +45,15 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     surgery = surgery_for(recipe, model, data)
     check_bands(surgery["preprocessing"], data.train.paths, recipe.stages)
     adapted = adapt(model, **surgery)
-    building = time.perf_counter() - began
-    plan = make_plan(adapted, recipe.stages)
+    clock, numerics = Clock(started, time.perf_counter() - began), numerics_for(recipe)
+    plan, chosen = planned(recipe, adapted, data, numerics, clock)
     check_fit(adapted, data, plan, recipe.monitor, recipe.data.batch_size)
-    num_train, num_val, num_test = len(data.train), len(data.val), 0 if data.test is None else len(data.test)
-    size = RunSize(num_train, num_val, recipe.data.batch_size, feature_cache_of(recipe), num_test)
-    starting, paths = time.perf_counter() - started, data.train.paths
-    expected = forecast(adapted, plan, size, numerics_for(recipe), paths=paths, starting=starting, building=building)
-    images = f"images: {num_train} to train on, {num_val} to validate, {len(data.class_names)} classes"
+    expected = expected_of(recipe, adapted, plan, data, numerics, clock)
+    num_train = len(data.train)
+    images = f"images: {num_train} to train on, {len(data.val)} to validate, {len(data.class_names)} classes"
     unfilled = check_filled(adapted, plan) if recipe.model.weights == "none" else []
     found = run_warnings(plan, recipe.monitor, recipe.mode, num_train, recipe.data.batch_size)
     warnings = [f"warning: {text}" for text in (*found, *unfilled)]
-    return "\n".join([surgery_plan(model, **surgery).render(), images, *warnings, render_plan(adapted, plan, expected)])
+    return "\n".join(
+        [surgery_plan(model, **surgery).render(), images, *chosen, *warnings, render_plan(adapted, plan, expected)]
+    )

@@ -41,14 +41,15 @@ def opened_recipe(
     from regraft.recipe.recipe import default_recipe, is_of_stages
 
     said, assignments = _said(recipe, options), assignments or ()
-    data, usual = None, default_recipe()
+    has_budget = "budget" in said or any(text.startswith("budget=") for text in assignments)
+    data, usual = None, default_recipe(has_budget=has_budget)
     if "stages" not in said:
         try:
             data = _opened(_checked(said, [text for text in assignments if not is_of_stages(text)], usual, None))
         except SettingsError:
             _checked(said, assignments, usual, stages)  # tells the mistakes of the stages too
             raise
-        usual = default_recipe(None if data is None else default_size(data))
+        usual = default_recipe(None if data is None else default_size(data), has_budget=has_budget)
     checked = _checked(said, assignments, usual, stages)
     return checked, _opened(checked) if data is None else data
 

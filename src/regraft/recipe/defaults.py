@@ -26,6 +26,28 @@ _STAGES: list[dict[str, Any]] = [
         "early_stopping": {"patience": 2},
     },
 ]
+# What a budget is spent on after the head: all layers, the deeper ones at lower rates.
+_ALL: dict[str, Any] = {
+    "name": "all",
+    "train": "all",
+    "optimizer": "adamw",
+    "lr": 6e-4,
+    "layer_decay": 0.8,
+    "weight_decay": 0.02,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "label_smoothing": 0.1,
+    "ema": 0.99,
+    "interpolate": True,
+    "augment": {
+        "flip": "horizontal",
+        "rotation": 10,
+        "zoom": 0.15,
+        "shift": 0.05,
+        "brightness": 0.15,
+        "contrast": 0.15,
+    },
+}
 # A decoder that is narrow enough for a CPU, as in recipes/camvid-unet-lite0.yaml.
 _MASK_MODEL = {"name": "unet", "args": {"encoder": DEFAULT_MODEL, "filters": [96, 64, 48, 24], "convs": 1}}
 _OF_PIXELS: dict[str, Any] = {
@@ -51,19 +73,22 @@ _MASK_STAGES: list[dict[str, Any]] = [
 ]
 
 
-def default_recipe(image_size: tuple[int, int] | None = None) -> dict[str, Any]:
+def default_recipe(image_size: tuple[int, int] | None = None, *, has_budget: bool = False) -> dict[str, Any]:
     """Return the recipe of a run without options, as plain data.
 
     Args:
         image_size: Height and width for images with masks; None: images with labels.
+        has_budget: Whether a budget says how long its last stage is.
     """
     if image_size is None:
-        return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(_STAGES)}
+        stages = [_STAGES[0], _ALL] if has_budget else _STAGES
+        return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
+    stages = [_MASK_STAGES[0], {key: value for key, value in _MASK_STAGES[1].items() if key != "epochs"}]
     return {
         "model": {**copy.deepcopy(_MASK_MODEL), "image_size": list(image_size)},
         "data": {"batch_size": 8},
         "monitor": "val_miou",
-        "stages": copy.deepcopy(_MASK_STAGES),
+        "stages": copy.deepcopy(stages if has_budget else _MASK_STAGES),
     }
 
 

@@ -19,6 +19,7 @@ from regraft.recipe.shortcuts import is_of_stages as _is_of_stages
 from regraft.recipe.shortcuts import written_out
 from regraft.recipe.text import apply_set, read_recipe
 from regraft.settings.data import DataSettings
+from regraft.settings.duration import Duration
 from regraft.settings.head import Head
 from regraft.settings.mistakes import fields_of, mistakes_of, unknown_key
 from regraft.settings.model import ModelSettings
@@ -61,6 +62,11 @@ class Recipe(Strict):
     numerics: NumericsSettings = Field(NumericsSettings(), description="what to compute with")
     feature_cache: Annotated[Literal["auto", "off"] | ViewSettings, BeforeValidator(off_word)] = Field(
         "auto", description="features of the frozen part: cached, or recomputed; or K cached views of augmented images"
+    )
+    budget: Duration | None = Field(
+        None,
+        description="time for the whole run on this machine, as 10m: stages without a length get as many steps as it "
+        "allows",
     )
     save_steps: Count | None = Field(None, description="save a checkpoint every so many optimizer steps too")
     log: list[str] = Field(["tensorboard"], description="loggers: tensorboard, wandb, mlflow ...")

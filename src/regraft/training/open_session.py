@@ -117,7 +117,7 @@ def _begin(prepared: Prepared, saver: Saver) -> Progress:
     saver.save(model, None, progress)  # where the run began, whatever the weights came from
     saver.wait()
     commit.write_json(run.architecture, _architecture(model, request.plan, request.data))
-    write_records(run, prepared.settings, model)
+    write_records(run, prepared.settings, model, request.chosen)
     return progress
 
 
@@ -132,6 +132,8 @@ def _architecture(model: nn.Module, plan: Plan, data: DataSet) -> dict[str, Any]
 
 def _warn(prepared: Prepared, sinks: Sinks) -> None:
     request, options = prepared.request, prepared.request.options
+    for line in request.chosen:
+        sinks.line(line)
     found = run_warnings(request.plan, options.monitor, options.mode, len(request.data.train), options.batch_size)
     for warning in (*found, *prepared.unfilled):
         sinks.warn(f"warning: {warning}")

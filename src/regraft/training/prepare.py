@@ -55,6 +55,7 @@ class RunRequest:
         callbacks: Whom to notify.
         show: Whether to write progress to stderr.
         resume: How to go on with the run that `out` holds; None begins a new one.
+        chosen: What was chosen for the plan and why, a line each, for the log and the head of recipe.yaml.
     """
 
     model: nn.Module
@@ -65,6 +66,7 @@ class RunRequest:
     callbacks: Sequence[Callback] = ()
     show: bool = True
     resume: ResumeRequest | None = None
+    chosen: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

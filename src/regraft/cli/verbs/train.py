@@ -57,6 +57,14 @@ def train(
     out: OutOption = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="YAML recipe.", show_default=False)] = None,
     stages: Annotated[str | None, typer.Option("--stages", help="Run only these stages, e.g. `--stages head`.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="Time for the whole run, e.g. 10m: the stages are as long as it allows on this machine.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -137,6 +145,7 @@ def train(
         "numerics.choose": numerics,
         "log": log_names(log_with),
         "data.cache": cache,
+        "budget": budget,
         "feature_cache": {"views": int(feature_cache)}
         if feature_cache and feature_cache.isdecimal()
         else feature_cache,
@@ -170,12 +179,13 @@ def _carry_out(
     from regraft.pipeline import run_recipe
 
     keep_freed_memory()  # a dry run times what the run will do
+    started = time.perf_counter() - _seconds_so_far()
     if dry_run:
         from regraft.assembly.rehearsal import rehearse
 
         unused = {"--out": out, "--folds": folds, "--json": output.as_json}
         say_unused(unused, "--dry-run shows one run as text and writes nothing")
-        say(rehearse(recipe, data=data, started=time.perf_counter() - _seconds_so_far()))
+        say(rehearse(recipe, data=data, started=started))
         return
     if folds is not None:
         from regraft.folds import cross_validate
@@ -183,7 +193,8 @@ def _carry_out(
         done = cross_validate(recipe, folds=folds, out=out, callbacks=output.callbacks, show=output.shows_progress)
         show_folds(done, output)
         return
-    run = run_recipe(recipe, out=out, data=data, callbacks=output.callbacks, show=output.shows_progress)
+    callbacks, show = output.callbacks, output.shows_progress
+    run = run_recipe(recipe, out=out, data=data, callbacks=callbacks, show=show, started=started)
     finish(run.path, output)
 
 

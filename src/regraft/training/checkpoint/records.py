@@ -7,7 +7,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,20 @@ from regraft import commit
 from regraft.machine.processes import num_processes
 from regraft.models.describe.info import info_of
 from regraft.run.folder import RunFolder
+from regraft.visible import visible
 
 __all__ = ["environment", "plain", "recipe_text", "write_records"]
 
 
-def write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) -> None:
-    """Write what is known before the first step; recipe.yaml comes last: a folder with it is a run."""
+def write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module, chosen: Sequence[str] = ()) -> None:
+    """Write what is known before the first step; recipe.yaml comes last: a folder with it is a run.
+
+    Args:
+        run: The run folder.
+        recipe: The whole run as plain data.
+        model: The model.
+        chosen: What was chosen in the recipe and why, a line each: comments at its head.
+    """
     info = info_of(model)
     commit.write_text(run.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
     commit.write_json(run.environment, environment())
@@ -33,7 +41,8 @@ def write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module) -
         commit.write_json(run.match, info.origin.match)
     else:
         commit.remove_file(run.match)  # of an earlier try at this run
-    commit.write_text(run.recipe, recipe_text(recipe))
+    comments = "".join(f"# {visible(line)}\n" for line in chosen)
+    commit.write_text(run.recipe, comments + recipe_text(recipe))
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:

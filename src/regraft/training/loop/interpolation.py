@@ -14,17 +14,16 @@ from regraft.training.checkpoint.state import MODEL, Best, read_tensors
 from regraft.training.loop.choice import better_epoch, choose
 from regraft.training.loop.stage_run import StageRun
 
-__all__ = ["interpolate"]
+__all__ = ["SHARES", "interpolate"]
 
-_SHARES = (0.25, 0.5, 0.75)
+SHARES = (0.25, 0.5, 0.75)
 
 
 def interpolate(run: StageRun) -> None:
-    """Validate (1 - share) * start + share * end of all that the stage changed; keep the best where it beats each
-    epoch.
+    """Validate networks between the stage's start and its end, and keep the best where it beats every epoch.
 
-    Source: WiSE-FT, arXiv:2109.01903. What pretraining knew and the stage forgot comes back in between, for the cost of
-    one network.
+    Each is (1 - share) * start + share * end, of all that the stage changed. Source: WiSE-FT, arXiv:2109.01903. What
+    pretraining knew and the stage forgot comes back in between, for the cost of one network.
     """
     start = _start(run)
     if start is None:
@@ -33,7 +32,7 @@ def interpolate(run: StageRun) -> None:
     held = _held(run, start)
     end = {name: tensor.clone() for name, tensor in held.items()}
     best: Best | None = None
-    for share in _SHARES:
+    for share in SHARES:
         _set(held, start, end, share)
         found = _validated(run, share)
         best = better_epoch(best, found, run.session.mode)
@@ -68,7 +67,7 @@ def _set(held: Mapping[str, Tensor], start: Mapping[str, Tensor], end: Mapping[s
 
 
 def _validated(run: StageRun, share: float) -> Best:
-    """Validate the network that the model now is; its figures go to metrics.jsonl."""
+    """Validate the model as it is now, and write its figures to metrics.jsonl."""
     progress, stage = run.progress, run.stage
     values = run.validate(saves=False)
     record: dict[str, Any] = {"stage": stage.name, "stage_index": progress.stage, "epoch": progress.epoch}

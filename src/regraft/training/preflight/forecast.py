@@ -24,9 +24,10 @@ from regraft.settings.stage import Stage
 from regraft.training.engine import Engine
 from regraft.training.features.feature_pass import FeatureCache
 from regraft.training.features.frozen_part import evaluation_batch
+from regraft.training.loop.interpolation import SHARES
 from regraft.training.preflight.trial import Costs, Trial
 
-__all__ = ["Forecast", "RunSize", "StageForecast", "forecast"]
+__all__ = ["Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
 
 _SECONDS = 4.0  # for all stages together: with the start of the program, less than ten
 _NUM_FILES = 16
@@ -107,6 +108,42 @@ class RunSize:
     test: int = 0
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What the stages of a plan cost, whatever their lengths.
+
+    Attributes:
+        costs: Of each stage.
+        size: Height and width of images in stages that do not say.
+        images: How many images the run has, and how they are read.
+        numerics: What was computed with.
+        starting: Seconds until the first stage begins, without building the network.
+        building: Seconds of building it.
+        decoding: Seconds of decoding one image.
+        pixel_bytes: Bytes of all images once they are decoded.
+    """
+
+    costs: tuple[Costs, ...]
+    size: tuple[int, int]
+    images: RunSize
+    numerics: Numerics
+    starting: float
+    building: float
+    decoding: float
+    pixel_bytes: int
+
+    def forecast(self, stages: Sequence[Stage]) -> Forecast:
+        """Return what a run takes with these stages: those that were tried, or the first of them, of any length."""
+        images, costs = self.images, self.costs[: len(stages)]
+        expected = [_stage(stage, cost, images, self.size) for stage, cost in zip(stages, costs, strict=True)]
+        measured = images.test or images.val
+        at_end = costs[-1].setup + measured * (costs[-1].exact_prefix + costs[-1].evaluate.each)
+        at_end += 2 * self.building + self.decoding * measured
+        decoding = self.decoding * (images.train + images.val)
+        start = self.starting + self.building
+        return Forecast(tuple(expected), start, decoding, at_end, self.pixel_bytes, self.numerics)
+
+
 def forecast(
     model: nn.Module,
     plan: Plan,
@@ -117,6 +154,21 @@ def forecast(
     starting: float = 0.0,
     building: float = 0.0,
 ) -> Forecast:
+    """Return what a run of a plan takes; the arguments are those of `try_stages`."""
+    tried = try_stages(model, plan, images, numerics, paths=paths, starting=starting, building=building)
+    return tried.forecast(plan.stages)
+
+
+def try_stages(
+    model: nn.Module,
+    plan: Plan,
+    images: RunSize,
+    numerics: Numerics,
+    *,
+    paths: Sequence[str] = (),
+    starting: float = 0.0,
+    building: float = 0.0,
+) -> Tried:
     """Try each stage of a plan on a few batches, for a few seconds in all.
 
     Args:
@@ -132,20 +184,15 @@ def forecast(
     trial = copy.deepcopy(model)
     pixels = preprocessing_of(model).pixels
     trained: set[str] = set()
-    stages: list[StageForecast] = []
+    costs: list[Costs] = []
     ends = time.perf_counter() + _SECONDS
-    at_end = 0.0
     for place, stage in enumerate(plan):
         left = max(ends - time.perf_counter(), 0.0) / (len(plan) - place)
-        costs = _try(trial, stage, pixels.size, images, numerics, trained, left)
-        stages.append(_stage(stage, costs, images, pixels.size))
-        measured = images.test or images.val
-        at_end = costs.setup + measured * (costs.exact_prefix + costs.evaluate.each)
+        costs.append(_try(trial, stage, pixels.size, images, numerics, trained, left))
     num_images = images.train + images.val
     each = _decoding(paths[:: max(len(paths) // _NUM_FILES, 1)], pixels) / numerics.threads
     num_bytes = num_images * pixels.num_channels * pixels.size[0] * pixels.size[1]
-    at_end += 2 * building + each * measured
-    return Forecast(tuple(stages), starting + building, each * num_images, at_end, num_bytes, numerics)
+    return Tried(tuple(costs), pixels.size, images, numerics, starting, building, each, num_bytes)
 
 
 def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -> StageForecast:
@@ -159,12 +206,13 @@ def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -
     length = length_of(stage, images.train, batch_size)
     epochs = length.steps / length.steps_per_epoch
     batches = math.ceil(images.train / batch_size)
-    passes = _passes(stage, length, images.feature_cache)
+    cached = _passes(stage, length, images.feature_cache)
     per_pass = batches * _padded(min(batch_size, images.train), costs) * costs.prefix + images.train * costs.inputs
-    seconds = costs.setup + (once if passes == 1 else min(passes, epochs) * per_pass)
+    seconds = costs.setup + (once if cached == 1 else min(cached, epochs) * per_pass)
     seconds += epochs * costs.step.of(batches, images.train)
     seconds += validated_once * (length.epochs if images.feature_cache == "off" else 1)
-    seconds += length.epochs * costs.evaluate.of(math.ceil(images.val / evaluation_batch(has_masks=False)), images.val)
+    passes = length.epochs + (len(SHARES) if stage.interpolate else 0)
+    seconds += passes * costs.evaluate.of(math.ceil(images.val / evaluation_batch(has_masks=False)), images.val)
     num_bytes = costs.fixed + min(batch_size, images.train) * costs.per_image
     return StageForecast(stage.name, size, batch_size, length, seconds, num_bytes, costs.num_images)
 

@@ -1,0 +1,94 @@
+"""How long stages may be that do not say, so that a run ends within a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from regraft.errors import SettingsError
+from regraft.plan.length import length_of
+from regraft.settings.stage import Stage
+from regraft.training.preflight.forecast import Forecast, Tried
+
+__all__ = ["MOST_EPOCHS", "Planned", "is_open", "plan_within"]
+
+_KEPT_BACK = 0.06  # of the time: what a forecast leaves out, as `benchmarks/forecast.py` measures it
+MOST_EPOCHS = 40.0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Stages that fit into a time.
+
+    Attributes:
+        stages: Those that there is time for, each with its length.
+        expected: What they will take.
+        reasons: What was chosen and why, a line each.
+    """
+
+    stages: tuple[Stage, ...]
+    expected: Forecast
+    reasons: tuple[str, ...]
+
+
+def is_open(stage: Stage) -> bool:
+    """Return whether a stage, as it is asked for, leaves its length to the budget."""
+    return stage.epochs is None and stage.steps is None and stage.optimizer != "lbfgs"
+
+
+def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried, seconds: float) -> Planned:
+    """Give the stages without a length as many epochs, the same for each, as the time allows; leave out those at the
+    end that get less than one.
+
+    Args:
+        asked: The stages as they are asked for.
+        resolved: The same of a plan, as they were tried: the optimizer is known.
+        tried: What they cost.
+        seconds: The whole run's, from the start of the program to the report.
+
+    Raises:
+        SettingsError: What is left, which has a length of its own or none, takes longer.
+    """
+    places = [place for place, stage in enumerate(asked) if is_open(stage) and resolved[place].optimizer != "lbfgs"]
+    left, stages, reasons = seconds * (1 - _KEPT_BACK), tuple(resolved), []
+    while (least := tried.forecast(_lengthened(stages, places, 1.0, tried)).seconds) > left:
+        if len(stages) == 1 or not places or places[-1] != len(stages) - 1:
+            raise _too_short(least, seconds)
+        reasons.append(f"stage {stages[-1].name}: left out; the run with an epoch of it takes about {least:.0f} s")
+        stages, places = stages[:-1], places[:-1]
+    epochs = _most_epochs(stages, places, tried, left)
+    planned = tuple(_lengthened(stages, places, epochs, tried))
+    long = f"{epochs:.1f} epochs" + (", the most that a budget gives" if epochs == MOST_EPOCHS else "")
+    reasons += [f"stage {planned[place].name}: {planned[place].steps} steps, {long}" for place in places]
+    expected = tried.forecast(planned)
+    return Planned(planned, expected, (*reasons, f"expected: about {expected.seconds:.0f} s"))
+
+
+def _most_epochs(stages: Sequence[Stage], places: Sequence[int], tried: Tried, seconds: float) -> float:
+    low, high = 1.0, MOST_EPOCHS
+    if tried.forecast(_lengthened(stages, places, high, tried)).seconds <= seconds:
+        return high
+    for _ in range(30):
+        middle = (low + high) / 2
+        fits = tried.forecast(_lengthened(stages, places, middle, tried)).seconds <= seconds
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def _lengthened(stages: Sequence[Stage], places: Sequence[int], epochs: float, tried: Tried) -> list[Stage]:
+    """Return the stages, those at `places` so many epochs long, given in steps."""
+    lengthened = list(stages)
+    for place in places:
+        stage = replace(stages[place], epochs=1, steps=None)
+        length = length_of(stage, tried.images.train, stage.batch_size or tried.images.batch_size)
+        lengthened[place] = replace(stage, epochs=None, steps=max(1, int(epochs * length.steps_per_epoch)))
+    return lengthened
+
+
+def _too_short(least: float, seconds: float) -> SettingsError:
+    return SettingsError(
+        f"A budget of {seconds:.0f} s is too short for this run on this machine.",
+        f"at least about {math.ceil(least / (1 - _KEPT_BACK))} s",
+        "a longer `--budget`, a smaller `--image-size`, or fewer epochs in stages that set their own",
+    )
