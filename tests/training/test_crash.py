@@ -51,7 +51,8 @@ KILLS = [
     "measure",
     "report",
 ]
-NUM_ROUNDS = 120
+NUM_ROUNDS, MOST_ROUNDS = 120, 300  # on a busy machine a kill may come after its phase: more of them are tried then
+FEWEST_HITS = 3  # of each phase
 
 
 class Zygote:
@@ -126,7 +127,7 @@ def test_killed_in_every_phase_the_run_ends_in_the_same_bits(
     draw = random.Random(20)
     hits: Counter[str] = Counter()
     rounds = number = 0
-    while rounds < NUM_ROUNDS:
+    while rounds < NUM_ROUNDS or (rounds < MOST_ROUNDS and min(hits[phase] for phase in PHASES) < FEWEST_HITS):
         run, cache = RunFolder(tmp_path / f"run-{number}"), tmp_path / f"cache-{number}"
         number += 1
         kills: list[str | None] = [*KILLS, None]
@@ -147,7 +148,7 @@ def test_killed_in_every_phase_the_run_ends_in_the_same_bits(
         assert temporary(run) == []
     print(f"{rounds} kills in {number} runs; phases going on then: {dict(hits)}")
     assert rounds >= 100
-    assert min(hits[phase] for phase in PHASES) >= 3, hits
+    assert min(hits[phase] for phase in PHASES) >= FEWEST_HITS, hits
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
