@@ -10,24 +10,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regraft.weights.axes import (
-    Fill,
-    Reshape,
-    Step,
-    Subtract,
-    SumChannels,
-    Transpose,
-    WidenChannels,
-    kernel_steps,
-    torch_shape,
-)
+from regraft.weights.axes import Fill, Step, Subtract
 from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.match.fit import Fitter
 from regraft.weights.naming.layers import Layer, Slot
 from regraft.weights.naming.naming import Pair
 from regraft.weights.report import Finding, Match, WrongShape
 from regraft.weights.words import some
 
-__all__ = ["Binder", "Bound", "append_step", "leftovers", "reads_image"]
+__all__ = ["Binder", "Bound", "append_step", "leftovers"]
 
 # Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
 _WHOLE_LAYERS = frozenset({"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint"})
@@ -50,55 +41,17 @@ class Binder:
         weights: The file.
         targets: The model's layers.
         sources: The file's layers.
-        adapt_input: Whether a stem may take another number of input channels than the file's.
+        fitter: What says how the file's tensors fit the model's.
     """
 
     def __init__(
-        self,
-        weights: WeightFile,
-        targets: Mapping[str, Layer],
-        sources: Mapping[str, Layer],
-        *,
-        adapt_input: bool = False,
+        self, weights: WeightFile, targets: Mapping[str, Layer], sources: Mapping[str, Layer], fitter: Fitter
     ) -> None:
-        self.adapt_input = adapt_input
         self.weights = weights
         self.targets = targets
         self.sources = sources
-        self.rows = "HWC" if _channels_last(weights) else "CHW"
+        self.fitter = fitter
         self.norm_behind = _norms_behind(targets)
-
-    def fits(self, target: Layer, source: Layer) -> bool:
-        """Return whether a layer of the file can be this layer of the model, by its kernel or its channels."""
-        slot, tensor = target.tensors.get("kernel"), source.tensors.get("kernel")
-        if slot is not None and tensor is not None:
-            return self.steps(slot, tensor) is not None
-        if slot is not None or tensor is not None:
-            return False
-        if target.kind == "norm" or source.kind == "norm":
-            return target.kind == source.kind and target.shape == source.shape
-        shared = [role for role in target.tensors if role in source.tensors]
-        return bool(shared) and all(target.tensors[role].shape == source.tensors[role].shape for role in shared)
-
-    def steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
-        """Return the steps from a tensor of the file to one of the model, or None."""
-        if slot.role.endswith("kernel"):
-            if self.adapt_input and reads_image(slot):
-                return _adapted(slot, tensor)
-            return self._kernel_steps(slot, tensor)
-        if tensor.shape == slot.shape:
-            return ()
-        same_count = tensor.num_values == slot.num_values
-        return (Reshape(slot.shape),) if same_count and sum(length > 1 for length in tensor.shape) <= 1 else None
-
-    def _kernel_steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
-        same_rows = slot.rows == "HWC" and self.rows == "HWC" and len(torch_shape(tensor.shape, tensor.axes)) == 2
-        flattened = None if same_rows else slot.flattened
-        steps = kernel_steps(tensor.shape, tensor.axes, slot.shape, flattened=flattened, rows=self.rows)
-        if steps is None or flattened is None or slot.rows == "CHW":
-            return steps
-        channels, height, width = flattened  # in torch's order so far
-        return (*steps, Reshape((slot.shape[0], channels, height, width)), Transpose((0, 2, 3, 1)), Reshape(slot.shape))
 
     def bind(self, pairs: list[Pair]) -> Bound:
         """Return matches for all pairs."""
@@ -124,7 +77,7 @@ class Binder:
                 if match:
                     bound.matches[slot.name] = match
                 continue
-            steps = self.steps(slot, tensor)
+            steps = self.fitter.steps(slot, tensor)
             if steps is None:
                 bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
             else:
@@ -135,7 +88,7 @@ class Binder:
         """Return a dense kernel whose rows may be flattened NHWC features, in a model whose flow could not be
         watched.
         """
-        if self.rows != "HWC" or slot.role != "dense_kernel" or target.inputs is not None:
+        if self.fitter.rows != "HWC" or slot.role != "dense_kernel" or target.inputs is not None:
             return []
         before = [layer for layer in self.targets.values() if layer.order < target.order and "kernel" in layer.tensors]
         if not before or before[-1].kind == "dense" or before[-1].shape[0] == slot.shape[1]:
@@ -201,27 +154,12 @@ class Binder:
             bound.matches[slot.name] = Match(slot.name, (bias,), rule)
 
 
-def reads_image(slot: Slot) -> bool:
-    """Return whether it is the kernel of a layer that takes the image itself."""
-    return slot.role.endswith("kernel") and len(slot.shape) == 4 and slot.inputs == ("",)
-
-
 def append_step(bound: Bound, slots: list[Slot], step: Step) -> None:
     """Add a step for these tensors, where they are matched."""
     for slot in slots:
         match = bound.matches.get(slot.name)
         if match is not None and match.sources:
             bound.matches[slot.name] = Match(match.target, match.sources, match.rule, (*match.steps, step))
-
-
-def _adapted(slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
-    """Return the steps of a stem that takes another number of input channels."""
-    plain = torch_shape(tensor.shape, tensor.axes)
-    same = len(plain) == 4 and plain[0] == slot.shape[0] and plain[2:] == slot.shape[2:]
-    steps = kernel_steps(tensor.shape, tensor.axes, plain) if same else None
-    if steps is None or plain[1] == slot.shape[1]:
-        return steps
-    return (*steps, SumChannels() if slot.shape[1] == 1 else WidenChannels(slot.shape[1]))
 
 
 def _named_roles(pair: Pair) -> dict[str, SourceTensor]:
@@ -258,14 +196,6 @@ def leftovers(pairs: list[Pair], bound: Bound, skipped: Collection[str]) -> list
         for role, tensor in pair.source.tensors.items()
         if tensor.name not in placed and role not in ("counter", "count")
     ]
-
-
-def _channels_last(weights: WeightFile) -> bool:
-    """Return whether the network that the file was made for flattened NHWC features."""
-    axes = {tensor.axes for tensor in weights if tensor.axes}
-    if any(name.startswith("HW") for name in axes):
-        return True
-    return weights.format in ("keras_h5", "keras_v3") and not any(name.endswith("HW") for name in axes)
 
 
 def _norms_behind(targets: Mapping[str, Layer]) -> dict[str, Layer]:

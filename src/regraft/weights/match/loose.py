@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from regraft.weights.file import SourceTensor, WeightFile
-from regraft.weights.match.bind import Binder, Bound
+from regraft.weights.match.bind import Bound
+from regraft.weights.match.fit import Fitter
 from regraft.weights.match.state import State
 from regraft.weights.naming.layers import Slot
 from regraft.weights.naming.naming import Pair
@@ -21,7 +22,7 @@ __all__ = ["bind_loose"]
 _CLEARLY = 10  # how often one exchange of paths must be seen for each time that another one is
 
 
-def bind_loose(weights: WeightFile, slots: Sequence[Slot], state: State, binder: Binder, bound: Bound) -> None:
+def bind_loose(weights: WeightFile, slots: Sequence[Slot], state: State, fitter: Fitter, bound: Bound) -> None:
     """Match what no pair of layers has filled, by whole names and by the paths that the pairs exchange.
 
     What rules have left open between layers stays open: kernels and normalisations are never loose.
@@ -41,7 +42,7 @@ def bind_loose(weights: WeightFile, slots: Sequence[Slot], state: State, binder:
         if found is None:
             continue
         tensor, rule = found
-        steps = binder.steps(slot, tensor)
+        steps = fitter.steps(slot, tensor)
         if steps is None:
             bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
         else:

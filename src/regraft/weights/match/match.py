@@ -15,8 +15,9 @@ from regraft.weights.differences.attributes import attribute_findings
 from regraft.weights.differences.file_graph import FileGraph, file_graph
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.match.account import account
-from regraft.weights.match.bind import Binder, Bound, append_step, leftovers, reads_image
+from regraft.weights.match.bind import Binder, Bound, append_step, leftovers
 from regraft.weights.match.copies import choice, other_copies
+from regraft.weights.match.fit import Fitter, reads_image
 from regraft.weights.match.graph import Network, by_graph
 from regraft.weights.match.inversions import inverted
 from regraft.weights.match.loose import bind_loose
@@ -24,7 +25,7 @@ from regraft.weights.match.quantised import quantised
 from regraft.weights.match.skipping import Skip, names_slot
 from regraft.weights.match.state import State
 from regraft.weights.match.structure import Order, by_structure
-from regraft.weights.naming.layers import Slot, model_layers, source_layers
+from regraft.weights.naming.layers import Layer, Slot, model_layers, source_layers
 from regraft.weights.naming.naming import Pair, by_convolution, by_family, by_name, by_suffix
 from regraft.weights.report import Finding, Match, MatchReport, WrongShape
 
@@ -113,17 +114,18 @@ class _Rules:
     def decide(self, weights: WeightFile, graph: FileGraph | None, skip: Skip) -> _Decided:
         """Return where the tensors of a file go."""
         targets, sources = model_layers(self._slots), source_layers(weights)
-        binder = Binder(weights, targets, sources, adapt_input=self._adapt_input)
+        fitter = Fitter(weights, adapt_input=self._adapt_input)
+        binder = Binder(weights, targets, sources, fitter)
         state = State(targets, sources)
         by_hand = _by_hand(self._map, self._slots, weights, state)
-        self._by_names(state, binder)
-        self._by_evidence(weights, graph, state, binder)
+        self._by_names(state, fitter, binder.norm_behind)
+        self._by_evidence(weights, graph, state, fitter)
         for group in inverted(state.pairs, ordered=weights.ordered):
             state.reopen(group, _INVERTED)
         state.findings += attribute_findings(state.pairs, graph, weights)
         bound = binder.bind(state.pairs)
-        _bind_by_hand(by_hand, binder, bound)
-        bind_loose(weights, self._slots, state, binder, bound)
+        _bind_by_hand(by_hand, fitter, bound)
+        bind_loose(weights, self._slots, state, fitter, bound)
         bound.findings += leftovers(state.pairs, bound, skip.sources)
         bound.findings += quantised(bound, self._slots)
         bound.findings += [
@@ -132,17 +134,17 @@ class _Rules:
         ]
         return _Decided(state, bound)
 
-    def _by_names(self, state: State, binder: Binder) -> None:
+    def _by_names(self, state: State, fitter: Fitter, norm_behind: Mapping[str, Layer]) -> None:
         """Pair what names decide: the same ones, those of a family, the same ones below another prefix."""
-        exact = by_name(state.free_targets, state.free_sources, binder.fits)
+        exact = by_name(state.free_targets, state.free_sources, fitter.fits)
         self._take(exact, other_copies(exact, state.free_sources), state)
-        spoken = by_family(state.free_targets, state.free_sources, binder.fits)
+        spoken = by_family(state.free_targets, state.free_sources, fitter.fits)
         if self._take_or_contest(spoken.pairs, state):
             state.unplaced |= spoken.unplaced
-        while exchange := by_suffix(state.free_targets, state.free_sources, binder.fits):
+        while exchange := by_suffix(state.free_targets, state.free_sources, fitter.fits):
             if not self._take_or_contest(exchange.pairs, state, is_tie=exchange.is_tie):
                 break
-        named = by_convolution(state.pairs, binder.norm_behind, state.free_targets, state.free_sources, binder.fits)
+        named = by_convolution(state.pairs, norm_behind, state.free_targets, state.free_sources, fitter.fits)
         self._take(named, [], state)
 
     def _take_or_contest(self, pairs: Sequence[Pair], state: State, *, is_tie: bool = False) -> bool:
@@ -162,7 +164,7 @@ class _Rules:
         if copies:
             state.findings.append(Finding("note", "", f"the names without a prefix were taken; {choice(copies)}"))
 
-    def _by_evidence(self, weights: WeightFile, graph: FileGraph | None, state: State, binder: Binder) -> None:
+    def _by_evidence(self, weights: WeightFile, graph: FileGraph | None, state: State, fitter: Fitter) -> None:
         """Pair what no name decides: the file's own graph first, then shapes in the order of execution."""
         if graph is not None and state.free_targets and state.free_sources:
             model = Network(
@@ -172,12 +174,12 @@ class _Rules:
             )
             file = Network(state.sources, graph.inputs, graph.pools)
             anchors = {pair.target.name: pair.source.name for pair in state.pairs if pair.source.name in graph.inputs}
-            state.take(pair for pair in by_graph(model, file, anchors) if binder.fits(pair.target, pair.source))
+            state.take(pair for pair in by_graph(model, file, anchors) if fitter.fits(pair.target, pair.source))
         aligned = by_structure(
             state.free_targets,
             state.free_sources,
             state.targets,
-            binder.fits,
+            fitter.fits,
             order=self._order_of(weights),
             settled=state.pairs,
         )
@@ -230,9 +232,9 @@ def _by_hand(
     return tensors
 
 
-def _bind_by_hand(pairs: list[tuple[Slot, SourceTensor]], binder: Binder, bound: Bound) -> None:
+def _bind_by_hand(pairs: list[tuple[Slot, SourceTensor]], fitter: Fitter, bound: Bound) -> None:
     for slot, tensor in pairs:
-        steps = binder.steps(slot, tensor)
+        steps = fitter.steps(slot, tensor)
         if steps is None:
             bound.matches.pop(slot.name, None)
             bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))

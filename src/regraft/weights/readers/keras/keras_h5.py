@@ -15,7 +15,9 @@ from typing import Any
 from regraft.errors import WeightsError
 from regraft.weights.file import WeightFile
 from regraft.weights.readers.byte_range import open_source
-from regraft.weights.readers.hdf5.hdf5 import Hdf5Image, Tree, is_hdf5
+from regraft.weights.readers.hdf5.hdf5 import classic, is_classic, is_hdf5, opened
+from regraft.weights.readers.hdf5.hdf5_image import Hdf5Image
+from regraft.weights.readers.hdf5.hdf5_tree import Tree
 from regraft.weights.readers.keras.keras_graph import GraphLayer, layers_of, parse_graph
 from regraft.weights.readers.keras.keras_names import Stored, inner_layers
 from regraft.weights.readers.keras.keras_tensors import source_tensors
@@ -46,9 +48,9 @@ def is_legacy(image: Hdf5Image) -> bool:
     Raises:
         WeightsError: It is damaged.
     """
-    if not image.is_classic():
+    if not is_classic(image):
         return image.mentions(b"layer_names") or not image.mentions(b"vars")
-    with image.opened() as tree:
+    with opened(image) as tree:
         return _has_marks(tree) or not _has_variables(tree)
 
 
@@ -83,8 +85,8 @@ def read(path: Path, *, key: str | None = None) -> WeightFile:
         WeightsError: No Keras weights, damaged, hostile, or h5py is missing.
     """
     refuse_key(path, key)
-    image = Hdf5Image.whole(open_source(path)).classic()
-    with image.opened() as tree:
+    image = classic(Hdf5Image.whole(open_source(path)))
+    with opened(image) as tree:
         root = tree.group(tree.root, "model_weights") if tree.has(tree.root, "model_weights") else tree.root
         origin = _origin(tree, root)
         stored = _stored(tree, root, image)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from regraft.weights.readers.hdf5.hdf5 import StoredArray
+from regraft.weights.readers.hdf5.hdf5_values import StoredArray
 from regraft.weights.readers.keras.keras_graph import GraphLayer
 from regraft.weights.readers.keras.keras_layers import class_in_name, kernel_role, roles_by_position
 from regraft.weights.readers.keras.keras_order import creation_order

@@ -18,7 +18,9 @@ from regraft.weights.file import WeightFile
 from regraft.weights.limits import shown
 from regraft.weights.readers.archive import Archive, is_zip, open_archive
 from regraft.weights.readers.byte_range import SourceFile, companion, open_source
-from regraft.weights.readers.hdf5.hdf5 import Hdf5Image, Node, Tree, is_hdf5
+from regraft.weights.readers.hdf5.hdf5 import classic, is_hdf5, opened
+from regraft.weights.readers.hdf5.hdf5_image import Hdf5Image
+from regraft.weights.readers.hdf5.hdf5_tree import Node, Tree
 from regraft.weights.readers.keras.keras_graph import GraphLayer, layers_of, parse_graph
 from regraft.weights.readers.keras.keras_h5 import is_legacy
 from regraft.weights.readers.keras.keras_variables import Variable, layered, source_tensors
@@ -189,8 +191,8 @@ def _from_hdf5(images: Sequence[Hdf5Image]) -> tuple[list[Variable], set[str]]:
     variables: list[Variable] = []
     own_names: dict[str, str] = {}
     left_out: set[str] = set()
-    for image in (image.classic() for image in images):
-        with image.opened() as tree:
+    for image in map(classic, images):
+        with opened(image) as tree:
             for name in tree.names(tree.root):
                 if name in _STATE:
                     left_out.add(name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from regraft.weights.file import SourceTensor
-from regraft.weights.readers.hdf5.hdf5 import StoredArray
+from regraft.weights.readers.hdf5.hdf5_values import StoredArray
 from regraft.weights.readers.keras.keras_graph import GraphLayer
 from regraft.weights.readers.keras.keras_layers import axes_of, class_in_name, roles_by_position
 from regraft.weights.readers.spelling import natural, role_of
