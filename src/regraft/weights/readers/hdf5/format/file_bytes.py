@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+from struct import unpack_from
 
 from regraft.weights.limits import budget
 
@@ -28,17 +28,18 @@ class LinkError(Exception):
 class FileBytes:
     """A view of the file, `base` (where its addresses count from), and how much text was taken from it."""
 
-    __slots__ = ("_num_text", "base", "budget", "view")
+    __slots__ = ("_num_text", "_step", "base", "budget", "view")
 
     def __init__(self, view: memoryview) -> None:
         self.view = view
         self.base = 0
         self.budget = budget()
+        self._step = self.budget.step
         self._num_text = 0
 
     def unpack(self, form: str, at: int) -> tuple[int, ...]:
-        self.budget.step()
-        return struct.unpack_from(form, self.view, at)
+        self._step()
+        return unpack_from(form, self.view, at)
 
     def take(self, at: int, size: int) -> bytes:
         if at < 0 or size < 0 or at + size > len(self.view):

@@ -32,12 +32,13 @@ class ObjectHeaders:
 
     def messages(self, address: int) -> list[Message]:
         """Return the messages of an object header, its continuations included."""
-        if address not in self._headers:
+        found = self._headers.get(address)
+        if found is None:
             self._headers[address] = found = list(self._parsed(address + self._file.base))
             self._num_messages += len(found)
             if self._num_messages > _MAX_MESSAGES:
                 raise FormatError("its objects have more settings than those of any model")
-        return self._headers[address]
+        return found
 
     def first(self, address: int, kind: int) -> Message | None:
         return next((message for message in self.messages(address) if message.kind == kind), None)
