@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "regraft"
 LAYERS = (  # from the bottom; what stands in one line never imports another of that line
-    ("errors", "visible", "version"),
+    ("errors", "visible", "version", "wording"),
     ("commit", "summary"),
     ("machine", "settings"),
     ("run", "weights", "data", "compute", "recipe"),
@@ -31,7 +31,8 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = (
-    *("errors", "visible", "version", "summary", "commit", "machine", "settings", "run", "weights", "recipe", "report"),
+    *("errors", "visible", "version", "wording", "summary", "commit"),
+    *("machine", "settings", "run", "weights", "recipe", "report"),
     *("data/decode", "data/sources", "data/split"),
 )
 RECIPE_READERS = {"assembly", "pipeline", "folds", "cli", "recipe"}

@@ -28,6 +28,7 @@ from regraft.weights.file import WeightFile, read_weights
 from regraft.weights.report import MatchReport
 from regraft.weights.writers.keras import write_keras
 from regraft.weights.writers.suffixes import SUFFIXES
+from regraft.wording import quantity
 
 __all__ = ["Conversion", "convert", "match_file"]
 
@@ -177,19 +178,19 @@ def _require_filled(network: nn.Module, report: MatchReport) -> None:
 def _notes(network: nn.Module, report: MatchReport) -> Iterator[str]:
     empty = len(network.state_dict()) - len(report.matched)
     if empty:
-        yield f"not written: {empty} tensors of {report.model} that the file does not fill"
+        yield f"not written: {quantity(empty, 'tensor')} of {report.model} that the file does not fill"
     yield from (
         f"not in the file, to be set in the network: {found.text}" for found in report.findings if found.serious
     )
     if report.unexpected or report.dropped:
-        yield f"left out: {len(report.unexpected) + len(report.dropped)} tensors of {report.file}"
+        yield f"left out: {quantity(len(report.unexpected) + len(report.dropped), 'tensor')} of {report.file}"
 
 
 def _write_safetensors(out: Path, network: nn.Module, filled: list[str]) -> str:
     state = network.state_dict()
     tensors = {name: state[name].contiguous() for name in filled}
     commit.write_bytes(out, save(tensors, metadata={"format": "pt"}))
-    return f"{len(tensors)} tensors in timm's names"
+    return f"{quantity(len(tensors), 'tensor')} in timm's names"
 
 
 def _write_keras(out: Path, network: nn.Module, filled: list[str]) -> str:
@@ -197,7 +198,7 @@ def _write_keras(out: Path, network: nn.Module, filled: list[str]) -> str:
     write_keras(out, tensors)
     is_v3 = out.name.endswith(".weights.h5")
     layout = "for Keras 3 (by class and number, names as attributes)" if is_v3 else "in Keras's names (legacy HDF5)"
-    return f"{len(tensors)} tensors {layout}"
+    return f"{quantity(len(tensors), 'tensor')} {layout}"
 
 
 def _write_checkpoint(out: Path, network: nn.Module, run: Path) -> str:
@@ -207,7 +208,7 @@ def _write_checkpoint(out: Path, network: nn.Module, run: Path) -> str:
     with torch.no_grad():
         logits = network(images)
     config = write_model(out, network, probes={"images": images, "logits": logits}, facts={"trained in": run.name})
-    return f"a model folder for {config['num_classes']} classes"
+    return f"a model folder for {quantity(config['num_classes'], 'class', 'classes')}"
 
 
 def _write_folder(out: Path, network: nn.Module, weights: WeightFile) -> tuple[str, list[str]]:
@@ -220,10 +221,11 @@ def _write_folder(out: Path, network: nn.Module, weights: WeightFile) -> tuple[s
     names, notes = weights.class_names, []
     if names is None or len(set(names)) != logits.shape[1]:
         names = tuple(map(str, range(logits.shape[1])))
-        notes = [f"class names: the file has none for its {len(names)} classes; written as 0 to {len(names) - 1}"]
+        counted = quantity(len(names), "class", "classes")
+        notes = [f"class names: the file has none for its {counted}; written as 0 to {len(names) - 1}"]
     info.class_names, info.preprocessing = names, preprocessing
     info.args = {**info.args, "num_classes": len(names)}
     facts: dict[str, Any] = {"converted from": f"{weights.path.name} ({weights.format} {weights.producer})"}
     config = write_model(out, set_info(network, info), probes={"images": images, "logits": logits}, facts=facts)
     alone = "timm can load it by itself" if config["regraft"]["timm_loadable"] else "for regraft alone"
-    return f"a model folder for {len(names)} classes ({alone})", notes
+    return f"a model folder for {quantity(len(names), 'class', 'classes')} ({alone})", notes

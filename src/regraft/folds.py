@@ -22,6 +22,7 @@ from regraft.run.folds_folder import FOLDS, fold_runs, is_folds, open_folds
 from regraft.run.stored import stored_json, stored_text
 from regraft.settings.duration import seconds_of
 from regraft.training.callbacks import Callback
+from regraft.wording import quantity
 
 __all__ = ["Folds", "cross_validate", "read_folds", "resume_folds"]
 
@@ -48,7 +49,7 @@ class Folds:
     def render(self) -> str:
         """Return the measures as a table for people."""
         width = max(map(len, self.measures))
-        lines = [f"{len(self.runs)} folds (each validated on images that its model did not train on)"]
+        lines = [f"{quantity(len(self.runs), 'fold')} (each validated on images that its model did not train on)"]
         for name, values in self.measures.items():
             shown = "  ".join("   -  " if value is None else f"{value:.4f}" for value in values["folds"])
             spread = "" if values["mean"] is None else f"{values['mean']:.4f} ± {values['sd']:.4f}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.commit import as_json
 from regraft.errors import DataError, SettingsError, StorageError, require_type
 from regraft.run.invocation import typed_path
+from regraft.wording import quantity
 
 if TYPE_CHECKING:
     from regraft.data.class_table import ClassTable
@@ -292,14 +293,14 @@ def _images(path: Path, progress: Progress, **choices: Any) -> dict[str, Any]:
     for name, split in data.splits.items():
         counts = data.counts(name)
         shown = ", ".join(f"{label} {count}" for label, count in list(zip(data.class_names, counts, strict=True))[:12])
-        rows.append(f"{name}: {len(split)} images ({shown}{', ...' if len(counts) > 12 else ''})")
+        rows.append(f"{name}: {quantity(len(split), 'image')} ({shown}{', ...' if len(counts) > 12 else ''})")
     kind = "any number for each image" if data.multilabel else "one for each image"
     return {
         "images": str(path),
         "classes": len(data.class_names),
         "labels": "a mask for each image" if data.segmentation else kind,
         **({} if data.class_table is None else {"masks": _held(data.class_table)}),
-        "decoded": f"{num_images} images, {unreadable or 'none'} of them unreadable",
+        "decoded": f"{quantity(num_images, 'image')}, {unreadable or 'none'} of them unreadable",
         "splits": rows,
         "split by": f"regraft (seed {data.seed})" if data.split_origin == "random" else data.split_origin,
         "findings": [f"{finding.level}: {finding.text}" for finding in check(data)] or ["none"],

@@ -44,7 +44,7 @@ def test_to_safetensors(cli: Cli, tmp_path: Path, file: Path) -> None:
 def test_to_a_model_folder(cli: Cli, tmp_path: Path, file: Path) -> None:
     result = cli("convert", file, "--model", MODEL, "-o", tmp_path / "model")
     assert result.code == 0, result.err
-    assert "class names: the file has none for its 1000 classes; written as 0 to 999" in result.out
+    assert "class names: the file has none for its 1,000 classes; written as 0 to 999" in result.out
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         wanted = rg.build_model(MODEL, seed=7).eval()(images)

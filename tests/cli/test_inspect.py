@@ -106,7 +106,7 @@ def test_lists_and_tables_of_photos(cli: Cli, tmp_path: Path) -> None:
     assert facts["labels"] == "any number for each image"
     assert facts["splits"] == ["train: 4 images (a 4, b 4)", "val: 4 images (a 4, b 4)"]
     assert facts["split by"] == "lists"
-    assert facts["findings"][0].startswith("warning: 1 of 4 val images are in train too")
+    assert facts["findings"][0].startswith("warning: 1 of 4 val images is in train too")
     result = cli("inspect", root, "--labels", root / "list.txt", "--names", root / "names.txt")
     assert "train: 4 images (even 2, odd 2)" in result.out, result.err
 
@@ -138,9 +138,9 @@ def test_images_and_masks_with_everything_that_is_wrong_with_them(cli: Cli, tmp_
         "holds the values 40, 41, 42, 43, which the class table does not have",
         "'train/masks/train_002.jpg', that is a JPEG file",
         "'train/masks/train_004.png', that is empty",
-        "1 images of train have no mask and were left out: 'train_003.png'",
-        "1 masks of train belong to no image and were left out: 'spare.png'",
-        "1 of 3 val images are in train too",
+        "1 image of train has no mask and was left out: 'train_003.png'",
+        "1 mask of train belongs to no image and was left out: 'spare.png'",
+        "1 of 3 val images is in train too",
     ):
         assert said in findings
     assert "did you mean 'river'" in cli("inspect", root, "--ignore", "rivr").err

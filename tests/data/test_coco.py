@@ -245,7 +245,7 @@ def test_damage_to_files_is_told(tmp_path: Path) -> None:
     values["images"].append({"id": 999, "file_name": "../../secret.png", "height": 30, "width": 44})
     path.write_text(json.dumps(values))
     data = open_data(root)
-    assert any("1 images of instances_train2017.json are not there" in text for text in data.warnings)
+    assert any("1 image of instances_train2017.json is not there" in text for text in data.warnings)
     checked, _ = decode_all(data, PixelProgram((30, 44)))
     assert len(checked.train) == 3
     reasons = " ".join(item.reason for item in checked.quarantined)

@@ -36,11 +36,11 @@ def leaking(plant: Plant) -> DataSet:
 
 
 EXPECTED = [
-    "1 of 8 val images are in train too, byte for byte ('val/b/copy.jpg' = 'train/a/x.jpg'); metrics on val are "
+    "1 of 8 val images is in train too, byte for byte ('val/b/copy.jpg' = 'train/a/x.jpg'); metrics on val are "
     "inflated by train/test leakage.",
     "2 of 9 test images are in train too, byte for byte ('test/b/again.jpg' = 'train/b/y.jpg', 'test/b/y.jpg' = "
     "'train/b/y.jpg'); metrics on test are inflated by train/test leakage.",
-    "1 of 9 test images are in val too, byte for byte ('test/a/z.jpg' = 'val/a/z.jpg'); metrics on test are inflated "
+    "1 of 9 test images is in val too, byte for byte ('test/a/z.jpg' = 'val/a/z.jpg'); metrics on test are inflated "
     "by train/test leakage.",
 ]
 

@@ -166,7 +166,7 @@ def test_pictures_that_are_turned_beside_masks_that_are_not(root: Path) -> None:
     data, caches = decode_all(open_data(root), PixelProgram((44, 30), interpolation="nearest"))
     assert [Path(item.path).stem for item in data.quarantined] == ["train_003"]
     assert "turned by its EXIF tag" in data.quarantined[0].reason
-    assert any("1 train images are turned by their EXIF tag" in text for text in data.warnings)
+    assert any("1 train image is turned by its EXIF tag" in text for text in data.warnings)
     row = data.train.paths.index(str(train / "images" / "train_004.png"))
     assert caches["train"].masks is not None
     np.testing.assert_array_equal(caches["train"].row(row), COLOURS[caches["train"].masks.row(row)])

@@ -45,7 +45,7 @@ def test_keys_are_names_or_positions(given: Any, names: tuple[str, ...], expecte
         ({0: 1, 1: 3}, ("1", "2"), "write the class names: '1', '2'"),
         ({"cta": 1}, ("cat", "dog"), "did you mean 'cat'"),
         ({"cat": 0, "dog": 0}, ("cat", "dog"), "0 for every class"),
-        ([1.0], ("cat", "dog"), "1 weights for 2 classes"),
+        ([1.0], ("cat", "dog"), "1 weight for 2 classes"),
     ],
 )
 def test_what_the_keys_cannot_mean_is_told(given: Any, names: tuple[str, ...], said: str) -> None:

@@ -85,7 +85,7 @@ def test_the_text_says_how_it_is_known() -> None:
         "1 epoch of 10 steps (10 steps), batches of 10, sgd, lr",
         "whole run: about",
         "estimated from steps on batches of",
-        "cpu, fp32, 1 threads",
+        "cpu, fp32, 1 thread",
     ):
         assert expected in text, text
 

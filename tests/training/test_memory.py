@@ -83,7 +83,7 @@ def test_a_resumed_run_goes_on_with_the_lowered_batch_at_once(few_photos: Path, 
 
 
 def test_one_image_that_does_not_fit_is_an_error_with_its_own_exit_code(few_photos: Path, tmp_path: Path) -> None:
-    with memory_for(0) as tried, pytest.raises(OutOfMemoryError, match="1 images at a time") as caught:
+    with memory_for(0) as tried, pytest.raises(OutOfMemoryError, match="1 image at a time") as caught:
         begin(few_photos, tmp_path / "run")
     assert tried == [4, 2, 1]
     assert caught.value.exit_code == 6

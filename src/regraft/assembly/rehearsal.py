@@ -18,6 +18,7 @@ from regraft.recipe.recipe import Recipe
 from regraft.training.loggers.registry import require_loggers
 from regraft.training.preflight.compatibility import check_bands, check_filled, check_fit
 from regraft.training.preflight.forecast_text import render_plan
+from regraft.wording import quantity
 
 __all__ = ["rehearse"]
 
@@ -49,8 +50,8 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     plan, chosen = planned(recipe, adapted, data, numerics, clock)
     check_fit(adapted, data, plan, recipe.monitor, recipe.data.batch_size)
     expected = expected_of(recipe, adapted, plan, data, numerics, clock)
-    num_train = len(data.train)
-    images = f"images: {num_train} to train on, {len(data.val)} to validate, {len(data.class_names)} classes"
+    num_train, classes = len(data.train), quantity(len(data.class_names), "class", "classes")
+    images = f"images: {num_train} to train on, {len(data.val)} to validate, {classes}"
     unfilled = check_filled(adapted, plan) if recipe.model.weights == "none" else []
     found = run_warnings(plan, recipe.monitor, recipe.mode, num_train, recipe.data.batch_size)
     warnings = [f"warning: {text}" for text in (*found, *unfilled)]

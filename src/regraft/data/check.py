@@ -8,6 +8,7 @@ from typing import Literal
 
 from regraft.data.dataset import DataSet
 from regraft.errors import DataError
+from regraft.wording import quantity
 
 __all__ = ["Finding", "check", "require_usable"]
 
@@ -47,7 +48,7 @@ def require_usable(data: DataSet) -> None:
         return
     reasons = [f"{item.path!r} ({item.split}) {item.reason}." for item in data.quarantined[:_FEW]]
     if len(data.quarantined) > _FEW:
-        reasons.append(f"{len(data.quarantined) - _FEW} more files cannot be read.")
+        reasons.append(f"{quantity(len(data.quarantined) - _FEW, 'more file')} cannot be read.")
     if not reasons and not data.segmentation:
         raise DataError(
             f"There are too few images in {data.root!r}.",
@@ -103,9 +104,12 @@ def _lost_classes(data: DataSet) -> list[Finding]:
 def _quarantine(data: DataSet) -> list[Finding]:
     if not data.quarantined:
         return []
-    kinds = Counter(item.reason for item in data.quarantined)
+    num, kinds = len(data.quarantined), Counter(item.reason for item in data.quarantined)
     counts = ", ".join(f"{count} x {reason}" for reason, count in kinds.most_common(_FEW))
     return [
-        Finding("warning", f"{len(data.quarantined)} files cannot be read and are left out: {counts}."),
+        Finding(
+            "warning",
+            f"{quantity(num, 'file cannot be read and is', 'files cannot be read and are')} left out: {counts}.",
+        ),
         *(Finding("note", f"{item.path!r} ({item.split}) {item.reason}.") for item in data.quarantined),
     ]

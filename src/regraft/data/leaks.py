@@ -39,7 +39,8 @@ def find_leaks(data: DataSet, known: Mapping[str, Digests] | None = None) -> lis
             shown = ", ".join(f"{finder.short(path)!r} = {finder.short(twin)!r}" for path, twin in pairs)
             more = f" and {num - _FEW} more" if num > _FEW else ""
             found.append(
-                f"{num} of {len(data.splits[second])} {second} images are in {first} too, byte for byte "
+                f"{num} of {len(data.splits[second])} {second} images {'is' if num == 1 else 'are'} in {first} too, "
+                "byte for byte "
                 f"({shown}{more}); metrics on {second} are inflated by train/test leakage."
             )
     return found

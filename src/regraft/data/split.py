@@ -10,6 +10,7 @@ import numpy.typing as npt
 from regraft.data.labels import Labels, are_multilabel, class_counts
 from regraft.data.random import bits, permutation
 from regraft.errors import SettingsError
+from regraft.wording import quantity
 
 __all__ = ["divide", "folds", "require_fractions"]
 
@@ -68,7 +69,8 @@ def folds(labels: Labels, num_folds: int, seed: int = 0) -> Rows:
     alone = _only_ones(labels)
     if not 2 <= num_folds <= int((~alone).sum()):
         raise SettingsError(
-            f"{num_folds} folds were asked for, of {int((~alone).sum())} images that can be spread over folds.",
+            f"{num_folds} folds were asked for, of {quantity(int((~alone).sum()), 'image')} that can be spread over "
+            "folds.",
             "at least 2 folds, and at least one image for each",
             "give a number such as 5",
         )

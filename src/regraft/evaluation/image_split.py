@@ -18,6 +18,7 @@ from regraft.evaluation.metrics.metrics import classification_metrics
 from regraft.evaluation.metrics.multilabel import multilabel_metrics
 from regraft.evaluation.predict import Prediction, Predictor
 from regraft.evaluation.seen import Seen
+from regraft.wording import quantity
 
 __all__ = ["METRICS", "measure_images"]
 
@@ -103,7 +104,7 @@ def _measure(predictions: Sequence[Prediction], labels: Labels, predictor: Predi
     good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
     if not good:
         raise DataError(
-            f"None of the {len(predictions)} images of {name!r} can be read.",
+            f"None of the {quantity(len(predictions), 'image')} of {name!r} can be read.",
             "at least one readable image",
             "check the files; predictions/ was not written",
         )

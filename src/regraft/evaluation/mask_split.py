@@ -21,6 +21,7 @@ from regraft.evaluation.masks import MaskPredictor
 from regraft.evaluation.metrics.pixels import BoundaryCounts, mask_confusion, pixel_metrics
 from regraft.evaluation.seen import Seen
 from regraft.models.segment.tiles import Strip
+from regraft.wording import quantity
 
 __all__ = ["measure_masks"]
 
@@ -71,7 +72,7 @@ def measure_masks(
     split = parts["unseen" if parts["unseen"].num_images else "seen"]
     if not split.num_images:
         raise DataError(
-            f"None of the {len(records)} images of {rows.name!r} can be read with its mask.",
+            f"None of the {quantity(len(records), 'image')} of {rows.name!r} can be read with its mask.",
             "at least one readable image with a mask of its size",
             "check the files; predictions/ was not written",
             details=[f"{record['path']}: {record['error']}" for record in records[:5]],

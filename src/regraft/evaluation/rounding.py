@@ -17,6 +17,7 @@ from regraft.evaluation.masks import MaskPredictor
 from regraft.evaluation.predict import Predictor
 from regraft.models.describe.outputs import output_of
 from regraft.run.folder import RunFolder, open_run
+from regraft.wording import quantity
 
 __all__ = ["Rounding", "measure_rounding", "rounding_note"]
 
@@ -47,7 +48,7 @@ class Rounding:
         return asdict(self)
 
     def __str__(self) -> str:
-        of = f"{self.num_images} validation images"
+        of = f"{quantity(self.num_images, 'validation image')}"
         if self.unit == "pixels":
             share = self.num_other / max(1, self.num_answers)
             return f"{self.precision}: {share:.2%} of the pixels of {of} get another class than in fp32"

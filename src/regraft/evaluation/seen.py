@@ -20,6 +20,7 @@ from regraft.errors import DataError
 from regraft.machine.budget import num_cpus
 from regraft.machine.prefetch import thread_pool
 from regraft.run.folder import RunFolder
+from regraft.wording import quantity
 
 __all__ = ["SEEN_LABEL", "SEEN_SPLITS", "Seen", "contents_record", "seen_images"]
 
@@ -65,19 +66,18 @@ class Seen:
         said = []
         if num == total:
             said.append(
-                f"All {total} images are {where}, byte for byte: these figures show what the model has memorized, "
-                "not how good it is on new images."
+                f"{'The only image is' if total == 1 else f'All {total} images are'} {where}, byte for byte: these "
+                "figures show what the model has memorized, not how good it is on new images."
             )
         elif num:
             said.append(
-                f"{num} of {total} images are {where}, byte for byte; they are counted apart, and these figures are of "
-                f"the {total - num} others."
+                f"{num} of {total} images {'is' if num == 1 else 'are'} {where}, byte for byte: counted apart, and "
+                f"these figures are of the {quantity(total - num, 'other')}."
             )
         if self.num_lost:
-            said.append(
-                f"{self.num_lost} images of the run's training and validation splits are no longer where they were: "
-                "it is unknown whether they are among these."
-            )
+            one, several = "image {} is no longer where it was", "images {} are no longer where they were"
+            lost = quantity(self.num_lost, one, several).format("of the run's training and validation splits")
+            said.append(f"{lost}: it is unknown whether {'it is' if self.num_lost == 1 else 'they are'} among these.")
         return said
 
 

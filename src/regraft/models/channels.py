@@ -16,6 +16,7 @@ from regraft.models.describe.info import ModelInfo
 from regraft.models.describe.trace import is_convolution, trace
 from regraft.models.keras.layer import KerasLayer
 from regraft.models.keras_forms.mobile import Normalization
+from regraft.wording import quantity
 
 __all__ = ["Mix", "change_stem", "choose_mix", "mixed_preprocessing", "stem_layers"]
 
@@ -64,7 +65,7 @@ def choose_mix(old: Channels, *, in_channels: int | None = None, bands: Sequence
     number = len(bands) if bands is not None else in_channels
     if number is None or number < 1:
         raise SettingsError(
-            f"The network would take {number} channels.", "at least one", "set `in_channels` to 1 or more"
+            f"The network would take {quantity(number, 'channel')}.", "at least one", "set `in_channels` to 1 or more"
         )
     shares, text = _by_number(len(names), number)
     return Mix(_channels(bands) if bands is not None else _numbered(old, number), shares, text)
@@ -99,8 +100,8 @@ def change_stem(model: nn.Module, info: ModelInfo, mix: Mix) -> tuple[str, ...]:
         conv: Any = model.get_submodule(name)
         if conv.in_channels != old or conv.groups != 1:
             raise SettingsError(
-                f"The first layer {name!r} of {info.architecture!r} takes {conv.in_channels} channels in "
-                f"{conv.groups} group(s), which are not the {old} channels of the image.",
+                f"The first layer {name!r} of {info.architecture!r} takes {quantity(conv.in_channels, 'channel')} in "
+                f"{conv.groups} group(s), which are not the {quantity(old, 'channel')} of the image.",
                 "a convolution that reads the image itself",
                 "choose another network, or change its first layer with `rg.replace_layer`",
             )

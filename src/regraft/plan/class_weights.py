@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from regraft.errors import nearest
+from regraft.wording import quantity
 
 __all__ = ["Weights", "by_class_name", "class_weight_mistakes"]
 
@@ -38,7 +39,10 @@ def class_weight_mistakes(weights: Weights, class_names: Sequence[str]) -> Itera
         return
     if not isinstance(weights, Mapping):
         if len(weights) != len(class_names):
-            yield f"class_weights has {len(weights)} weights for {len(class_names)} classes"
+            yield (
+                f"class_weights has {quantity(len(weights), 'weight')} for "
+                f"{quantity(len(class_names), 'class', 'classes')}"
+            )
         return
     unknown = [name for name in weights if name not in class_names]
     if unknown and all(_is_number(name) for name in weights):

@@ -23,6 +23,7 @@ from regraft.plan.optimizers import has_momentum, learning_rate, missing_optimiz
 from regraft.plan.rates import rates_of
 from regraft.settings.stage import DEFAULT_EPOCHS, Stage
 from regraft.summary import Summary
+from regraft.wording import quantity
 
 __all__ = ["Plan", "make_plan"]
 
@@ -50,8 +51,9 @@ class Plan(Summary):
     def facts(self) -> dict[str, object]:
         """Return each stage in a line: what trains, by which optimizer, for how long."""
         return {
-            stage.name: f"trains {', '.join(stage.selectors)} ({len(names)} tensors), {stage.optimizer}"
-            + (f", {stage.steps} steps" if stage.steps else f", {stage.epochs} epochs" if stage.epochs else "")
+            stage.name: f"trains {', '.join(stage.selectors)} ({quantity(len(names), 'tensor')}), {stage.optimizer}"
+            + (f", {quantity(stage.steps, 'step')}" if stage.steps else "")
+            + (f", {quantity(stage.epochs, 'epoch')}" if stage.epochs else "")
             for stage, names in zip(self.stages, self.trainable or [()] * len(self.stages), strict=True)
         }
 

@@ -9,6 +9,7 @@ from regraft.plan.length import Length, length_of
 from regraft.plan.make import Plan
 from regraft.settings.monitor import mode_of
 from regraft.settings.stage import Stage
+from regraft.wording import quantity
 
 __all__ = ["run_warnings"]
 
@@ -38,4 +39,8 @@ def run_warnings(plan: Plan, monitor: str, mode: str | None, num_images: int, ba
 def _too_long_a_warmup(stage: Stage, length: Length) -> Iterator[str]:
     warmup = stage.warmup_steps or round(stage.warmup_epochs * length.steps_per_epoch)
     if warmup >= length.steps:
-        yield f"the warm-up of {warmup} steps is as long as the stage ({length.steps} steps): the rate never reaches lr"
+        yield (
+            f"the warm-up of {quantity(warmup, 'step')} is as long as the stage ({quantity(length.steps, 'step')}): "
+            "the "
+            "rate never reaches lr"
+        )

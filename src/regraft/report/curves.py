@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from regraft.report.evidence import Record
 from regraft.report.html.markup import Html, html, join
-from regraft.report.wording import is_number, number, percent
+from regraft.wording import is_number, number, percent
 
 __all__ = ["threshold_curves"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from regraft.evaluation.tasks import Task, task_of
-from regraft.report.wording import is_number, number
 from regraft.run.folder import RunFolder
 from regraft.run.folds_folder import MOST_FOLDS, FoldsFolder, is_folds
+from regraft.wording import is_number, number
 
 __all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "epoch_name", "gather", "part", "parts", "slips"]
 

@@ -11,7 +11,7 @@ from regraft.report.html.charts import Series, line_chart
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import table
 from regraft.report.sections import model_name
-from regraft.report.wording import count, duration, is_number, number
+from regraft.wording import duration, is_number, number, quantity
 
 __all__ = ["curves", "measures", "verdict"]
 
@@ -24,7 +24,7 @@ def verdict(evidence: Evidence) -> Html:
     facts = [
         ("Model", model_name(evidence)),
         ("Data", str(evidence.splits.get("source") or "–")),
-        ("Images", count(len(part(evidence.splits, "splits").get("folds") or ()), "image")),
+        ("Images", quantity(len(part(evidence.splits, "splits").get("folds") or ()), "image")),
         ("Folds", str(record.get("num_folds", "–"))),
         ("Time of all epochs", duration(sum(seconds)) if seconds else "–"),
     ]

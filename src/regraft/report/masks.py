@@ -19,7 +19,7 @@ from regraft.report.evidence import Evaluated, Evidence, Record, part, parts
 from regraft.report.html.charts import bar
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import folded, table
-from regraft.report.wording import is_number, number, percent
+from regraft.wording import is_number, number, percent
 
 __all__ = ["mask_classes", "mask_pictures"]
 

@@ -19,7 +19,7 @@ from regraft.report.html.charts import MOST_CLASSES, bar, confusion_chart, count
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import folded, table
 from regraft.report.masks import mask_classes, mask_pictures
-from regraft.report.wording import count, is_number, number, percent
+from regraft.wording import is_number, number, percent, quantity
 
 __all__ = ["results"]
 
@@ -75,7 +75,7 @@ def _split(result: Evaluated, evidence: Evidence) -> Html:
     facts = [
         *_figures(metrics),
         ("Cross-entropy", f"{number(metrics.get('loss'))} nats"),
-        ("Images", count(metrics.get("num_images"), "image")),
+        ("Images", quantity(metrics.get("num_images"), "image")),
         ("Wrong", f"{result.num_wrong:,}" if result.num_rows and not is_masks else None),
         ("Pixels", f"{metrics['num_pixels']:,}" if is_number(metrics.get("num_pixels")) else None),
         ("Unreadable", f"{len(result.unreadable):,}" if result.unreadable else None),
@@ -102,7 +102,7 @@ def _confusion(metrics: Record) -> Html:
         raise ValueError("the confusion matrix and the class names differ in size")
     chart = html(
         '<p class="note">A matrix of {} is too large to read; these are its largest entries off the diagonal.</p>',
-        count(len(names), "class", "classes"),
+        quantity(len(names), "class", "classes"),
     )
     if len(names) <= MOST_CLASSES:
         chart = html(
@@ -252,5 +252,5 @@ def _unreadable(rows: Sequence[Record]) -> Html:
         return Html("")
     listed = [(row.get("path"), row.get("error")) for row in rows]
     return folded(
-        f"{count(len(rows), 'file')} could not be read", table(("file", "reason"), listed, most=_MOST_UNREADABLE)
+        f"{quantity(len(rows), 'file')} could not be read", table(("file", "reason"), listed, most=_MOST_UNREADABLE)
     )

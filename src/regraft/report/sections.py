@@ -12,7 +12,7 @@ from regraft.report.evidence import Evaluated, Evidence, Record, best_epoch, par
 from regraft.report.html.charts import bar, shorten
 from regraft.report.html.markup import Html, block, compact, html, join
 from regraft.report.html.tables import definitions, folded, listing, table
-from regraft.report.wording import count, duration, is_number, number, percent, wilson_interval
+from regraft.wording import duration, is_number, number, percent, quantity, wilson_interval
 
 __all__ = ["data", "environment", "model_name", "verdict", "weights"]
 
@@ -91,7 +91,11 @@ def data(evidence: Evidence) -> Html:
         definitions([("source", splits.get("source")), ("splits come from", origins.get(str(origin), origin))]),
         _class_sizes(splits),
         _warnings(splits.get("warnings") or ()),
-        html("<h3>Quarantined: {}</h3>{}", count(len(rows), "file"), table(("file", "reason", "split"), rows, most=500))
+        html(
+            "<h3>Quarantined: {}</h3>{}",
+            quantity(len(rows), "file"),
+            table(("file", "reason", "split"), rows, most=500),
+        )
         if rows
         else html("<p>No file was quarantined.</p>"),
         html("<h3>Ignored</h3>{}", definitions((reason, f"{num:,}") for reason, num in ignored.items()))
@@ -149,7 +153,7 @@ def _ranked(result: Evaluated) -> Html:
         '<p class="headline"><span class="figure">{}</span> <span class="label">{} ({})</span>'
         '<span class="note">{}; {}</span></p>',
         number(result.metrics[task.main]), task.names[task.main], result.label,
-        count(num, "image"), ", ".join(others),
+        quantity(num, "image"), ", ".join(others),
     )  # fmt: skip
 
 
@@ -188,7 +192,11 @@ def _proof_in_short(audit: Record) -> str:
     if not verdicts:
         return "not audited"
     broken = verdicts.count(False)
-    return f"violated in {count(broken, 'stage')}" if broken else f"unchanged ({count(len(verdicts), 'stage')} audited)"
+    return (
+        f"violated in {quantity(broken, 'stage')}"
+        if broken
+        else f"unchanged ({quantity(len(verdicts), 'stage')} audited)"
+    )
 
 
 def _classes_in_short(evidence: Evidence) -> str:

@@ -13,7 +13,7 @@ from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, pa
 from regraft.report.html.charts import Series, Span, XText, line_chart
 from regraft.report.html.markup import Html, block, compact, html, join
 from regraft.report.html.tables import definitions, folded, listing, table
-from regraft.report.wording import count, duration, is_number, number, percent
+from regraft.wording import duration, is_number, number, percent, quantity
 
 __all__ = ["curves", "freezing", "stages"]
 
@@ -202,7 +202,7 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
 
 def _length(epochs: Sequence[Record], planned: Any) -> str:
     if epochs and all(is_number(epoch.get("l2")) for epoch in epochs):
-        return count(len(epochs), "solution")
+        return quantity(len(epochs), "solution")
     return f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}"
 
 
@@ -291,7 +291,7 @@ def _audit(audit: Record) -> Html:
     moved = list(audit.get("buffers_moved") or ())
     equal = audit.get("optimizer_equals_trainable")
     sentence = (
-        f"{count(audit.get('num_trainable', len(trainable)), 'tensor')} trained, "
+        f"{quantity(audit.get('num_trainable', len(trainable)), 'tensor')} trained, "
         f"{audit.get('num_frozen', len(frozen)):,} frozen and compared byte for byte. "
         f"The optimizer held {'exactly the trainable tensors' if equal else 'other tensors than the trainable ones'}."
     )

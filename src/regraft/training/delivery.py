@@ -23,6 +23,7 @@ from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.limits.stage_sizes import take_size
 from regraft.training.loop.choice import better_epoch, lead_of
 from regraft.training.loop.session import Session
+from regraft.wording import quantity
 
 __all__ = ["publish"]
 
@@ -64,7 +65,7 @@ def _write_model(session: Session, best: Best, settings: Mapping[str, Any], data
     images = np.stack([val.row(row) for row in range(min(NUM_PROBES, len(val)))])
     probes = make_probes(model, images, Normaliser(preprocessing))
     facts = {
-        "training data": f"{data.name}, {len(session.labels['train'])} images",
+        "training data": f"{data.name}, {quantity(len(session.labels['train']), 'image')}",
         f"best {session.monitor} (validation, also used for selection)": f"{best.value:.4f}",
         "stages": ", ".join(stage["name"] for stage in settings["stages"]),
     }

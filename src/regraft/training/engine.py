@@ -24,6 +24,7 @@ from regraft.compute.program import SplitProgram
 from regraft.errors import SettingsError
 from regraft.machine.processes import local_rank
 from regraft.training.process_group import ProcessGroup
+from regraft.wording import quantity
 
 __all__ = ["Engine"]
 
@@ -126,7 +127,8 @@ class Engine(ProcessGroup):
         if moving:
             raise SettingsError(
                 f"In stage {stage!r}, {len(moving)} batch norms (the first is {moving[0]!r}) take the statistics of "
-                f"each batch, and {self.num_processes} processes on the CPU see a part of it each.",
+                f"each batch, and {quantity(self.num_processes, 'process', 'processes')} on the CPU see a part of it "
+                "each.",
                 "torch synchronises batch norms between CUDA devices only",
                 "set `bn: affine-only` or `bn: frozen` in this stage, or train in one process",
             )

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from regraft.errors import LostProcessError, RegraftError, SettingsError
+from regraft.wording import quantity
 
 __all__ = ["ProcessGroup"]
 
@@ -51,7 +52,7 @@ class ProcessGroup:
         """
         if batch_size % self.num_processes:
             raise SettingsError(
-                f"A batch of {batch_size} images cannot be shared by {self.num_processes} processes.",
+                f"A batch of {quantity(batch_size, 'image')} cannot be shared by {self.num_processes} processes.",
                 "the batch size of a recipe is that of all processes together, and each takes as many images",
                 f"set `batch_size: {-(-batch_size // self.num_processes) * self.num_processes}`",
             )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from regraft.errors import WeightsError, require_type
 from regraft.weights.limits import MAX_CLASSES, MAX_NAME, Budget, check_shape, guarded, is_own_file
+from regraft.wording import quantity
 
 __all__ = ["FORMATS", "READERS", "SUFFIXES", "SourceTensor", "WeightFile", "read_weights"]
 
@@ -127,7 +128,10 @@ class WeightFile:
                 _begin(self.tensors),
                 "name one of these, or leave the key out",
             )
-        note = f"using the part {start!r}, as requested; {len(self.tensors) - len(part)} other tensors are ignored"
+        note = (
+            f"using the part {start!r}, as requested; "
+            f"{quantity(len(self.tensors) - len(part), 'other tensor is', 'other tensors are')} ignored"
+        )
         return replace(self, tensors=part, notes=(*self.notes, note))
 
     @property
@@ -195,7 +199,7 @@ def _within(weights: WeightFile, budget: Budget) -> WeightFile:
         budget.values(tensor.num_values * _ITEM_SIZES.get(tensor.dtype, 8))
     names = weights.class_names
     if names is not None and (len(names) > MAX_CLASSES or max(map(len, names), default=0) > MAX_NAME):
-        note = f"The file's list of {len(names):,} class names was ignored: it is too long, or its names are."
+        note = f"The file's list of {quantity(len(names), 'class name')} was ignored: it is too long, or its names are."
         weights = replace(weights, class_names=None, notes=(*weights.notes, note))
     return _said_a_shard(weights)
 

@@ -15,6 +15,7 @@ from regraft.weights.likely import likely_architectures
 from regraft.weights.naming.layers import source_layers
 from regraft.weights.naming.rules import addresses, families, shared_prefixes, speaks
 from regraft.weights.words import some
+from regraft.wording import quantity
 
 __all__ = ["describe", "render"]
 
@@ -103,7 +104,8 @@ def render(facts: Mapping[str, Any]) -> str:
     lines = [
         f"file: {facts['file']}",
         f"format: {facts['format']}{', ' + facts['producer'] if facts['producer'] else ''}",
-        f"holds: {facts['num_layers']} layers, {facts['num_tensors']} tensors, {facts['num_parameters']:,} parameters"
+        f"holds: {quantity(facts['num_layers'], 'layer')}, {quantity(facts['num_tensors'], 'tensor')}, "
+        f"{quantity(facts['num_parameters'], 'parameter')}"
         f" ({', '.join(facts['dtypes'])})",
         f"NaN or infinite: {facts['num_not_finite'] or 'none'}",
         f"likely: {_likely(facts['likely'])}",

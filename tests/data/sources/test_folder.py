@@ -257,7 +257,7 @@ def test_unequal_classes_are_named_all_at_once(plant: Plant) -> None:
         "test/dab": 4,
     }
     text = mistakes(plant(tree))
-    assert "Class 'bee' is empty in val (2 images in train, 1 images in test)" in text
+    assert "Class 'bee' is empty in val (2 images in train, 1 image in test)" in text
     assert "Class 'cow' is missing from val" in text
     assert "there is 'Cow', which differs only in how it is written" in text
     assert "Class 'dab' is missing from train (4 images in test)" in text

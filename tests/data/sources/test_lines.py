@@ -133,7 +133,7 @@ def test_repeated_rows_count_once(write: Write) -> None:
     root = write({**FOUR, "list.txt": "a.jpg 0\nb.jpg 1\n./a.jpg 0\n"})
     data = open_data(root / "list.txt", fractions=(1, 0, 0))
     assert len(data.train) == 2
-    assert "1 rows repeat an earlier one and were left out (row 3)." in data.warnings
+    assert "1 row repeats an earlier one and was left out (row 3)." in data.warnings
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
@@ -196,7 +196,7 @@ def test_a_validation_list_is_drawn_from_the_training_list(write: Write) -> None
 def test_one_file_in_two_splits_is_told(write: Write) -> None:
     root = write({**FOUR, "train.txt": "a.jpg 0\nb.jpg 1\n", "val.txt": "a.jpg 0\nc.jpg 1\n"})
     data = open_data(root)
-    assert f"1 files are listed in two splits, for example {str(root / 'a.jpg')!r} in train and val." in data.warnings
+    assert f"1 file is listed in two splits, for example {str(root / 'a.jpg')!r} in train and val." in data.warnings
     (root / "val.txt").write_text("a.jpg 1\nc.jpg 1\n")
     assert "is '1' here and '0' in train.txt, row 1" in mistakes(root)[0]
 

@@ -110,8 +110,8 @@ def test_missing_and_extra_masks_are_told(tmp_path: Path) -> None:
     data = open_data(root)
     assert [len(split) for split in data.splits.values()] == [5, 1]
     assert data.warnings == (
-        "1 images of train have no mask and were left out: 'train_002.png'.",
-        "1 masks of val belong to no image and were left out: 'val_001.png'.",
+        "1 image of train has no mask and was left out: 'train_002.png'.",
+        "1 mask of val belongs to no image and was left out: 'val_001.png'.",
     )
     assert data.ignored == {"image without a mask": 1, "mask without an image": 1}
 

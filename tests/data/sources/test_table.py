@@ -118,7 +118,7 @@ def test_a_column_of_tags_may_hold_one_or_none(write: Write) -> None:
     text = "path,tags\na.jpg,wet\nb.jpg,dry\nc.jpg,\n"
     data = open_data(write({**FOUR, "t.csv": text}) / "t.csv", fractions=(1, 0, 0))
     assert rows(data)["train"] == [("a.jpg", ["wet"]), ("b.jpg", ["dry"]), ("c.jpg", [])]
-    assert "1 of 3 images have no label at all; they count as having none of the classes." in data.warnings
+    assert "1 of 3 images without a label: counted as having none of the classes." in data.warnings
 
 
 def test_a_column_of_zeros_and_ones_for_each_class(write: Write) -> None:
@@ -162,7 +162,7 @@ def test_every_bad_row_is_told_at_once(write: Write) -> None:
     text = 'path,label\na.jpg,x\nb.jpg\nc.jpg,x,y\n,x\nin/d.jpg,\nq.jpg,x\n"a.jpg"b,x\n"b.jpg,x\n'
     root = write({**FOUR, "t.csv": text})
     assert mistakes(root / "t.csv") == (
-        "t.csv, row 3: has 1 cells, the header has 2.",
+        "t.csv, row 3: has 1 cell, the header has 2.",
         "t.csv, row 4: has 3 cells, the header has 2; a cell with the delimiter in it needs quotes.",
         "t.csv, row 5: has no path.",
         "t.csv, row 7: there is no file 'q.jpg'.",

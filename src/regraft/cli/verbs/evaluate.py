@@ -22,6 +22,7 @@ from regraft.cli.options import (
 )
 from regraft.cli.say import say
 from regraft.visible import one_line
+from regraft.wording import quantity
 
 __all__ = ["evaluate", "show_measures"]
 
@@ -71,7 +72,7 @@ def show_measures(measures: dict[str, Any]) -> None:
     if "checkpoint" in measures:
         say(f"checkpoint: {one_line(measures['checkpoint'])}")
     label, at_default = measures["label"], measures.get("at_default", {})
-    images = f" of {measures['num_images']} images"
+    images = f" of {quantity(measures['num_images'], 'image')}"
     for key, name in task_of(measures).names.items():
         if measures.get(key) is None:
             continue

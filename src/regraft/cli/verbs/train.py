@@ -216,9 +216,9 @@ def _seconds_so_far() -> float:
 def finish(run: Path, output: Output) -> None:
     """Finish a run: evaluate (with what the run computed with), write the report, say where everything is."""
     from regraft.machine.processes import is_main_process
-    from regraft.report.wording import duration
     from regraft.run.invocation import typed_path
     from regraft.training.checkpoint.stop import stop_as_error
+    from regraft.wording import duration
 
     if not is_main_process():
         return

@@ -23,6 +23,7 @@ from regraft.data.class_table import IGNORED
 from regraft.data.random import uniform
 from regraft.errors import SettingsError
 from regraft.settings.augment import Augment
+from regraft.wording import quantity
 
 __all__ = ["apply"]
 
@@ -140,7 +141,7 @@ def apply(
 def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64], masks: Tensor | None) -> None:
     if images.ndim != 4 or ids.shape != (images.shape[0],):
         raise SettingsError(
-            f"A batch of shape {tuple(images.shape)} came with {ids.size} sample numbers.",
+            f"A batch of shape {tuple(images.shape)} came with {quantity(ids.size, 'sample number')}.",
             "images have the shape (N, C, H, W), with one sample number for each of the N",
             "pass the numbers of exactly these samples",
         )
@@ -152,7 +153,7 @@ def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64], m
         )
     if images.shape[1] != 3 and (augment.saturation or augment.hue):
         raise SettingsError(
-            f"Saturation or hue is to change in images with {images.shape[1]} channels.",
+            f"Saturation or hue is to change in images with {quantity(images.shape[1], 'channel')}.",
             "both need three channels: red, green, blue",
             "set saturation and hue to 0",
         )

@@ -18,6 +18,7 @@ from regraft.data.cache.cache import PixelCache
 from regraft.data.labels import Labels
 from regraft.machine.budget import num_cpus
 from regraft.machine.prefetch import Prefetch, thread_pool
+from regraft.wording import quantity
 
 __all__ = ["Batch", "batch_bounds", "batches", "num_batches"]
 
@@ -97,11 +98,11 @@ def batches(
     if start_batch < 0 or ahead < 0:
         raise ValueError(f"start_batch {start_batch}, ahead {ahead}: they count from 0")
     if len(labels) != len(cache):
-        raise ValueError(f"{len(labels)} labels for {len(cache)} rows")
+        raise ValueError(f"{quantity(len(labels), 'label')} for {quantity(len(cache), 'row')}")
     if len(order) and not 0 <= order.min() <= order.max() < len(cache):
         raise ValueError(f"the order names rows from {order.min()} to {order.max()}; the cache has {len(cache)}")
     if bounds[0] != 0 or bounds[-1] != len(order):
-        raise ValueError(f"batches from {bounds[0]} to {bounds[-1]} of an order of {len(order)} rows")
+        raise ValueError(f"batches from {bounds[0]} to {bounds[-1]} of an order of {quantity(len(order), 'row')}")
     parts = [order[start:end] for start, end in pairwise(bounds[start_batch:].tolist())]
     return _run(cache, labels, parts, threads, ahead, allocate)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from regraft.data.decode.decode import Interpolation, PixelProgram, Resize
 from regraft.errors import SettingsError
+from regraft.wording import quantity
 
 __all__ = ["STYLES", "Channels", "Preprocessing", "Style"]
 
@@ -170,7 +171,7 @@ def _mistakes(preprocessing: Preprocessing) -> list[str]:
     count, mistakes = preprocessing.num_channels, []
     for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
         if len(values) != count or not all(math.isfinite(value) for value in values):
-            mistakes.append(f"{name} is {values!r}; it is one finite number for each of {count} channels.")
+            mistakes.append(f"{name} is {values!r}; it is one finite number for each of {quantity(count, 'channel')}.")
         elif name == "std" and min(values) <= 0:
             mistakes.append(f"std is {values!r}; each number is above zero.")
     return mistakes

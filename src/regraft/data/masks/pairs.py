@@ -15,6 +15,7 @@ from regraft.data.masks.mask_check import Misfit, misfit
 from regraft.data.masks.masks import mask_or_reason
 from regraft.machine.budget import num_cpus
 from regraft.machine.prefetch import in_order
+from regraft.wording import quantity
 
 __all__ = ["class_pixels", "paired", "surveyed"]
 
@@ -92,8 +93,8 @@ class _Left:
         turned = sum(not wrong.reason for wrong in misfits.values())
         if turned:
             self.warnings.append(
-                f"{turned} {name} images are turned by their EXIF tag, and their masks fit either way: make sure that "
-                "the masks were drawn on the upright images."
+                quantity(turned, f"{name} image is turned by its", f"{name} images are turned by their")
+                + " EXIF tag, with masks that fit either way: make sure that the masks were drawn on upright images."
             )
         self.leaving += [Quarantined(split.paths[row], reasons[row], name) for row in sorted(reasons)]
         return np.array([row for row in range(len(split)) if row not in reasons], dtype=np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.errors import DataError
+from regraft.wording import quantity
 
 __all__ = ["classification_metrics", "confusion_matrix"]
 
@@ -69,16 +70,22 @@ def confusion_matrix(labels: Ints, predictions: Ints, num_classes: int) -> npt.N
 def _check(probabilities: Floats, labels: Ints, class_names: Sequence[str]) -> None:
     wrong = []
     if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
-        wrong.append(f"probabilities have the shape {probabilities.shape}, with {len(class_names)} class names")
+        wrong.append(
+            f"probabilities have the shape {probabilities.shape}, with {quantity(len(class_names), 'class name')}"
+        )
     elif not np.isfinite(probabilities).all() or (probabilities < 0).any():
         bad = (~np.isfinite(probabilities) | (probabilities < 0)).any(1)
         wrong.append(f"rows that hold no probabilities: {int(bad.sum())}")
     if labels.shape != probabilities.shape[:1]:
-        wrong.append(f"labels have the shape {labels.shape}, with {len(probabilities)} rows of probabilities")
+        wrong.append(
+            f"labels have the shape {labels.shape}, with {quantity(len(probabilities), 'row')} of probabilities"
+        )
     elif labels.size == 0:
         wrong.append("there is not one image with a label")
     elif labels.min() < 0 or labels.max() >= len(class_names):
-        wrong.append(f"labels go from {labels.min()} to {labels.max()}, with {len(class_names)} class names")
+        wrong.append(
+            f"labels go from {labels.min()} to {labels.max()}, with {quantity(len(class_names), 'class name')}"
+        )
     if wrong:
         raise DataError(
             "These predictions cannot be measured.",

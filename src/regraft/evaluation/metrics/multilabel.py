@@ -11,6 +11,7 @@ import numpy.typing as npt
 from regraft.errors import DataError
 from regraft.evaluation.metrics.scores import average_precision
 from regraft.models.describe.outputs import DEFAULT_THRESHOLD
+from regraft.wording import quantity
 
 __all__ = ["multilabel_metrics"]
 
@@ -64,7 +65,7 @@ def multilabel_metrics(
 def _check(probabilities: Floats, labels: npt.NDArray[np.integer], class_names: Sequence[str]) -> None:
     wrong = []
     if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
-        wrong.append(f"probabilities have the shape {probabilities.shape}, with {len(class_names)} labels")
+        wrong.append(f"probabilities have the shape {probabilities.shape}, with {quantity(len(class_names), 'label')}")
     elif not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (probabilities <= 1).all()):
         wrong.append("there are rows that hold no probabilities")
     if labels.shape != probabilities.shape:

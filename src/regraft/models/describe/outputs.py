@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from regraft.errors import SettingsError
 from regraft.models.describe.info import info_of
+from regraft.wording import quantity
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -170,7 +171,8 @@ def check_num_classes(output: str, class_names: Sequence[str]) -> None:
         )
     if kind.most is not None and num > kind.most:
         raise SettingsError(
-            f"The output {output!r} is {kind.logits_name}, and there are {num} classes: {_short(class_names)}.",
+            f"The output {output!r} is {kind.logits_name}, and there are {quantity(num, 'class', 'classes')}: "
+            f"{_short(class_names)}.",
             "exactly two classes; the second is the one whose probability the logit gives",
             "set `head.output: softmax` (`rg.Head(output='softmax')`), or `multilabel` where an image has several",
         )

@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from regraft.errors import SettingsError
 from regraft.models.keras.layer import KerasLayer
+from regraft.wording import quantity
 
 __all__ = [
     "Call",
@@ -133,7 +134,7 @@ def trace(
                 return _record(model, partial(run, model, method, (1, channels, *size)), noting)
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                failures.append(f"{size[0]}x{size[1]} with {channels} channels: {reason[:160]}")
+                failures.append(f"{size[0]}x{size[1]} with {quantity(channels, 'channel')}: {reason[:160]}")
     smallest = smallest_size(model) if image_size is not None else None
     raise SettingsError(
         f"The network {type(model).__name__} did not run on a blank image.",

@@ -19,6 +19,7 @@ from regraft.models.graft.match import match_weights
 from regraft.models.surgery.surgery import default_preprocessing
 from regraft.weights.file import WeightFile
 from regraft.weights.report import Ambiguity, MatchReport
+from regraft.wording import quantity
 
 __all__ = ["TOLERANCE", "Reference", "deviation", "read_reference", "settle"]
 
@@ -67,7 +68,7 @@ def deviation(model: nn.Module, reference: Reference) -> float:
         logits = model.eval()(reference.images).reshape(-1)
     if logits.numel() != reference.output.size:
         raise WeightsError(
-            f"The reference has {reference.output.size} numbers, the model gives {logits.numel()}.",
+            f"The reference has {quantity(reference.output.size, 'number')}, the model gives {logits.numel()}.",
             "the output of the same network",
             "save all logits (or probabilities) of one image, or build the network with --num-classes",
         )

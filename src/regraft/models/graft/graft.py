@@ -17,6 +17,7 @@ from regraft.models.describe.trace import plain
 from regraft.models.graft.adjust import adjust_layers, adjustments_of
 from regraft.weights.axes import convert
 from regraft.weights.report import Match, MatchReport
+from regraft.wording import quantity
 
 __all__ = ["graft"]
 
@@ -114,7 +115,8 @@ def _check_same_model(tensors: Mapping[str, Any], report: MatchReport) -> None:
     strange = [match.target for match in report.matched if match.target not in tensors]
     if strange:
         raise WeightsError(
-            f"The report matches {len(strange)} tensors that the model does not have ({', '.join(strange[:4])}).",
+            f"The report matches {quantity(len(strange), 'tensor')} that the model does not have "
+            f"({', '.join(strange[:4])}).",
             "the model that the report was made for",
             "match the file to this model: `match_weights(weights, model)`",
         )
@@ -140,7 +142,10 @@ def _problem(match: Match, array: NDArray[Any]) -> str | None:
     if not np.isfinite(total):
         num_bad = int(array.size - np.isfinite(array).sum())
         if num_bad:
-            return f"{match.target} <- {match.sources[0].name}: {num_bad} values are NaN or infinite"
+            return (
+                f"{match.target} <- {match.sources[0].name}: {quantity(num_bad, 'value is', 'values are')} NaN or "
+                "infinite"
+            )
     if match.target.endswith("running_var") and float(array.min()) < 0:
         return f"{match.target} <- {match.sources[0].name}: {int((array < 0).sum())} variances are negative"
     return None

@@ -18,6 +18,7 @@ from regraft.models.keras_forms.forms import FORMS
 from regraft.models.keras_forms.rows import Row
 from regraft.models.layers.aliases import keras_aliases
 from regraft.weights.writers.keras_tensor import KerasTensor
+from regraft.wording import quantity
 
 __all__ = ["keras_tensors"]
 
@@ -68,7 +69,7 @@ def keras_tensors(model: nn.Module, filled: Collection[str] | None = None) -> li
             tensors += [KerasTensor(name, weight, _values(kind, weight, state[own])) for weight, own in wanted]
     if partly:
         raise WeightsError(
-            f"{len(partly)} tensors of {architecture} are not filled, in layers that are filled otherwise.",
+            f"Not filled in {architecture}: {quantity(len(partly), 'tensor')} of layers that are filled otherwise.",
             "Keras files hold whole layers",
             "leave the whole layer out with --skip, or name the missing tensors with --map",
             details=partly,

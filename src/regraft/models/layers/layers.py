@@ -18,6 +18,7 @@ from regraft.models.describe.info import ModelInfo, info_of, is_under
 from regraft.models.describe.trace import Call, own_tensors, plain, trace
 from regraft.models.keras.layer import kind_of
 from regraft.models.layers.aliases import aliases_of
+from regraft.wording import quantity
 
 __all__ = ["Layer", "Survey", "format_table", "list_layers", "num_parameters", "survey"]
 
@@ -134,7 +135,7 @@ def format_table(layers: Sequence[Layer]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     total, trainable = sum(layer.num_parameters for layer in layers), sum(layer.num_trainable for layer in layers)
-    lines.append(f"{total:,} parameters: {trainable:,} trainable, {total - trainable:,} not")
+    lines.append(f"{quantity(total, 'parameter')}: {trainable:,} trainable, {total - trainable:,} not")
     return "\n".join(line.rstrip() for line in lines)
 
 

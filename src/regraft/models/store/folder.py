@@ -36,6 +36,7 @@ from regraft.run.folds_folder import fold_runs
 from regraft.run.invocation import typed_path
 from regraft.run.stored import stored_json
 from regraft.settings.head import Head
+from regraft.wording import quantity
 
 __all__ = [
     "CONFIG",
@@ -249,7 +250,7 @@ def _check_config(config: dict[str, Any]) -> None:
     if output not in OUTPUTS:
         raise ValueError(f"the output {output!r} is none of {', '.join(OUTPUTS)}")
     if len(rows) != config["num_classes"] or tuple(rows) != row_names(output, names):
-        raise ValueError(f"{len(rows)} label_names for {config['num_classes']} classes")
+        raise ValueError(f"{len(rows)} label_names for {quantity(config['num_classes'], 'class', 'classes')}")
     if not set(thresholds) <= set(threshold_names(output, names)) or not all(map(_is_share, thresholds.values())):
         raise ValueError("thresholds are not one share from 0 to 1 for a name")
     if not _are_colours(section.get("class_colours"), len(names)):
@@ -443,7 +444,7 @@ def _load_all(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> No
     if wrong:
         raise StorageError(
             f"{str(folder / WEIGHTS)!r} does not fit the network that {CONFIG} describes: "
-            f"{len(wrong)} tensors differ, the first is {wrong[0]!r}.",
+            f"{quantity(len(wrong), 'tensor differs', 'tensors differ')}, the first is {wrong[0]!r}.",
             "the two files of one model",
             "restore the folder from a copy, or train again",
         )

@@ -21,6 +21,7 @@ from regraft.models.surgery.classifier_swap import is_channels_last
 from regraft.models.surgery.head import HeadModule
 from regraft.models.surgery.surgery import adapt
 from regraft.settings.head import Head, Pool
+from regraft.wording import quantity
 
 __all__ = ["HeadCost", "SurgeryPlan", "surgery_plan"]
 
@@ -76,9 +77,9 @@ class SurgeryPlan:
             f"{self.architecture} at {height}×{width} pixels, channels {channels}",
             f"  stem        {self.stem or 'as it is'}",
             *self._rows(),
-            f"  backbone    {self.num_backbone_parameters:,} parameters",
-            *([f"  decoder     {self.num_decoder_parameters:,} parameters"] if self.num_decoder_parameters else []),
-            f"  head        {self.num_head_parameters:,} parameters" + self._form(),
+            f"  backbone    {quantity(self.num_backbone_parameters, 'parameter')}",
+            *([f"  decoder     {quantity(decoder, 'parameter')}"] if (decoder := self.num_decoder_parameters) else []),
+            f"  head        {quantity(self.num_head_parameters, 'parameter')}" + self._form(),
         ]
         return "\n".join([*lines, *self._costs()])
 

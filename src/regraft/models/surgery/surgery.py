@@ -22,6 +22,7 @@ from regraft.models.surgery.classifier_swap import replace_after_features, repla
 from regraft.models.surgery.head import TopModule
 from regraft.models.surgery.trial import check_runs
 from regraft.settings.head import Head
+from regraft.wording import quantity
 
 __all__ = ["adapt", "adapt_as_stored", "check_classes", "default_preprocessing", "num_classes_of", "without_top"]
 
@@ -241,7 +242,8 @@ def _with_channels(
         before = mixed_preprocessing(before, mix)
     if preprocessing is not None and preprocessing.num_channels != before.num_channels:
         raise SettingsError(
-            f"The preprocessing is for {preprocessing.num_channels} channels, the network for {before.num_channels}.",
+            f"The preprocessing is for {quantity(preprocessing.num_channels, 'channel')}, the network for "
+            f"{before.num_channels}.",
             "one mean and one std for each channel that the network takes",
             f"pass `in_channels={preprocessing.num_channels}` as well, or leave `preprocessing` out",
         )

@@ -12,6 +12,7 @@ from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.describe.info import info_of
 from regraft.models.describe.trace import smallest_size, trace
+from regraft.wording import quantity
 
 __all__ = ["blank_images", "check_runs", "telling"]
 
@@ -33,7 +34,8 @@ def telling(model: nn.Module, architecture: str, preprocessing: Preprocessing) -
         reason = " ".join(str(error).split()) or type(error).__name__
         if "channels" in reason and "to have" in reason:
             raise SettingsError(
-                f"{architecture!r} does not take images of {preprocessing.num_channels} channels: {reason}.",
+                f"{architecture!r} does not take images of {quantity(preprocessing.num_channels, 'channel')}: "
+                f"{reason}.",
                 "as many channels as its first layer takes",
                 f"pass `in_channels={preprocessing.num_channels}` to `rg.adapt`",
             ) from error
@@ -82,7 +84,7 @@ def check_runs(model: nn.Module, preprocessing: Preprocessing, num_rows: int | N
         shape = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else (type(logits).__name__,)
     if num_rows is not None and shape != expected:
         raise SettingsError(
-            f"The adapted network gives outputs of shape {shape}, its head has {num_rows} rows.",
+            f"The adapted network gives outputs of shape {shape}, its head has {quantity(num_rows, 'row')}.",
             f"one logit for each row of the head{' and each pixel' if len(expected) > 1 else ''}",
             "build the head into the module and pass it to train without adapt",
         )

@@ -21,6 +21,7 @@ from regraft.models.describe.info import ModelInfo, info_of, is_under
 from regraft.models.describe.trace import own_tensors, plain
 from regraft.plan.freezing.eval_lock import lock_eval, unlock_eval
 from regraft.plan.freezing.select import select, terms_of
+from regraft.wording import quantity
 
 __all__ = ["Freeze", "freeze", "has_statistics", "unfreeze"]
 
@@ -132,7 +133,8 @@ def _policies(
             raise SettingsError(
                 f"The batch-norm policy for {selector!r} matches no layer with running statistics.",
                 "",
-                f"remove it, or select among the {len(norms)} such layers of the model, such as `type:BatchNorm2d`",
+                f"remove it, or select among the {quantity(len(norms), 'such layer')} of the model, such as "
+                "`type:BatchNorm2d`",
             )
         policies |= dict.fromkeys(hit, policy)
     return policies

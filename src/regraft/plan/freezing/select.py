@@ -29,6 +29,7 @@ from regraft.models.describe.trace import plain
 from regraft.models.keras.layer import kind_of
 from regraft.models.layers.layers import Layer
 from regraft.plan.freezing.listing import ROOT, Listing, owning
+from regraft.wording import quantity
 
 __all__ = ["select", "stage_spans", "terms_of"]
 
@@ -242,7 +243,7 @@ def _count(text: str, word: str, limit: int) -> int:
     if not re.fullmatch(r"\d+", text) or int(text) == 0:
         raise _malformed(f"{word}:{text}", f"a number of layers, such as `{word}:26`")
     if int(text) > limit:
-        raise _malformed(f"{word}:{text}", f"at most {limit}: the backbone has {limit} layers")
+        raise _malformed(f"{word}:{text}", f"at most {limit}: the backbone has {quantity(limit, 'layer')}")
     return int(text)
 
 

@@ -26,6 +26,7 @@ from regraft.training.checkpoint.records import environment, recipe_text
 from regraft.training.checkpoint.saver import latest_checkpoint, settle
 from regraft.training.checkpoint.stage_end import has_epochs_left
 from regraft.training.checkpoint.state import Progress, read_progress
+from regraft.wording import quantity
 
 __all__ = ["Resumption", "look_up", "require_same_images", "take_up"]
 
@@ -110,11 +111,11 @@ def _require_a_length(
         return
     length = length_of(stage, num_images, stage.batch_size or batch_size)
     done = progress.epoch * length.steps_per_epoch + progress.batch
-    reason = ""
+    reason, trained = "", quantity(progress.epoch, "epoch")
     if stage.optimizer != "lbfgs" and length.steps < done:
-        reason = f"the stage {stage.name!r} has trained {progress.epoch} epochs ({done} steps), which are not undone"
+        reason = f"the stage {stage.name!r} has trained {trained} ({quantity(done, 'step')}), which are not undone"
     elif progress.stage_ended and not has_epochs_left(stage, progress, length):
-        reason = f"the stage {stage.name!r} has ended after {progress.epoch} epochs, so the change would do nothing"
+        reason = f"the stage {stage.name!r} has ended after {trained}, so the change would do nothing"
     if reason:
         raise SettingsError(
             f"The run {str(run.path)!r} cannot be resumed with these changes.",
@@ -156,8 +157,8 @@ def _move_to_batch(progress: Progress, per_step: int, num_images: int) -> None:
     seen = progress.num_images
     if seen % per_step and seen < num_images:
         raise SettingsError(
-            f"The run stands inside an epoch, after {seen} images, which are no whole number of steps of {per_step}.",
-            f"each image is seen once in an epoch; until now a step had {progress.images_per_step} images",
+            f"The run stands inside an epoch, after {quantity(seen, 'image')}: no whole number of steps of {per_step}.",
+            f"each image is seen once in an epoch; until now a step had {quantity(progress.images_per_step, 'image')}",
             f"choose a batch size that divides {seen}, or let the run come to the end of the epoch first",
         )
     progress.batch = -(-seen // per_step)

@@ -37,6 +37,7 @@ from regraft.training.checkpoint.state import (
     optimizer_tensors,
     optimizer_values,
 )
+from regraft.wording import quantity
 
 __all__ = ["Saver", "latest_checkpoint", "settle"]
 
@@ -231,7 +232,7 @@ def latest_checkpoint(run: RunFolder) -> Path:
             return path
         _log.warning("checkpoint %s is damaged (%s); falling back to the previous checkpoint", path.name, reason)
     raise StorageError(
-        f"None of the {len(steps)} checkpoints of {str(run.path)!r} is whole.",
+        f"None of the {quantity(len(steps), 'checkpoint')} of {str(run.path)!r} is whole.",
         "at least one that can be read back",
         "train again into a new folder",
     )

@@ -12,6 +12,7 @@ from regraft.training.features.frozen_part import FrozenPart
 from regraft.training.features.lookahead import Wanted
 from regraft.training.features.variation import Variation
 from regraft.training.images import Images
+from regraft.wording import quantity
 
 __all__ = ["KeptFeatures"]
 
@@ -56,9 +57,12 @@ class KeptFeatures:
         if mode == "off":
             yield "feature cache off: set so by feature_cache"
         elif self._views is not None:
-            yield f"feature cache: cycling through {mode} views of each training image"
+            yield f"feature cache: cycling through {quantity(mode, 'view')} of each training image"
         elif augments and isinstance(mode, int):
-            yield f"feature cache off: {mode} views for {self._keeping.epochs} epochs, so none repeats"
+            yield (
+                f"feature cache off: {quantity(mode, 'view')} for {quantity(self._keeping.epochs, 'epoch')}, so none "
+                "repeats"
+            )
         elif augments:
             yield "feature cache off: augmentation is on"
 

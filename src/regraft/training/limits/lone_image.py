@@ -15,6 +15,7 @@ from regraft.models.describe.info import preprocessing_of
 from regraft.plan.freezing.freeze import freeze
 from regraft.plan.length import length_of
 from regraft.settings.stage import Stage
+from regraft.wording import quantity
 
 __all__ = ["fewest_images", "require_company", "stands_alone"]
 
@@ -104,7 +105,11 @@ def _takes_one(trial: nn.Module, stage: Stage) -> bool:
 
 
 def _alone(stage: Stage, num_images: int, batch_size: int) -> SettingsError:
-    images = "one training image" if num_images == 1 else f"{num_images} training images in batches of {batch_size}"
+    images = (
+        "one training image"
+        if num_images == 1
+        else f"{quantity(num_images, 'training image')} in batches of {batch_size}"
+    )
     kept = "`bn: frozen` in this stage, which keeps the statistics that the batch norms have"
     size = 2 if num_images % 2 == 0 else 3
     return SettingsError(

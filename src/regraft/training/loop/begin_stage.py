@@ -23,6 +23,7 @@ from regraft.training.loop.stage_run import StageRun
 from regraft.training.objective.average import Average
 from regraft.training.objective.objective import Objective, build_objective, loss_weights
 from regraft.training.objective.optim import build_optimizer
+from regraft.wording import quantity
 
 __all__ = ["begin_stage"]
 
@@ -128,7 +129,7 @@ def _carry_over(session: Session, stage: Stage, optimizer: Optimizer) -> None:
     session.checkpoints.wait()
     num = carry_over(session.run_folder.checkpoint(session.progress.start_step), optimizer)
     if num:
-        session.sinks.line(f"{stage.name}: optimizer state carried over for {num} tensors")
+        session.sinks.line(f"{stage.name}: optimizer state carried over for {quantity(num, 'tensor')}")
 
 
 def _source(
@@ -169,8 +170,8 @@ def _source(
 def _announcement(run: StageRun) -> str:
     stage, frozen = run.stage, run.frozen
     num = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
-    how = "fit with L-BFGS" if run.is_solved else f"{stage.optimizer}, at most {run.length.epochs} epochs"
+    how = "fit with L-BFGS" if run.is_solved else f"{stage.optimizer}, at most {quantity(run.length.epochs, 'epoch')}"
     return (
-        f"stage {stage.name}: training {', '.join(stage.selectors)}, {num:,} parameters in {len(frozen.trainable)} "
-        f"tensors; {how}"
+        f"stage {stage.name}: training {', '.join(stage.selectors)}, {quantity(num, 'parameter')} in "
+        f"{quantity(len(frozen.trainable), 'tensor')}; {how}"
     )

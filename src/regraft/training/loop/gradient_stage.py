@@ -22,6 +22,7 @@ from regraft.training.loop.step import Update, seed_step, training_step
 from regraft.training.objective.balance import epoch_order
 from regraft.training.objective.optim import set_rates
 from regraft.training.objective.schedule import EarlyStoppingState, PlateauState
+from regraft.wording import quantity
 
 __all__ = ["descend", "watch"]
 
@@ -124,7 +125,8 @@ def watch(run: StageRun, values: Mapping[str, float]) -> None:
         if rule.restore_best and state.improved:
             progress.stage_best = Best(progress.step, stage.name, progress.epoch, values[rule.monitor])
         if progress.stage_done and not is_last:
-            run.sinks.line(f"{stage.name}: early stopping, {rule.monitor} has not improved for {rule.patience} epochs")
+            waited = quantity(rule.patience, "epoch")
+            run.sinks.line(f"{stage.name}: early stopping, {rule.monitor} has not improved for {waited}")
     if run.stop_requested():
         progress.stage_done = True
         if not is_last:

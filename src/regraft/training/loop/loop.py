@@ -28,6 +28,7 @@ from regraft.training.loop.interpolation import interpolate
 from regraft.training.loop.lbfgs_stage import solve
 from regraft.training.loop.session import Session
 from regraft.training.loop.stage_run import StageRun
+from regraft.wording import quantity
 
 __all__ = ["run_stages", "stage_work"]
 
@@ -101,7 +102,8 @@ def end_stage(run: StageRun) -> None:
         num_images = (run.length.epochs - progress.epoch) * (run.num_images + len(session.labels["val"]))
         session.sinks.skip(image_work(stage, size_of(run.model)) * num_images)
     session.sinks.line(
-        f"{stage.name}: audit ok, {len(audit.frozen)} frozen tensors byte-identical, {len(audit.trainable)} trained"
+        f"{stage.name}: audit ok, {quantity(len(audit.frozen), 'frozen tensor')} byte-identical, "
+        f"{len(audit.trainable)} trained"
     )
     session.sinks.tell_bottleneck(stage.name)
     session.callbacks.tell("on_stage_end", run)
@@ -137,8 +139,9 @@ def _change_stage(session: Session, smaller: Stage) -> None:
     text = recipe_text(progress.recipe)
     record_change(run, "out of memory", progress.step, changes, recipe=text)
     commit.write_text(run.recipe, text)
+    images = quantity(smaller.batch_size, "image")
     session.sinks.warn(
-        f"{smaller.name}: a step does not fit into memory; continuing with {smaller.batch_size} images at a time, "
+        f"{smaller.name}: a step does not fit into memory; continuing with {images} at a time, "
         f"{smaller.accumulate} times before each step, so that a step has as many images as before"
     )
 
@@ -152,7 +155,8 @@ def _out_of_memory(session: Session, stage: Stage, batch_size: int) -> OutOfMemo
         sets = " ".join(f"--set {key}={value} --allow-change {key}" for key, value in keys.items())
         advice = f"`regraft resume {typed_path(path)} {sets}` to continue with smaller batches, as many images a step"
     return OutOfMemoryError(
-        f"There is not enough memory for {batch_size} images at a time in the stage {stage.name!r} of {str(path)!r}.",
+        f"There is not enough memory for {quantity(batch_size, 'image')} at a time in the stage {stage.name!r} of "
+        f"{str(path)!r}.",
         "room for the activations of one batch",
         advice,
     )

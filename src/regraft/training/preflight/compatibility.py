@@ -20,6 +20,7 @@ from regraft.settings.monitor import DEFAULT_MONITOR
 from regraft.settings.stage import Stage
 from regraft.training.limits.lone_image import require_company
 from regraft.training.limits.stage_sizes import require_room
+from regraft.wording import quantity
 
 __all__ = ["check_bands", "check_filled", "check_fit", "undefined_notes"]
 
@@ -120,7 +121,7 @@ def _unfilled(stage: Stage, layers: Sequence[str]) -> WeightsError:
 
 
 def _listed(layers: Sequence[str]) -> str:
-    more = f" and {len(layers) - _FEW} more layers" if len(layers) > _FEW else ""
+    more = f" and {quantity(len(layers) - _FEW, 'more layer')}" if len(layers) > _FEW else ""
     return ", ".join(layers[:_FEW]) + more
 
 

@@ -22,6 +22,7 @@ from regraft.training.engine import Engine
 from regraft.training.loop.checkpoints import stopped
 from regraft.training.loop.sinks import Sinks
 from regraft.training.preflight.compatibility import undefined_notes
+from regraft.wording import quantity
 
 __all__ = ["DECODE_WORK", "decode_rows", "list_rows", "require_same_rows"]
 
@@ -74,7 +75,8 @@ def require_same_rows(run: RunFolder, data: DataSet, decoded: DataSet) -> None:
         return
     changed = sorted({item.path for item in decoded.quarantined} - {item.path for item in data.quarantined})
     raise DataError(
-        f"{len(changed)} images that this run was trained on cannot be read any more; the first is {changed[0]!r}.",
+        f"{quantity(len(changed), 'image')} that this run was trained on cannot be read any more; the first: "
+        f"{changed[0]!r}.",
         "a resumed run needs the same images, so that it ends in the same result",
         "put the files back, or train again into a new folder",
     )
@@ -108,6 +110,6 @@ def list_rows(
             sinks.warn(f"warning: {finding.text}")
     total = sum(len(split) for split in data.splits.values())
     counts = ", ".join(f"{name} {len(split)}" for name, split in complete.splits.items())
-    sinks.line(f"data: {total} images, {len(data.class_names)} classes, {counts}")
+    sinks.line(f"data: {quantity(total, 'image')}, {quantity(len(data.class_names), 'class', 'classes')}, {counts}")
     for note in undefined_notes(model, complete):
         sinks.line(f"note: {note}")

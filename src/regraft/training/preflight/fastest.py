@@ -27,6 +27,7 @@ from regraft.machine.processes import num_processes
 from regraft.models.describe.info import info_of
 from regraft.training.checkpoint.records import environment
 from regraft.training.engine import Engine
+from regraft.wording import quantity
 
 __all__ = ["choose_fastest", "measured_numerics", "step_seconds"]
 
@@ -145,7 +146,7 @@ def _key(model: nn.Module, numerics: Numerics, image_size: tuple[int, int], prec
     facts = environment()
     machine = facts.get("gpu") if numerics.device.startswith("cuda") else facts["processor"]
     network = f"{info_of(model).architecture} {image_size[0]}x{image_size[1]}"
-    return f"{machine} | {numerics.threads} threads | torch {facts['torch']} | {network} | {precision}"
+    return f"{machine} | {quantity(numerics.threads, 'thread')} | torch {facts['torch']} | {network} | {precision}"
 
 
 def _read() -> dict[str, Choice]:

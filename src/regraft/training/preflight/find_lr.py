@@ -45,6 +45,7 @@ from regraft.training.loop.step import Update, seed_step, training_step
 from regraft.training.objective.objective import build_objective, loss_weights
 from regraft.training.objective.optim import build_optimizer
 from regraft.training.preflight.compatibility import check_filled
+from regraft.wording import quantity
 
 __all__ = ["RangeTest", "find_lr"]
 
@@ -84,7 +85,7 @@ class RangeTest:
     def render(self) -> str:
         """Return the curve and the suggestion for people, as plain text."""
         low, high = min(self.smoothed), max(self.smoothed)
-        lines = [f"stage {self.stage}: {len(self.rates)} steps", "      rate    loss"]
+        lines = [f"stage {self.stage}: {quantity(len(self.rates), 'step')}", "      rate    loss"]
         for place in _spread(len(self.rates), 20):
             share = (self.smoothed[place] - low) / max(high - low, 1e-12)
             lines.append(f"  {self.rates[place]:8.1e}  {self.smoothed[place]:6.3f}  {'#' * round(40 * share)}")

@@ -10,6 +10,7 @@ from regraft.plan.make import Plan
 from regraft.plan.rates import rates_of
 from regraft.settings.stage import Stage
 from regraft.training.preflight.forecast import Forecast, StageForecast
+from regraft.wording import quantity
 
 __all__ = ["render_plan"]
 
@@ -28,8 +29,9 @@ def render_plan(model: nn.Module, plan: Plan, expected: Forecast) -> str:
         f"{_clock(expected.decoding)} to decode and {_clock(expected.measuring)} to evaluate; about "
         f"{_amount(expected.num_bytes)} of memory, and {_amount(expected.pixel_bytes)} for decoded pixels",
         f"estimated from steps on batches of up to {_between(tried)} images of noise, "
-        f"timed and counted just now on this machine ({numerics.device}, {numerics.precision}, {numerics.threads} "
-        "threads) and multiplied up; early stopping, pixels and features that are cached on the disk, and what else "
+        f"timed and counted just now on this machine ({numerics.device}, {numerics.precision}, "
+        f"{quantity(numerics.threads, 'thread')}) and multiplied up; early stopping, pixels and features that are "
+        "cached on the disk, and what else "
         "runs here by then are not in it",
     ]
     return "\n".join(lines)
@@ -37,8 +39,8 @@ def render_plan(model: nn.Module, plan: Plan, expected: Forecast) -> str:
 
 def _stage(model: nn.Module, stage: Stage, names: tuple[str, ...], will: StageForecast) -> list[str]:
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    what = f"  {stage.name}: trains {', '.join(stage.selectors)} ({len(names)} tensors, "
-    what += f"{sum(sizes[name] for name in names):,} parameters) on {will.size[0]}x{will.size[1]} images"
+    what = f"  {stage.name}: trains {', '.join(stage.selectors)} ({quantity(len(names), 'tensor')}, "
+    what += f"{quantity(sum(sizes[name] for name in names), 'parameter')}) on {will.size[0]}x{will.size[1]} images"
     return [
         what,
         f"    {_how(model, stage, names, will)}",
@@ -51,8 +53,9 @@ def _how(model: nn.Module, stage: Stage, names: tuple[str, ...], will: StageFore
         return "fit with L-BFGS on features that are computed once"
     length = will.length
     batch = f"batches of {will.batch_size}" + (f" x {stage.accumulate}" if stage.accumulate > 1 else "")
-    epochs = f"{length.epochs} epoch{'s' if length.epochs > 1 else ''} of {length.steps_per_epoch} steps"
-    count = f"{length.steps} steps (about {epochs})" if length.counts_steps else f"{epochs} ({length.steps} steps)"
+    epochs = f"{quantity(length.epochs, 'epoch')} of {quantity(length.steps_per_epoch, 'step')}"
+    steps = quantity(length.steps, "step")
+    count = f"{steps} (about {epochs})" if length.counts_steps else f"{epochs} ({steps})"
     rates = {rate.group: rate.lr for rate in rates_of(model, stage, names).values()}
     shown = {f"{rate:g}" for rate in rates.values()}
     by_group = len(shown) > 1 and len(rates) <= 6

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from regraft.weights.naming.layers import Fits, Layer
 from regraft.weights.naming.naming import Pair
 from regraft.weights.report import Finding
+from regraft.wording import quantity
 
 __all__ = ["Alignment", "Order", "by_structure"]
 
@@ -84,7 +85,8 @@ def by_structure(
     num_ordered = sum(pair.rule == _BY_ORDER for pair in alignment.pairs)
     if num_ordered:
         text = (
-            f"{num_ordered} layers were placed by the order of the file's layers of one shape; a reference output "
+            f"{quantity(num_ordered, 'layer was', 'layers were')} placed by the order of the file's layers of one "
+            "shape; a reference output "
             "(--check image=logits) settles whether it is that of execution"
         )
         alignment.findings.append(Finding("order", "", text))

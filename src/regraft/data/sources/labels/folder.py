@@ -18,6 +18,7 @@ from regraft.data.paths import Paths
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, looks_of, quoted, twin_warnings
 from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden, is_picture_name
 from regraft.errors import DataError, nearest
+from regraft.wording import quantity
 
 __all__ = ["has_class_folders", "list_folder"]
 
@@ -168,7 +169,10 @@ def _without_classes(root: Path, ignored: Counter[str]) -> Iterator[str]:
     if not num:
         yield f"It holds no class folders, only {sum(ignored.values())} files and hidden folders."
         return
-    yield f"{num} images are directly in it, without class folders: nothing says what they show."
+    yield (
+        f"{quantity(num, 'image is', 'images are')} directly in it, without class folders: nothing says what "
+        f"{'it shows' if num == 1 else 'they show'}."
+    )
     if has_class_folders(root.parent):
         yield f"It is one class of {str(root.parent)!r}; give that folder to use all classes."
     else:
@@ -203,7 +207,7 @@ def _class_mistakes(
             if not classes.get(name):
                 others = [other for other in files if files[other].get(name)]
                 state = "is empty in" if name in classes else "is missing from"
-                counted = ", ".join(f"{len(files[other][name])} images in {other}" for other in others)
+                counted = ", ".join(f"{quantity(len(files[other][name]), 'image')} in {other}" for other in others)
                 yield f"Class {name!r} {state} {split} ({counted}{_twin(name, classes)})."
 
 
@@ -225,9 +229,16 @@ def _class_warnings(files: Files, class_names: tuple[str, ...], empty: set[str])
 def _loss_warnings(ignored: Counter[str]) -> Iterator[str]:
     for reason, count in ignored.items():
         if reason == STRAY_PICTURE:
-            yield f"{count} images next to the class folders have no class, and were left out."
+            one, several = (
+                "image next to the class folders has no class",
+                "images next to the class folders have no class",
+            )
+            yield f"{quantity(count, one, several)}, and {'was' if count == 1 else 'were'} left out."
         elif reason.startswith("camera raw"):
-            yield f"{count} camera raw files were left out; convert them to JPEG or PNG to use them."
+            yield (
+                f"{quantity(count, 'camera raw file was', 'camera raw files were')} left out; convert to JPEG or PNG "
+                "to use them."
+            )
 
 
 def _next_step(root: Path, files: Files) -> str:

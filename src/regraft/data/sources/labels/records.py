@@ -13,6 +13,7 @@ from regraft.data.sources.labels.label_cells import Column, Reading, read_cells
 from regraft.data.sources.labels.locate import Locator
 from regraft.data.sources.listing import Listing, Rows, quoted, twin_warnings
 from regraft.errors import nearest
+from regraft.wording import quantity
 
 __all__ = ["Names", "Record", "list_records"]
 
@@ -177,11 +178,16 @@ def _without_repeats(
     warnings = []
     if repeats:
         rows = ", ".join(f"row {record.row}" for record in repeats[:_FEW])
-        warnings.append(f"{len(repeats)} rows repeat an earlier one and were left out ({rows}).")
+        warnings.append(
+            f"{quantity(len(repeats), 'row repeats an earlier one and was', 'rows repeat an earlier one and were')} "
+            f"left out ({rows})."
+        )
     if across:
         one, other = across[0]
         warnings.append(
-            f"{len(across)} files are listed in two splits, for example {one.path!r} in {one.split} and {other.split}."
+            f"{quantity(len(across), 'file is', 'files are')} listed in two splits, for example {one.path!r} in "
+            f"{one.split} "
+            f"and {other.split}."
         )
     return kept, warnings
 
@@ -233,7 +239,7 @@ def _check_classes(kept: Sequence[_Row], class_names: Sequence[str], bad: BadRow
 def _label_warnings(kept: Sequence[_Row], class_names: Sequence[str], names: Names | None) -> Iterator[str]:
     none = sum(not own for _, own in kept)
     if none:
-        yield f"{none} of {len(kept)} images have no label at all; they count as having none of the classes."
+        yield f"{none} of {quantity(len(kept), 'image')} without a label: counted as having none of the classes."
     counts = Counter(name for record, own in kept if record.split == "train" for name in own)
     single = [name for name in class_names if counts[name] == 1]
     if single:

@@ -15,6 +15,7 @@ from regraft.data.sources.labels.locate import Locator
 from regraft.data.sources.labels.records import Record
 from regraft.data.sources.listing import quoted
 from regraft.data.sources.text import TextLines
+from regraft.wording import quantity
 
 __all__ = ["Table", "is_table"]
 
@@ -91,7 +92,7 @@ class Table:
         column = None if columns.label is None else Column(columns.names[columns.label], columns.many)
         for row, cells in data:
             if len(cells) <= last or any(cells[len(columns.names) :]):
-                reason = f"has {len(cells)} cells, the header has {len(columns.names)}"
+                reason = f"has {quantity(len(cells), 'cell')}, the header has {len(columns.names)}"
                 hint = "; a cell with the delimiter in it needs quotes" if len(cells) > len(columns.names) else ""
                 self._bad.add(self.path, row, "rows of another length", reason + hint)
                 continue

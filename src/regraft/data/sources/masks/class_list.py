@@ -13,6 +13,7 @@ from regraft.data.class_table import IGNORED, ClassTable, Colour, unpack
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.text import TextLines
 from regraft.errors import DataError
+from regraft.wording import quantity
 
 __all__ = ["Entry", "find_class_list", "inline_classes", "is_void", "listed_classes", "read_class_list"]
 
@@ -157,7 +158,7 @@ def _from_table(path: Path, rows: Sequence[tuple[int, str]], bad: BadRows) -> It
     for row, line in rows:
         cells = _cells(line)
         if places is None or len(cells) <= max(places.values()):
-            bad.add(path, row, "short rows", f"has {len(cells)} cells, and the header more")
+            bad.add(path, row, "short rows", f"has {quantity(len(cells), 'cell')}, and the header more")
             continue
         given: dict[str, Any] = {meaning: cells[place] for meaning, place in places.items()}
         if {"r", "g", "b"} <= set(given):

@@ -13,6 +13,7 @@ from regraft.data.sources.listing import quoted
 from regraft.data.sources.masks.class_list import Entry, as_colour, is_void
 from regraft.data.sources.masks.mask_look import FEW_MASKS, MANY_MASKS, TOLERATED, Look, blends_in, look_at
 from regraft.errors import DataError, SettingsError, nearest
+from regraft.wording import quantity
 
 __all__ = ["OF_TRAINING", "Chosen", "choose_table"]
 
@@ -80,8 +81,8 @@ def _refuse_blends(root: Path, look: Look, entries: Sequence[Entry], ignore: Seq
         return  # a few masks are left out one by one
     raise DataError(
         f"{found.share:.1%} of the pixels in the masks of {os.fspath(root)!r} are blends of two: one of "
-        f"{len(found.values)} values between 0 and {found.high} ({_listed_values(found.values)}), in {found.masks} of "
-        f"{look.num} masks, for example {os.path.relpath(found.example, root)!r}.",
+        f"{quantity(len(found.values), 'value')} between 0 and {found.high} ({_listed_values(found.values)}), in "
+        f"{found.masks} of {quantity(look.num, 'mask')}, for example {os.path.relpath(found.example, root)!r}.",
         f"a mask holds 0 and {found.high} alone, or a number for each class; smooth (antialiased) resizing and lossy "
         "compression blend them at borders",
         "save the masks again as PNG, resized by the nearest pixel, or set to 0 below 128 and to 255 from there on; if "
@@ -172,7 +173,7 @@ def _from_masks(root: Path, look: Look, ignore: Sequence[Any], warnings: list[st
     values = [value for value in values if value != IGNORED]
     if len(values) > MOST_CLASSES or not values:
         raise DataError(
-            f"The masks of {os.fspath(root)!r} hold {len(values)} different values.",
+            f"The masks of {os.fspath(root)!r} hold {quantity(len(values), 'different value')}.",
             f"a mask holds a number for each class, at most {MOST_CLASSES}",
             "name the classes with data.class_table; numbers of single objects (instance ids) are not classes",
         )

@@ -33,6 +33,7 @@ from regraft.data.sources.masks.pairing import Pairing, pair_up
 from regraft.data.sources.masks.voc import find_voc
 from regraft.data.sources.walk import Walk
 from regraft.errors import DataError
+from regraft.wording import quantity
 
 __all__ = ["Classes", "list_masks"]
 
@@ -172,12 +173,16 @@ class _Found:
         elif pairing.missing:
             self._leave("image without a mask", len(pairing.missing))
             self.warnings.append(
-                f"{len(pairing.missing)} images{where} have no mask and were left out: {_names(pairing.missing)}."
+                quantity(
+                    len(pairing.missing), f"image{where} has no mask and was", f"images{where} have no mask and were"
+                )
+                + f" left out: {_names(pairing.missing)}."
             )
         if pairing.extra:
             self._leave("mask without an image", len(pairing.extra))
             self.warnings.append(
-                f"{len(pairing.extra)} masks{where} belong to no image and were left out: {_names(pairing.extra)}."
+                quantity(len(pairing.extra), f"mask{where} belongs to no image", f"masks{where} belong to no image")
+                + f" and {'was' if len(pairing.extra) == 1 else 'were'} left out: {_names(pairing.extra)}."
             )
         return pairing
 
@@ -190,7 +195,10 @@ class _Found:
             )
         elif lost:
             self._leave("annotated image that is not there", len(lost))
-            self.warnings.append(f"{len(lost)} images of {part.file.name} are not there: {quoted(lost, _FEW)}.")
+            self.warnings.append(
+                quantity(len(lost), f"image of {part.file.name} is", f"images of {part.file.name} are")
+                + f" not there: {quoted(lost, _FEW)}."
+            )
 
     def require_most(self, root: Path) -> None:
         """Raise where whole splits have no masks."""

@@ -13,6 +13,7 @@ from regraft.data.class_table import IGNORED, Coding
 from regraft.data.masks.masks import codes_or_reason, fetch_mask
 from regraft.machine.budget import num_cpus
 from regraft.machine.prefetch import in_order
+from regraft.wording import quantity
 
 __all__ = ["FEW_MASKS", "MANY_MASKS", "TOLERATED", "Blends", "Look", "blends_in", "look_at"]
 
@@ -105,7 +106,7 @@ def look_at(masks: Sequence[str], most: int, *, with_colours: bool) -> Look:
     look = Look()
     chosen = sorted({round(place) for place in np.linspace(0, len(masks) - 1, min(most, len(masks)))}) if masks else []
     if len(chosen) < len(masks) and most == MANY_MASKS:
-        look.warnings.append(f"The classes were taken from {len(chosen):,} of the {len(masks):,} masks.")
+        look.warnings.append(f"The classes were taken from {len(chosen):,} of the {quantity(len(masks), 'mask')}.")
     by_number: Counter[int] = Counter()
     for row, found in in_order(lambda row: (row, _codes_in(masks[row], with_colours)), chosen, num_cpus()):
         if isinstance(found, str):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.report.wording import count, duration, number, percent, wilson_interval
+from regraft.wording import duration, number, percent, quantity, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def test_what_is_no_number_is_a_dash(value: object) -> None:
 
 
 def test_nouns_follow_their_number() -> None:
-    assert count(1, "image") == "1 image"
-    assert count(12000, "class", "classes") == "12,000 classes"
+    assert quantity(1, "image") == "1 image"
+    assert quantity(12000, "class", "classes") == "12,000 classes"
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
-__all__ = ["count", "duration", "is_number", "number", "percent", "wilson_interval"]
+__all__ = ["duration", "is_number", "number", "percent", "quantity", "wilson_interval"]
 
 _Z = 1.959964  # two-sided 95 % of the normal distribution
 
 
 def is_number(value: Any) -> bool:
-    """Return true for finite numbers, not for booleans."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return true for finite numbers, numpy's too, not for booleans."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def percent(share: Any, digits: int = 1) -> str:
@@ -25,7 +26,7 @@ def number(value: Any) -> str:
     return f"{value:.4g}" if is_number(value) else "–"
 
 
-def count(value: Any, noun: str, plural: str = "") -> str:
+def quantity(value: Any, noun: str, plural: str = "") -> str:
     """Return `1 image`, `1,200 images`."""
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}" if is_number(value) else f"– {noun}"
 
