@@ -40,11 +40,6 @@ class PickleBytes:
         self.at += form.size
         return int(value)
 
-    def real(self, form: struct.Struct) -> float:
-        value: float = form.unpack_from(self.view, self.at)[0]
-        self.at += form.size
-        return value
-
     def line(self) -> bytes:
         # Pickles in text (protocol 0) hold a whole array in one line, so the window grows until it holds the line.
         size = 256
@@ -65,7 +60,9 @@ class PickleBytes:
         return line
 
     def text(self, size: int) -> str:
-        return self._held(self.take(size).decode("utf-8", "surrogatepass"))
+        text = self.take(size).decode("utf-8", "surrogatepass")
+        self._budget.hold(len(text) if text.isascii() else 4 * len(text))
+        return text
 
     def text_line(self) -> str:
         return self._held(self.line().decode("raw-unicode-escape"))

@@ -26,6 +26,12 @@ def _skipped(size: int) -> Callable[[Machine], None]:
     return step
 
 
+def _binary_float(machine: Machine) -> None:
+    source = machine.source
+    machine.stack.append(_FLOAT.unpack_from(source.view, source.at)[0])
+    source.at += 8
+
+
 def _drop_items(machine: Machine) -> None:
     machine.items()
 
@@ -148,7 +154,7 @@ INSTRUCTIONS: Mapping[int, Callable[[Machine], None]] = {
     0x8A: lambda m: m.stack.append(m.source.long(m.source.number(_BYTE))),
     0x8B: lambda m: m.stack.append(m.source.long(m.source.number(_INT))),
     ord("F"): lambda m: m.stack.append(float(m.source.short_line())),
-    ord("G"): lambda m: m.stack.append(m.source.real(_FLOAT)),
+    ord("G"): _binary_float,
     ord("S"): lambda m: m.stack.append(m.source.quoted()),
     ord("T"): lambda m: m.stack.append(m.source.string(m.source.number(_INT))),
     ord("U"): lambda m: m.stack.append(m.source.string(m.source.number(_BYTE))),
