@@ -210,7 +210,7 @@ def test_a_library_that_finds_no_room_is_a_storage_error(tmp_path: Path) -> None
 
     with pytest.raises(StorageError, match="would be larger"), commit.folder(tmp_path / "model") as folder:
         save_file({"weight": torch.zeros(5000)}, folder / "model.safetensors")
-    with pytest.raises(StorageError, match="disk is full"), commit.folder(tmp_path / "model") as folder:
+    with pytest.raises(StorageError, match="would be larger"), commit.folder(tmp_path / "model") as folder:
         torch.save({"weight": torch.zeros(5000)}, folder / "model.pt")
     assert names(tmp_path) == []
 

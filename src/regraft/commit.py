@@ -330,7 +330,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except RegraftError:
         raise
     except Exception as error:
-        reason = _storage_reason(error)
+        reason = _storage_reason(error, path)
         if reason is None:
             raise
         raise StorageError(
@@ -340,7 +340,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _storage_reason(error: BaseException | None) -> str | None:
+def _storage_reason(error: BaseException | None, path: Path) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in _REASONS:
             return _REASONS[error.errno]
@@ -348,10 +348,24 @@ def _storage_reason(error: BaseException | None) -> str | None:
         number = _OS_ERROR.search(text)
         if number is not None and int(number[1]) in _REASONS:
             return _REASONS[int(number[1])]
-        if "No space left" in text or "inline_container.cc" in text:
+        if "No space left" in text:
             return _REASONS[errno.ENOSPC]
+        if "inline_container.cc" in text:  # torch names no errno
+            return _REASONS[errno.EFBIG if _has_room(path) else errno.ENOSPC]
         error = error.__cause__ or error.__context__
     return None
+
+
+def _has_room(path: Path) -> bool:
+    """Return whether the disk that a file was to be written to has room, so that the file itself met a limit."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+    except (ImportError, OSError, StopIteration):
+        return False
+    return limit != resource.RLIM_INFINITY and free > limit
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "StoppedError",
     "StorageError",
     "WeightsError",
+    "did_you_mean",
     "nearest",
     "require_type",
 ]
@@ -120,6 +121,12 @@ def nearest(word: str, choices: Sequence[str], *, limit: int = 3) -> str:
 
     close = difflib.get_close_matches(word, choices, n=limit, cutoff=0.5)
     return ", ".join(repr(choice) for choice in close)
+
+
+def did_you_mean(word: str, choices: Sequence[str]) -> str:
+    """Return the end of a sentence about a word that is none of the choices: those most like it, or a full stop."""
+    near = nearest(word, choices)
+    return f"; did you mean {near}?" if near else "."
 
 
 def require_type(value: object, kinds: type | tuple[type, ...], argument: str, instead: str) -> None:

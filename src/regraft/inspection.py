@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.commit import as_json
-from regraft.errors import DataError, SettingsError, StorageError, require_type
+from regraft.errors import DataError, SettingsError, StorageError, did_you_mean, require_type
 from regraft.run.invocation import typed_path
 from regraft.wording import quantity
 
@@ -321,7 +321,13 @@ def _network(
         from regraft.models.networks.names import list_models
 
         names = list_models(name)
-        return names, "\n".join(names) or f"no model name matches {name!r}"
+        if not names:
+            raise SettingsError(
+                f"No model name matches {name!r}{did_you_mean(name.strip('*?[]'), list_models())}",
+                "a pattern of model names",
+                "`regraft inspect 'resnet*'`",
+            )
+        return names, "\n".join(names)
     from regraft.models.layers.layers import format_table, list_layers
     from regraft.models.zoo.build import build_model
 

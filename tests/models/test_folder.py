@@ -233,6 +233,16 @@ def test_weights_that_are_cut_are_refused_without_a_manifest_too(tmp_path: Path,
         rg.load_model(folder)
 
 
+def test_labels_that_do_not_fit_are_counted(tmp_path: Path, written: Path) -> None:
+    folder = shutil.copytree(written, tmp_path / "model")
+    change(lambda config: config.update(num_classes=7))(folder)
+    with pytest.raises(StorageError, match=r"label_names has \d names, and num_classes is 7"):
+        rg.load_model(folder)
+    change(lambda config: config["label_names"].reverse())(folder)
+    with pytest.raises(StorageError, match="label_names are not those of the softmax rows of class_names"):
+        rg.load_model(folder)
+
+
 def test_a_folder_of_timms_own_is_told_apart(tmp_path: Path, written: Path) -> None:
     folder = shutil.copytree(written, tmp_path / "model")
     change(lambda config: config.pop("regraft"))(folder)

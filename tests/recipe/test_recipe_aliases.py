@@ -103,7 +103,7 @@ def test_shifts_along_one_side_reach_the_images() -> None:
         (stage(augment={"horizontal_flip": "yes please"}), "neither true nor false"),
         (stage(augment={"cval": 7}), "no setting for the value 7"),
         (stage(augment={"fill_mode": "wrap"}), "stages.0.augment.fill: must be 'nearest', 'reflect' or 'constant'"),
-        (stage(augment={"rotation_range": -1}), "stages.0.augment.rotation: must be greater than or equal to 0"),
+        (stage(augment={"rotation_range": -1}), "stages.0.augment.rotation: must be 0 or more"),
         (stage(augment={"channel_shift_range": 3}), "stages.0.augment.channel_shift_range: no such setting"),
         ({"defaults": {"lr": 1, "learning_rate": 1}}, "defaults.learning_rate: learning_rate and lr are both given"),
     ],

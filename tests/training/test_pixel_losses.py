@@ -88,4 +88,4 @@ def test_losses_that_do_not_exist_are_named_all_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         Stage("all", loss={"dise": 1.0, "focal": -1.0})
     assert "did you mean 'dice'" in str(caught.value)
-    assert "loss.focal: must be greater than 0; it is -1.0" in str(caught.value)
+    assert "loss.focal: must be above 0; it is -1.0" in str(caught.value)

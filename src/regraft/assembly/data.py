@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from regraft.data.dataset import DataSet
 from regraft.data.masks.default_size import default_size
 from regraft.data.open import open_data
-from regraft.errors import SettingsError
+from regraft.data.sources.labels.folder import missing_folder
+from regraft.errors import DataError, SettingsError
 from regraft.models.networks.builtin_models import SEGMENTERS
 from regraft.recipe.recipe import Recipe, default_recipe, validate_recipe
 from regraft.run.folder import RunFolder
@@ -39,7 +42,26 @@ def stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
     stored = run.read(run.splits)
     if stored is None:
         return _open(recipe)
-    return DataSet.from_dict(stored).moved_to(recipe.data.source)
+    data = DataSet.from_dict(stored).moved_to(recipe.data.source)
+    _require_some_file(data)
+    return data
+
+
+def _require_some_file(data: DataSet) -> None:
+    """Refuse a place that has none of the run's images: it was mistyped, or moved away.
+
+    Raises:
+        DataError: There is no such folder, or none of its images there.
+    """
+    if not len(data.train) or any(os.path.exists(path) for path in data.train.paths):
+        return
+    if not os.path.isdir(data.root):
+        raise missing_folder(Path(data.root))
+    raise DataError(
+        f"None of the {len(data.train)} training images of the run is in {data.root!r}.",
+        "the folder that holds the images of the run",
+        f"`--set data.source=FOLDER`; the first image looked for is {data.train.paths[0]!r}",
+    )
 
 
 def _require_task(recipe: Recipe, data: DataSet) -> None:

@@ -9,7 +9,7 @@ from regraft.assembly.data import opened_recipe
 from regraft.assembly.network import network_for
 from regraft.assembly.options import numerics_for
 from regraft.data.dataset import DataSet
-from regraft.errors import SettingsError
+from regraft.errors import SettingsError, did_you_mean
 from regraft.plan.make import make_plan
 from regraft.recipe.recipe import Recipe
 from regraft.training.preflight.find_lr import RangeTest, find_lr
@@ -40,8 +40,11 @@ def range_test(
             return find_lr(
                 model, chosen, data, batch_size=size, seed=recipe.seed, numerics=numerics_for(recipe), **options
             )
+    names = [chosen.name for chosen in plan]
     raise SettingsError(
-        "No stage of this recipe has a learning rate." if stage is None else f"The recipe has no stage {stage!r}.",
-        f"its stages are: {', '.join(chosen.name for chosen in plan)}",
+        "No stage of this recipe has a learning rate."
+        if stage is None
+        else f"The recipe has no stage {stage!r}{did_you_mean(stage, names)}",
+        f"its stages are: {', '.join(names)}",
         "name one of them with `--stage`, or set `stages.0.optimizer=adamw`",
     )

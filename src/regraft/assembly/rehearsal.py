@@ -10,7 +10,9 @@ from regraft.assembly.budget import Clock, expected_of, planned
 from regraft.assembly.data import opened_recipe
 from regraft.assembly.network import before_surgery, surgery_for, unfilled_network
 from regraft.assembly.options import numerics_for, write_notes
+from regraft.data.check import check
 from regraft.data.dataset import DataSet
+from regraft.data.leaks import with_leaks
 from regraft.models.surgery.preview import surgery_plan
 from regraft.models.surgery.surgery import adapt
 from regraft.plan.run_warnings import run_warnings
@@ -54,7 +56,8 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     images = f"images: {num_train} to train on, {len(data.val)} to validate, {classes}"
     unfilled = check_filled(adapted, plan) if recipe.model.weights == "none" else []
     found = run_warnings(plan, recipe.monitor, recipe.mode, num_train, recipe.data.batch_size)
-    warnings = [f"warning: {text}" for text in (*found, *unfilled)]
+    of_data = [finding.text for finding in check(with_leaks(data)) if finding.level == "warning"]
+    warnings = [f"warning: {text}" for text in (*of_data, *found, *unfilled)]
     return "\n".join(
         [surgery_plan(model, **surgery).render(), images, *chosen, *warnings, render_plan(adapted, plan, expected)]
     )

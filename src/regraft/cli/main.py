@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
     convert,
     demo,
@@ -53,6 +54,9 @@ class _Verbs(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
+        except typer.BadParameter as error:
+            error.message = in_words(error.message)
+            raise
         except RegraftError as error:
             return _end(f"error: {error}", error.exit_code, error)
         except KeyboardInterrupt as error:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from regraft.errors import SettingsError
+from regraft.errors import SettingsError, did_you_mean
 from regraft.machine.budget import num_cpus
 from regraft.machine.processes import num_local_processes
 
@@ -88,7 +88,7 @@ def choose_numerics(
     for name in (precision, inference):
         if name not in PRECISIONS:
             raise SettingsError(
-                f"Unknown precision {name!r}.",
+                f"Unknown precision {name!r}{did_you_mean(name, PRECISIONS)}",
                 "one of: " + ", ".join(PRECISIONS),
                 "`--precision auto`, or leave it out",
             )
@@ -122,7 +122,7 @@ def _device(device: str) -> str:
     kind, _, number = device.partition(":")
     if kind not in available or (number and not number.isdigit()):
         raise SettingsError(
-            f"Unknown device {device!r}.",
+            f"Unknown device {device!r}{did_you_mean(device, DEVICES)}",
             "one of: " + ", ".join(DEVICES),
             "`--device auto`, or leave it out",
         )

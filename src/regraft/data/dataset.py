@@ -175,7 +175,7 @@ class DataSet(Summary):
         was.
         """
         before = self.source or self.root
-        if source is None or source == before:
+        if source is None or os.path.realpath(source) == os.path.realpath(before):
             return self
         place = os.path.relpath(self.root, before)  # of the files, as seen from the source
         root = os.path.normpath(os.path.join(source, place))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
-from regraft.errors import SettingsError
+from regraft.errors import SettingsError, did_you_mean
 from regraft.recipe.aliases import rewrite_aliases
 from regraft.recipe.defaults import default_recipe, fill
 from regraft.recipe.schema import recipe_schema
@@ -93,7 +93,7 @@ class Recipe(Strict):
         unknown = [name for name in names if name not in known]
         if unknown:
             raise SettingsError(
-                f"The recipe has no stage {', '.join(map(repr, unknown))}.",
+                f"The recipe has no stage {', '.join(map(repr, unknown))}{did_you_mean(unknown[0], known)}",
                 f"its stages are: {', '.join(known)}",
                 f"`--stages {','.join(known)}`, or one of them",
             )

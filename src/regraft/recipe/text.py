@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from regraft.errors import SettingsError
+from regraft.errors import SettingsError, did_you_mean
 from regraft.recipe.defaults import default_recipe, fill
 
 __all__ = ["apply_set", "read_recipe"]
@@ -105,7 +105,7 @@ def _position(target: list[Any], part: str, assignment: str) -> int:
     if part.isdigit() and int(part) < len(target):
         return int(part)
     raise SettingsError(
-        f"--set {assignment!r} names {part!r}, which does not exist.",
+        f"--set {assignment!r} names {part!r}, which does not exist{did_you_mean(part, list(map(str, names)))}",
         f"a number from 0 to {len(target) - 1}" + (f", or one of: {', '.join(map(str, names))}." if names else "."),
         "for example: `--set stages.0.lr=3e-5`",
     )

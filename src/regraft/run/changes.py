@@ -6,6 +6,7 @@ A key is the dotted one of `--set`, such as `stages.1.lr`; `--allow-change` take
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ _USERS_OWN = re.compile(r"model\.args|stages\.\d+\.(lr|optimizer_args|class_weig
 _FIXED_IN_STAGE = ("name", "train", "optimizer", "optimizer_args", "bn", "ema", "image_size", "precision", "start")
 _FREE = ("log",)  # who is told what happens makes no difference to it
 _NO_MATTER = ("python", "platform")  # the bits of a run do not hang on them
+_PLACES = ("data.source", "data.labels", "data.names", "data.masks", "data.class_table", "model.weights")
 _LENGTH = ("epochs", "steps", "early_stopping")
 
 
@@ -78,8 +80,12 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, tupl
         for index in range(max(len(before), len(after))):
             pair = [items[index] if index < len(items) else ABSENT for items in (before, after)]
             yield from _differences(_join(path, index), *pair)
-    elif before != after:
+    elif before != after and not (path in _PLACES and _is_same_place(before, after)):
         yield path, (before, after)
+
+
+def _is_same_place(before: Any, after: Any) -> bool:
+    return isinstance(before, str) and isinstance(after, str) and os.path.realpath(before) == os.path.realpath(after)
 
 
 def _join(path: str, key: object) -> str:

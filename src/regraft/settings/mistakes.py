@@ -9,15 +9,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from regraft.errors import nearest
+from regraft.wording import quantity
 
 __all__ = ["SEVERAL", "fields_of", "mistakes_of", "unknown_key"]
 
 SEVERAL = "several_mistakes"  # the type of an error that lists them as `lines` in its context
 # Parts of pydantic's paths that name an alternative of a union, not a key.
 _KIND = re.compile(
-    r"((constrained-)?(int|str|float|bool)|Schedule|\w+Settings|(tuple|list|dict|literal|function-before)\[.*\])$"
+    r"((constrained-)?(int|str|float|bool)|Schedule|\w+Settings|(tuple|list|dict|literal|function-\w+)\[.*\])$"
 )
 _QUOTED = re.compile(r"'([^']+)'")
+_BOUNDS = {
+    "greater_than_equal": ("ge", "{} or more"),
+    "greater_than": ("gt", "above {}"),
+    "less_than_equal": ("le", "at most {}"),
+    "less_than": ("lt", "below {}"),
+}
+_LENGTHS = {"too_short": ("min_length", "at least"), "too_long": ("max_length", "at most")}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _PAIR = {"must be a whole number", "must be a list"}
 _SYNONYMS = {
@@ -81,10 +89,11 @@ def mistakes_of(error: ValidationError, settings: type) -> list[str]:
             lines.setdefault(path, []).append(_reason(item))
             kinds.setdefault(path, []).append(item["type"])
             given[path] = item["input"]
+    inside = [path for path in lines if any(other.startswith((f"{path}.", f"{path}: ")) for other in lines)]
     return [
         _line(path, _nearest_kind(reasons, kinds.get(path, [])), given.get(path, ...))
         for path, reasons in lines.items()
-        if not any(other.startswith(f"{path}.") for other in lines)  # of a union, the part inside the right kind
+        if path not in inside  # of a union, what is wrong within the right kind counts
     ]
 
 
@@ -119,11 +128,19 @@ def _reason(item: Any) -> str:
         "float_parsing": "must be a number",
         "float_type": "must be a number",
         "string_type": "must be a string",
+        "string_too_short": "must not be empty",
+        "bool_parsing": "must be true or false",
+        "bool_type": "must be true or false",
     }
-    text: str = item["msg"].removeprefix("Value error, ")
-    for long, short in (("Input should be", "must be"), ("List should", "must"), ("Tuple should", "must")):
-        text = text.replace(long, short)
-    return named.get(item["type"], text.replace(" after validation", ""))
+    kind, context = item["type"], item.get("ctx", {})
+    if kind in _BOUNDS:
+        key, text = _BOUNDS[kind]
+        return f"must be {text.format(f'{context[key]:,}' if type(context[key]) is int else f'{context[key]:g}')}"
+    if kind in _LENGTHS:
+        key, text = _LENGTHS[kind]
+        return f"must have {text} {quantity(context[key], 'entry', 'entries')}, not {context['actual_length']}"
+    message: str = item["msg"]
+    return named.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
 
 
 def _known_keys(settings: type, path: Sequence[Any]) -> list[str]:

@@ -135,6 +135,13 @@ class Stage:
             raise ValueError(mistake)
         return name
 
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _whole(cls, schedule: Any) -> Any:
+        if schedule == "step":
+            raise ValueError("step needs `every` or `milestones`, as {name: step, every: 5}")
+        return schedule
+
     @field_validator("schedule")
     @classmethod
     def _short(cls, schedule: Any) -> Any:

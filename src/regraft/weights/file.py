@@ -18,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from regraft.errors import WeightsError, require_type
+from regraft.errors import WeightsError, did_you_mean, require_type
 from regraft.weights.limits import MAX_CLASSES, MAX_NAME, Budget, check_shape, guarded, is_own_file
 from regraft.wording import quantity
 
@@ -252,7 +252,7 @@ def _weights_of_model(path: Path) -> Path | None:
 def _reader(name: str) -> Any:
     if name not in FORMATS:
         raise WeightsError(
-            f"{name!r} is not a weight format that regraft reads.",
+            f"{name!r} is not a weight format that regraft reads{did_you_mean(name, FORMATS)}",
             "one of: " + ", ".join(FORMATS),
             "leave `format` out to have it detected from the content",
         )

@@ -232,9 +232,11 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     Raises:
         LimitError: Too many axes, or lengths that no array has.
     """
-    lengths = tuple(shape) if isinstance(shape, tuple | list) and len(shape) <= MAX_RANK else None
-    if lengths is None:
+    if not isinstance(shape, tuple | list):
+        raise LimitError(f"it holds a tensor whose shape is {shown(shape)}, not a list of lengths")
+    if len(shape) > MAX_RANK:
         raise LimitError(f"it holds a tensor of more than {MAX_RANK} axes")
+    lengths = tuple(shape)
     count = 1
     for length in lengths:
         if type(length) is not int or length < 0 or length > MAX_VALUES:

@@ -249,8 +249,10 @@ def _check_config(config: dict[str, Any]) -> None:
     output, thresholds = section.get("output", "softmax"), section.get("thresholds", {})
     if output not in OUTPUTS:
         raise ValueError(f"the output {output!r} is none of {', '.join(OUTPUTS)}")
-    if len(rows) != config["num_classes"] or tuple(rows) != row_names(output, names):
-        raise ValueError(f"{len(rows)} label_names for {quantity(config['num_classes'], 'class', 'classes')}")
+    if tuple(rows) != row_names(output, names):
+        raise ValueError(f"label_names are not those of the {output} rows of class_names")
+    if len(rows) != config["num_classes"]:
+        raise ValueError(f"label_names has {quantity(len(rows), 'name')}, and num_classes is {config['num_classes']}")
     if not set(thresholds) <= set(threshold_names(output, names)) or not all(map(_is_share, thresholds.values())):
         raise ValueError("thresholds are not one share from 0 to 1 for a name")
     if not _are_colours(section.get("class_colours"), len(names)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regraft import commit
-from regraft.errors import SettingsError, StorageError
+from regraft.errors import SettingsError, StorageError, did_you_mean
 from regraft.run.folder import RunFolder
 from regraft.run.invocation import typed_path
 from regraft.run.stored import stored_json
@@ -71,7 +71,7 @@ def named_epoch(path: str | Path, checkpoint: str) -> StoredEpoch:
     found = networks.get("last") if checkpoint == LAST else stages.get(checkpoint)
     if found is None:
         raise SettingsError(
-            f"The run {str(path)!r} keeps no network {checkpoint!r}.",
+            f"The run {str(path)!r} keeps no network {checkpoint!r}{did_you_mean(checkpoint, [*stages, LAST])}",
             f"one of: {', '.join([*stages, LAST])}",
             "name one of them with `--checkpoint`, or leave it out for the one that the run has chosen",
         )

@@ -20,7 +20,7 @@ from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden, is_picture
 from regraft.errors import DataError, nearest
 from regraft.wording import quantity
 
-__all__ = ["has_class_folders", "list_folder"]
+__all__ = ["has_class_folders", "list_folder", "missing_folder"]
 
 Files = dict[str, dict[str, Paths]]  # by split and class
 
@@ -70,7 +70,7 @@ def _require_folder(root: Path) -> None:
     try:
         mode = os.stat(root).st_mode
     except (OSError, ValueError):
-        raise _missing(root) from None
+        raise missing_folder(root) from None
     if not stat.S_ISDIR(mode):
         raise DataError(
             f"{str(root)!r} is a file.",
@@ -79,7 +79,8 @@ def _require_folder(root: Path) -> None:
         )
 
 
-def _missing(root: Path) -> DataError:
+def missing_folder(root: Path) -> DataError:
+    """Return the error for a folder that is not there, with the nearest one that is."""
     parent = root.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent

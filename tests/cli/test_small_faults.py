@@ -1,0 +1,97 @@
+"""Slips of a typist: what is said names the slip, and the way out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.cli.test_errors import NO_WEIGHTS, assert_error
+from tests.conftest import Cli, photos
+
+from regraft import commit
+from regraft.errors import StorageError
+from regraft.weights.limits import LimitError, check_shape
+
+
+def small_run(root: Path, cli: Cli) -> Path:
+    photos(root / "photos", {"cat": 6, "dog": 6})
+    trained = cli(
+        "train", str(root / "photos"), *NO_WEIGHTS, "--epochs", "1", "--stages", "top", "--out", str(root / "run")
+    )
+    assert trained.code == 0, trained.err
+    return root / "run"
+
+
+def test_patterns_and_stages_that_match_nothing_have_a_suggestion(tmp_path: Path, cli: Cli) -> None:
+    assert_error(cli("inspect", "zzz*"), 2, "No model name matches 'zzz*'.")
+    assert_error(cli("inspect", "resnt*"), 2, "No model name matches 'resnt*'; did you mean 'res")
+    photos(tmp_path / "photos", {"cat": 6, "dog": 6})
+    train = ("train", str(tmp_path / "photos"), *NO_WEIGHTS)
+    assert_error(cli(*train, "--stages", "tpo"), 2, "The recipe has no stage 'tpo'; did you mean 'top'?")
+    assert_error(cli(*train, "--device", "cpuu"), 2, "Unknown device 'cpuu'; did you mean 'cpu'")
+    mistyped = cli(*train, "--set", "stages.0.train=stge:-1", "--dry-run")
+    assert mistyped.code == 2
+    assert "did you mean 'stage:-1'?" in mistyped.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--epochs", "0"), "it must be 1 or more"),
+        (("--folds", "x"), "it must be a whole number"),
+        (("--set", "epochs=0"), "epochs: must be 1 or more; it is 0"),
+        (("--set", "top.schedule=step"), "step needs `every` or `milestones`"),
+        (("--set", "top.schedule={name: step}"), "schedule: the schedule step needs `every` or `milestones`"),
+        (("--set", "top.loss={}"), "or must have at least 1 entry, not 0"),
+        (("--set", "top.decay_norm_and_bias=perhaps"), "must be true or false; it is 'perhaps'"),
+        (("--set", "data.preprocess={pixels: 3}"), "data.preprocess.pixels: must be a mapping; it is 3"),
+    ],
+)
+def test_wrong_values_are_told_in_regrafts_words(options: tuple[str, ...], told: str, tmp_path: Path, cli: Cli) -> None:
+    photos(tmp_path / "photos", {"cat": 6, "dog": 6})
+    result = cli("train", str(tmp_path / "photos"), *NO_WEIGHTS, *options, "--dry-run")
+    assert result.code == 2
+    assert told in result.err
+    assert not any(word in result.err for word in ("Input should", "function-", "Dictionary", "1 items"))
+
+
+def test_a_dry_run_tells_of_the_data_what_a_run_would(tmp_path: Path, cli: Cli) -> None:
+    root = tmp_path / "photos"
+    photos(root / "train", {"cat": 4, "dog": 4})
+    photos(root / "val", {"cat": 2, "dog": 2})
+    first = next((root / "train" / "cat").iterdir())
+    shutil.copy(first, root / "val" / "cat" / f"copy{first.suffix}")
+    result = cli("train", str(root), *NO_WEIGHTS, "--dry-run")
+    assert result.code == 0, result.err
+    assert "images are in train too" in result.out or "images is in train too" in result.out
+
+
+def test_a_run_resumes_with_its_folder_spelled_otherwise(tmp_path: Path, cli: Cli) -> None:
+    run = small_run(tmp_path, cli)
+    other = os.path.join(os.path.relpath(tmp_path), "photos", "")
+    result = cli("resume", str(run), "--set", f"data.source={other}")
+    assert result.code == 0, result.err
+    longer = ("--set", "stages.0.epochs=2", "--allow-change", "stages.0.epochs")
+    mistyped = cli(
+        "resume", str(run), "--set", f"data.source={tmp_path / 'phtos'}", "--allow-change", "data.source", *longer
+    )
+    assert_error(mistyped, 3, f"There is no folder '{tmp_path / 'phtos'}'; did you mean 'photos'?")
+    (tmp_path / "empty").mkdir()
+    empty = cli(
+        "resume", str(run), "--set", f"data.source={tmp_path / 'empty'}", "--allow-change", "data.source", *longer
+    )
+    assert_error(empty, 3, "training images of the run is in", str(tmp_path / "empty"))
+
+
+def test_a_bare_number_is_no_shape() -> None:
+    with pytest.raises(LimitError, match="whose shape is 7, not a list of lengths"):
+        check_shape(7)
+
+
+def test_a_file_beyond_the_size_limit_is_not_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (4096, 4096))
+    with pytest.raises(StorageError, match="larger than this system allows"), commit.storage_errors(tmp_path / "x"):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
