@@ -69,7 +69,9 @@ def test_a_network_and_a_pattern(cli: Cli) -> None:
     assert result.code == 0, result.err
     assert "stem" in result.out or "conv1" in result.out
     assert cli("inspect", "test_res*").out.split() == ["test_resnet"]
-    assert "no model name matches" in cli("inspect", "zzz*").out
+    nothing = cli("inspect", "zzz*")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "No model name matches 'zzz*'." in nothing.err
 
 
 def test_what_is_none_of_these(cli: Cli, tmp_path: Path) -> None:

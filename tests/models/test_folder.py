@@ -238,7 +238,7 @@ def test_labels_that_do_not_fit_are_counted(tmp_path: Path, written: Path) -> No
     change(lambda config: config.update(num_classes=7))(folder)
     with pytest.raises(StorageError, match=r"label_names has \d names, and num_classes is 7"):
         rg.load_model(folder)
-    change(lambda config: config["label_names"].reverse())(folder)
+    change(lambda config: config["regraft"].update(class_names=["a", "b", "c"]))(folder)
     with pytest.raises(StorageError, match="label_names are not those of the softmax rows of class_names"):
         rg.load_model(folder)
 
