@@ -148,9 +148,7 @@ def test_keras_loads_what_goes_back(tmp_path: Path, name: str, suffix: str, monk
         elif tensor.is_floating_point() and tensor.ndim == 1:
             tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.1)
     out = tmp_path / f"w{suffix}"
-    from regraft.cli.verbs.convert import _write_keras
-
-    _write_keras(out, model, list(model.state_dict()))
+    rg.write_keras(out, rg.keras_tensors(model))
     original = getattr(keras.applications, KERAS[name])(weights=None, classifier_activation=None)
     original.load_weights(out)
     side = original.input_shape[1]

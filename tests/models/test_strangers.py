@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,11 +178,13 @@ def test_a_class_in_a_program_is_the_caller_s_own() -> None:
 
 @pytest.mark.packages
 def test_the_same_with_the_lowest_timm(tmp_path: Path) -> None:
-    """The floor of pyproject.toml, which unpickles checkpoints, instead of the installed timm."""
+    """The floor of pyproject.toml instead of the installed timm."""
     floor = tmp_path / "floor"
-    install = ["uv", "pip", "install", "-q", "--no-deps", "--python", sys.executable, "--target", floor, "timm==1.0.22"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (lowest,) = (line.replace(">=", "==") for line in project["dependencies"] if line.startswith("timm>="))
+    install = ["uv", "pip", "install", "-q", "--no-deps", "--python", sys.executable, "--target", floor, lowest]
     if shutil.which("uv") is None or subprocess.run(install, cwd=tmp_path, check=False).returncode:
-        pytest.skip("timm 1.0.22 cannot be fetched")
+        pytest.skip(f"{lowest} cannot be fetched")
     run = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-m", "not packages", __file__]
     done = subprocess.run(run, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(floor)}, check=False, capture_output=True)
     assert done.returncode == 0, done.stdout.decode()[-2000:]
