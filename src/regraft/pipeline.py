@@ -65,7 +65,7 @@ def run_recipe(
     model = network_for(recipe, data)
     clock = Clock(started, time.perf_counter() - began)
     options = measured(options, recipe, model)
-    plan, chosen = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock)
+    plan, chosen, _ = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock)
     return carry_out(RunRequest(model, plan, data, options, out, callbacks, show, chosen=chosen))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torch import nn
 
@@ -16,9 +17,11 @@ from regraft.plan.make import Plan, make_plan
 from regraft.recipe.recipe import Recipe
 from regraft.settings.duration import seconds_of
 from regraft.training.preflight.budget import is_open, plan_within
-from regraft.training.preflight.forecast import Forecast, RunSize, Tried, try_stages
+from regraft.training.preflight.forecast import SECONDS, Forecast, RunSize, Tried, try_stages
 
-__all__ = ["Clock", "expected_of", "planned"]
+__all__ = ["Clock", "Planned", "expected_of", "planned"]
+
+_TRIAL, _LONGEST_TRIAL = 0.03, 20.0  # of a budget, and in seconds: what the stages are tried for
 
 
 @dataclass(frozen=True)
@@ -34,36 +37,53 @@ class Clock:
     building: float
 
 
-def planned(
-    recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics, clock: Clock
-) -> tuple[Plan, tuple[str, ...]]:
-    """Return the plan of a recipe, its stages as long as its budget allows, and what was chosen and why.
+class Planned(NamedTuple):
+    """The plan of a recipe, and how it came about.
+
+    Attributes:
+        plan: The stages, those without a length as long as the budget allows.
+        chosen: What was chosen and why, a line each.
+        expected: What the run takes; None where there is no budget to plan for.
+    """
+
+    plan: Plan
+    chosen: tuple[str, ...] = ()
+    expected: Forecast | None = None
+
+
+def planned(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics, clock: Clock) -> Planned:
+    """Return the plan of a recipe, its stages as long as its budget allows.
 
     Raises:
         SettingsError: The budget is too short, or several processes share the run.
     """
     plan = make_plan(model, recipe.stages)
     if recipe.budget is None:
-        return plan, ()
+        return Planned(plan)
     if not any(is_open(stage) for stage in recipe.stages):
-        return plan, ("budget: no effect; every stage says how long it is",)
+        return Planned(plan, ("budget: no effect; every stage says how long it is",))
     if num_processes() > 1:
         raise SettingsError("A budget plans for one process, and several share this run.", "", "set `epochs` instead")
     seconds = seconds_of(recipe.budget)
-    tried = _tried(recipe, model, plan, data, numerics, clock)
+    tried = _tried(recipe, model, plan, data, numerics, clock, min(max(SECONDS, _TRIAL * seconds), _LONGEST_TRIAL))
+    tried = replace(tried, starting=time.perf_counter() - clock.started)  # the trial is part of the run
     found = plan_within(recipe.stages, plan.stages, tried, seconds)
-    return make_plan(model, found.stages), tuple(f"budget {recipe.budget}: {reason}" for reason in found.reasons)
+    chosen = tuple(f"budget {recipe.budget}: {reason}" for reason in found.reasons)
+    return Planned(make_plan(model, found.stages), chosen, found.expected)
 
 
 def expected_of(
     recipe: Recipe, model: nn.Module, plan: Plan, data: DataSet, numerics: Numerics, clock: Clock
 ) -> Forecast:
     """Return what the run of a plan takes on this machine."""
-    return _tried(recipe, model, plan, data, numerics, clock).forecast(plan.stages)
+    return _tried(recipe, model, plan, data, numerics, clock, SECONDS).forecast(plan.stages)
 
 
-def _tried(recipe: Recipe, model: nn.Module, plan: Plan, data: DataSet, numerics: Numerics, clock: Clock) -> Tried:
+def _tried(
+    recipe: Recipe, model: nn.Module, plan: Plan, data: DataSet, numerics: Numerics, clock: Clock, seconds: float
+) -> Tried:
     num_test = 0 if data.test is None else len(data.test)
     size = RunSize(len(data.train), len(data.val), recipe.data.batch_size, feature_cache_of(recipe), num_test)
     starting, paths = time.perf_counter() - clock.started, data.train.paths
-    return try_stages(model, plan, size, numerics, paths=paths, starting=starting, building=clock.building)
+    building = clock.building
+    return try_stages(model, plan, size, numerics, paths=paths, starting=starting, building=building, seconds=seconds)

@@ -49,9 +49,9 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     check_bands(surgery["preprocessing"], data.train.paths, recipe.stages)
     adapted = adapt(model, **surgery)
     clock, numerics = Clock(started, time.perf_counter() - began), numerics_for(recipe)
-    plan, chosen = planned(recipe, adapted, data, numerics, clock)
+    plan, chosen, expected = planned(recipe, adapted, data, numerics, clock)
     check_fit(adapted, data, plan, recipe.monitor, recipe.data.batch_size)
-    expected = expected_of(recipe, adapted, plan, data, numerics, clock)
+    expected = expected or expected_of(recipe, adapted, plan, data, numerics, clock)
     num_train, classes = len(data.train), quantity(len(data.class_names), "class", "classes")
     images = f"images: {num_train} to train on, {len(data.val)} to validate, {classes}"
     unfilled = check_filled(adapted, plan) if recipe.model.weights == "none" else []

@@ -22,7 +22,7 @@ import regraft as rg
 try:
     from regraft.compute.numerics import choose_numerics
 except ImportError:  # where it was before that room was made
-    from regraft.models.numerics import choose_numerics
+    from regraft.compute.numerics import choose_numerics
 
 SIDE = 32
 CLASSES = ("blue", "red")

@@ -27,9 +27,9 @@ from regraft.training.features.frozen_part import evaluation_batch
 from regraft.training.loop.interpolation import SHARES
 from regraft.training.preflight.trial import Costs, Trial
 
-__all__ = ["Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
+__all__ = ["SECONDS", "Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
 
-_SECONDS = 4.0  # for all stages together: with the start of the program, less than ten
+SECONDS = 4.0  # for all stages together: with the start of the program, less than ten
 _NUM_FILES = 16
 _DECODING_SECONDS = 0.5
 
@@ -168,6 +168,7 @@ def try_stages(
     paths: Sequence[str] = (),
     starting: float = 0.0,
     building: float = 0.0,
+    seconds: float = SECONDS,
 ) -> Tried:
     """Try each stage of a plan on a few batches, for a few seconds in all.
 
@@ -180,12 +181,13 @@ def try_stages(
         starting: Seconds that passed before, as they will in the run.
         building: Those of them that building the network took. Filling it from a file, saving it, and loading it to
             be measured take about as long each.
+        seconds: How long to try, about.
     """
     trial = copy.deepcopy(model)
     pixels = preprocessing_of(model).pixels
     trained: set[str] = set()
     costs: list[Costs] = []
-    ends = time.perf_counter() + _SECONDS
+    ends = time.perf_counter() + seconds
     for place, stage in enumerate(plan):
         left = max(ends - time.perf_counter(), 0.0) / (len(plan) - place)
         costs.append(_try(trial, stage, pixels.size, images, numerics, trained, left))

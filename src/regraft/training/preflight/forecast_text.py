@@ -28,7 +28,7 @@ def render_plan(model: nn.Module, plan: Plan, expected: Forecast) -> str:
         f"whole run: about {_clock(expected.seconds)}, of which {_clock(expected.starting)} to start, "
         f"{_clock(expected.decoding)} to decode and {_clock(expected.measuring)} to evaluate; about "
         f"{_amount(expected.num_bytes)} of memory, and {_amount(expected.pixel_bytes)} for decoded pixels",
-        f"estimated from steps on batches of up to {_between(tried)} images of noise, "
+        f"estimated from steps on batches of up to {max(tried)} images of noise, "
         f"timed and counted just now on this machine ({numerics.device}, {numerics.precision}, "
         f"{quantity(numerics.threads, 'thread')}) and multiplied up; early stopping, pixels and features that are "
         "cached on the disk, and what else "
