@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from regraft import commit
-from regraft.assembly.budget import Clock, planned
 from regraft.assembly.data import opened_recipe, stored_data
 from regraft.assembly.network import network_for, resumed_network
 from regraft.assembly.options import measured, numerics_for, options_for, stored_settings, write_notes
+from regraft.assembly.planning import Clock, planned
 from regraft.data.dataset import DataSet
 from regraft.evaluation.evaluate import evaluate
 from regraft.plan.make import make_plan

@@ -18,8 +18,8 @@ from regraft.compute.numerics import choose_numerics
 from regraft.errors import SettingsError
 from regraft.recipe.recipe import validate_recipe
 from regraft.settings.duration import seconds_of
-from regraft.training.preflight.budget import MOST_EPOCHS, plan_within
 from regraft.training.preflight.forecast import RunSize, Tried
+from regraft.training.preflight.time_budget import MOST_EPOCHS, plan_within
 from regraft.training.preflight.trial import Costs, Line
 from tests.conftest import Cli
 from tests.training.tiny import few_photos_in

@@ -176,3 +176,4 @@ def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path
     share = rg.open_run(tmp_path / "run").read(tmp_path / "run" / "status.json")["best"].get("share")
     assert share is not None
     assert f"{share:.0%} of the way from its start" in report
+    assert report.count("% of the way</td>") == 3

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from regraft.assembly.budget import Clock, expected_of, planned
 from regraft.assembly.data import opened_recipe
 from regraft.assembly.network import before_surgery, surgery_for, unfilled_network
 from regraft.assembly.options import numerics_for, write_notes
+from regraft.assembly.planning import Clock, expected_of, planned
 from regraft.data.check import check
 from regraft.data.dataset import DataSet
 from regraft.data.leaks import with_leaks

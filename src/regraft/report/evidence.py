@@ -71,6 +71,7 @@ class Evidence:
     problems: list[str]
     folds: Record = field(default_factory=dict)  # of a cross-validation: its record
     fold_epochs: list[list[Record]] = field(default_factory=list)  # and the epochs of each fold
+    between: list[Record] = field(default_factory=list)  # networks between the start and the end of a stage
     batches: dict[int, bytes] = field(default_factory=dict)  # of each stage an image of its first batch, JPEG
 
     @property
@@ -86,7 +87,7 @@ def gather(path: Path) -> Evidence:
     if is_folds(path):
         return _gather_folds(FoldsFolder(path), reader)
     run = RunFolder(path)
-    recipe_text = reader.text(run.recipe)
+    recipe_text, lines = reader.text(run.recipe), list(reader.lines(run.metrics))
     return Evidence(
         path=path,
         status=reader.record(run.status),
@@ -98,7 +99,8 @@ def gather(path: Path) -> Evidence:
         match=reader.record(run.match),
         audit=reader.record(run.audit),
         model=reader.record(run.model / "config.json"),
-        epochs=[line for line in reader.lines(run.metrics) if line.get("kind") == "epoch"],
+        epochs=[line for line in lines if line.get("kind") == "epoch"],
+        between=[line for line in lines if line.get("kind") == "interpolation"],
         evaluated=reader.evaluated(run.predictions),
         absent=reader.absent,
         problems=reader.problems,

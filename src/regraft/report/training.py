@@ -19,6 +19,7 @@ __all__ = ["curves", "freezing", "stages"]
 
 _SELECTION = "validation, also used for selection"
 _MOST_RATES = 6  # lines that can be told apart
+_MOST_LISTED = 3  # rates in a cell of a table
 
 
 def stages(evidence: Evidence) -> Html:
@@ -193,11 +194,19 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
         tensors,
         _length(epochs, planned),
         compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
-        ", ".join(sorted({number(rate) for rate in rates.values()})) or compact(settings.get("lr") or "–"),
+        _rates_text(rates) or compact(settings.get("lr") or "–"),
         _best_of(epochs, evidence.task.main),
         duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
         _badge(audit),
     )
+
+
+def _rates_text(rates: Record) -> str:
+    """Return the rates of all groups, smallest first; of more than three the smallest and the largest."""
+    known = sorted({rate for rate in rates.values() if is_number(rate)})
+    if len(known) > _MOST_LISTED:
+        return f"{number(known[0])} to {number(known[-1])}"
+    return ", ".join(dict.fromkeys(map(number, known)))
 
 
 def _length(epochs: Sequence[Record], planned: Any) -> str:
@@ -267,19 +276,33 @@ def _epoch_table(evidence: Evidence) -> Html:
     rows = [
         (
             e.get("stage"),
-            f"l2 {e['l2']:g}" if is_number(e.get("l2")) else e.get("epoch"),
+            _row_name(e),
             number(e.get("train_loss")),
             number(e.get("val_loss")),
             number(e.get("val_calibrated_loss")),
             *(_measure(measures[place], e.get(f"val_{measures[place]}")) for place in kept),
-            compact(e.get("lr")),
+            _rates_text(part(e, "lr")),
             number(e.get("images_per_second")),
             percent(e.get("data_wait")),
             duration(e.get("seconds")),
         )
-        for e in epochs
+        for e in sorted([*epochs, *evidence.between], key=_place)
     ]
     return table(header, rows)
+
+
+def _row_name(record: Record) -> str:
+    if is_number(record.get("share")):
+        return f"{record['share']:.0%} of the way"
+    return f"l2 {record['l2']:g}" if is_number(record.get("l2")) else str(record.get("epoch"))
+
+
+def _place(record: Record) -> tuple[float, bool]:
+    """Return where a row stands: by its stage; what lies between the stage's start and its end comes after its
+    epochs.
+    """
+    stage = record.get("stage_index")
+    return (float(stage) if isinstance(stage, int | float) else 0.0, "share" in record)
 
 
 def _measure(name: str, value: Any) -> str:

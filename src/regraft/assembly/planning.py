@@ -16,8 +16,8 @@ from regraft.machine.processes import num_processes
 from regraft.plan.make import Plan, make_plan
 from regraft.recipe.recipe import Recipe
 from regraft.settings.duration import seconds_of
-from regraft.training.preflight.budget import is_open, plan_within
 from regraft.training.preflight.forecast import SECONDS, Forecast, RunSize, Tried, try_stages
+from regraft.training.preflight.time_budget import is_open, plan_within
 
 __all__ = ["Clock", "Planned", "expected_of", "planned"]
 
