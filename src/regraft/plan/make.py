@@ -20,7 +20,7 @@ from regraft.plan.freezing.freeze import freeze
 from regraft.plan.losses import loss_terms
 from regraft.plan.monitors import monitor_mistakes
 from regraft.plan.optimizers import has_momentum, learning_rate, missing_optimizer
-from regraft.plan.rates import rates_of
+from regraft.plan.rates import fine_tuning_rate, rates_of
 from regraft.settings.stage import DEFAULT_EPOCHS, Stage
 from regraft.summary import Summary
 from regraft.wording import quantity
@@ -181,6 +181,8 @@ def _resolve(stage: Stage, frozen_model: nn.Module) -> Stage:
         optimizer = "lbfgs" if _fits_lbfgs(stage, frozen_model) and stage.steps is None else "adamw"
     if optimizer == "lbfgs":
         return replace(stage, optimizer=optimizer, epochs=None)
+    if stage.lr == "auto":
+        stage = replace(stage, lr=fine_tuning_rate(frozen_model, optimizer))
     epochs = stage.epochs if stage.epochs is not None or stage.steps is not None else DEFAULT_EPOCHS
     momentum = 0.9 if stage.momentum is None and has_momentum(optimizer) else stage.momentum
     return replace(stage, optimizer=optimizer, epochs=epochs, momentum=momentum)

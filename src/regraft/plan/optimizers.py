@@ -44,7 +44,7 @@ def learning_rate(stage: Stage) -> float:
     """Return the largest learning rate of a full step, before the schedule."""
     if isinstance(stage.lr, Mapping):
         return max(stage.lr.values())
-    return stage.lr if stage.lr is not None else default_rate(stage.optimizer)
+    return stage.lr if isinstance(stage.lr, float | int) else default_rate(stage.optimizer)
 
 
 def default_rate(name: str) -> float:

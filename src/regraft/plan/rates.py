@@ -14,10 +14,12 @@ from regraft.models.describe.info import info_of
 from regraft.models.describe.trace import plain
 from regraft.plan.freezing.depth import depths
 from regraft.plan.freezing.select import select
-from regraft.plan.optimizers import learning_rate
+from regraft.plan.optimizers import default_rate, learning_rate
 from regraft.settings.stage import Stage
 
-__all__ = ["ParameterRate", "never_decays", "rates_of"]
+__all__ = ["ParameterRate", "fine_tuning_rate", "never_decays", "rates_of"]
+
+_WITH_NORMS, _WITHOUT = 6e-4, 1e-4
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,23 @@ def rates_of(model: nn.Module, stage: Stage, trainable: Sequence[str]) -> dict[s
         )
         for name, rate in rates.items()
     }
+
+
+def fine_tuning_rate(model: nn.Module, optimizer: str) -> float:
+    """Return the rate that `lr: auto` stands for, with AdamW; other optimizers take their own default.
+
+    Norms keep activations in scale while weights move: networks without any, such as VGG and AlexNet, take smaller
+    steps.
+    """
+    if optimizer != "adamw":
+        return default_rate(optimizer)
+    return _WITH_NORMS if any(_is_norm(module) for module in model.modules()) else _WITHOUT
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Return whether a module has a scale that trains, as batch norm and layer norm have."""
+    kind = str(getattr(module, "kind", type(module).__name__))  # Keras's name of a layer that Keras made
+    return "norm" in kind.lower() and any(True for _ in module.parameters(recurse=False))
 
 
 def never_decays(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:

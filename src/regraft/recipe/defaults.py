@@ -31,7 +31,7 @@ _ALL: dict[str, Any] = {
     "name": "all",
     "train": "all",
     "optimizer": "adamw",
-    "lr": 6e-4,
+    "lr": "auto",
     "layer_decay": 0.8,
     "weight_decay": 0.02,
     "schedule": "cosine",

@@ -51,10 +51,11 @@ class Stage:
     optimizer_args: DictOf[str, Any] = Field(
         default_factory=dict, description="further arguments of the optimizer, as {betas: [0.9, 0.99]}"
     )
-    lr: Positive | Annotated[DictOf[str, Positive], Field(min_length=1)] | None = Field(
+    lr: Positive | Literal["auto"] | Annotated[DictOf[str, Positive], Field(min_length=1)] | None = Field(
         default=None,
-        description="learning rate of a full step; null: the optimizer's default. Or rates by selector, as {all: 1e-5, "
-        "head: 1e-3}: the last selector that matches a layer counts",
+        description="learning rate of a full step; null: the optimizer's default; auto: one to fine-tune this network "
+        "with, lower where it has no norms. Or rates by selector, as {all: 1e-5, head: 1e-3}: the last selector that "
+        "matches a layer counts",
     )
     backbone_lr: Positive = Field(default=1.0, description="learning rate of pretrained layers, as a factor of lr")
     layer_decay: Factor | None = Field(
