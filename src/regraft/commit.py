@@ -226,7 +226,7 @@ def folder(final: Path) -> Iterator[Path]:
 
 
 def damage(path: Path, *, hashes: bool = True, only: Sequence[str] | None = None) -> str | None:
-    """Return what is wrong with a committed folder, in words; None when it is whole.
+    """Return the reason why a committed folder is damaged, as text; None when it is intact.
 
     Args:
         path: A folder that `folder` wrote.

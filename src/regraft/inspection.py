@@ -308,7 +308,7 @@ def _images(path: Path, progress: Progress, **choices: Any) -> dict[str, Any]:
 
 
 def _held(table: ClassTable) -> str:
-    """Return what masks hold, and what of it is ignored."""
+    """Return the coding of the masks and their ignored values, as text."""
     ignored = ", ".join(table.describe(code) for code in table.ignored[:12]) or "nothing"
     more = ", ..." if len(table.ignored) > 12 else ""
     return f"{'numbers' if table.coding == 'index' else 'colours'}; ignored: {ignored}{more}"

@@ -120,7 +120,7 @@ def _earlier(recipe: Recipe, weights: Path) -> nn.Module | None:
 
 
 def _matching(recipe: Recipe, weights: str) -> dict[str, Any]:
-    """Return how the weights are matched, where there are any."""
+    """Return the matching options of `build_model`; empty for a network without weights."""
     if weights == "none":
         return {}
     match = recipe.model.match
@@ -141,5 +141,5 @@ def _arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def _seed(recipe: Recipe) -> int:
-    """Return what new layers are a function of."""
+    """Return the seed of new layers: the network's own, else the run's."""
     return recipe.seed if recipe.model.seed is None else recipe.model.seed

@@ -23,7 +23,7 @@ _log = logging.getLogger("regraft")
 
 
 def options_for(recipe: Recipe) -> RunOptions:
-    """Return how the recipe's run is carried out, with what is chosen for this machine."""
+    """Return the options of the recipe's run, with device and precision resolved for this machine."""
     return RunOptions(
         seed=recipe.seed,
         batch_size=recipe.data.batch_size,
@@ -44,7 +44,7 @@ def feature_cache_of(recipe: Recipe) -> FeatureCache:
 
 
 def numerics_for(recipe: Recipe) -> Numerics:
-    """Return what the recipe computes with on this machine."""
+    """Return the recipe's device, precision and memory format, resolved for this machine."""
     settings = recipe.numerics
     return choose_numerics(
         settings.device,

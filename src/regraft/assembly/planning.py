@@ -75,7 +75,7 @@ def planned(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics,
 def expected_of(
     recipe: Recipe, model: nn.Module, plan: Plan, data: DataSet, numerics: Numerics, clock: Clock
 ) -> Forecast:
-    """Return what the run of a plan takes on this machine."""
+    """Return the forecast of a plan's run on this machine: its time and memory."""
     return _tried(recipe, model, plan, data, numerics, clock, SECONDS).forecast(plan.stages)
 
 

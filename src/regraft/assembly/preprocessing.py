@@ -37,7 +37,7 @@ def preprocessing_for(recipe: Recipe, model: nn.Module) -> Preprocessing:
 
 
 def _chosen_preprocessing(chosen: Style | Literal["model"] | PreprocessSettings, own: Preprocessing) -> Preprocessing:
-    """Return what the recipe says about colours: the network's own program, that of a family of weights, or numbers."""
+    """Return the recipe's normalization: the network's own, that of a family of weights, or custom numbers."""
     if isinstance(chosen, str):
         return own if chosen == "model" else Preprocessing.styled(chosen, own.pixels)
     pixels = own.pixels if chosen.pixels is None else PixelProgram.from_dict(chosen.pixels)

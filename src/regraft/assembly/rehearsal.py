@@ -26,7 +26,7 @@ __all__ = ["rehearse"]
 
 
 def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None, started: float | None = None) -> str:
-    """Return what `run_recipe` would do to the network, and what would train in each stage, as plain text.
+    """Return a dry run of `run_recipe` as plain text: the surgery, the stages, and the forecast of time and memory.
 
     Of weights, reads those of an earlier run alone, whose classes and head decide what is kept. Writes nothing, trains
     nothing but a copy on a few batches of noise, to see how long that takes.

@@ -159,7 +159,7 @@ def _end(text: str, exit_code: int, error: BaseException) -> NoReturn:
 
 
 def _system_error(error: OSError) -> str:
-    """Return what the operating system said, of a file or, where it names none, of the output."""
+    """Return the text of an error of the operating system: of a file, or, where it names none, of the output."""
     if error.filename is None:
         drop_stdout()
         return f"The output could not be written: {error.strerror or error}."

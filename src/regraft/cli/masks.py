@@ -135,7 +135,7 @@ def write_masks(
 
 
 def _folder(run: Path, inputs: Sequence[str], out: str | None) -> Path:
-    """Return where the masks go.
+    """Return the output folder of the masks.
 
     Raises:
         SettingsError: `--out` names a file.

@@ -101,7 +101,7 @@ def arguments_of(given: list[str] | None) -> dict[str, Any]:
 
 
 def ignored_items(given: list[str] | None) -> list[int | str] | None:
-    """Return what `--ignore` names, given once for each, or with commas: numbers are values of masks."""
+    """Return the items of `--ignore`, given repeatedly or with commas: mask values as numbers, class names as text."""
     if given is None:
         return None
     words = [word.strip() for text in given for word in text.split(",")]

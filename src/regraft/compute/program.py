@@ -133,9 +133,7 @@ def inference_program(model: nn.Module, numerics: Numerics, batch_size: int) -> 
 
 
 def tail_program(program: SplitProgram, numerics: Numerics, batch_size: int) -> InferenceProgram:
-    """Return what follows the frozen part, features -> (logits,), as a fast inference copy with the weights of this
-    moment.
-    """
+    """Return the layers behind the frozen part as a fast inference copy of this moment: features -> (logits,)."""
     tail = program.tail_eval
     if not isinstance(tail, fx.GraphModule):  # the whole model: nothing is frozen, or it cannot be traced
         return inference_program(tail, numerics, batch_size)
@@ -235,7 +233,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 def _after_norm(norm: nn.BatchNorm2d) -> nn.Module:
-    """Return what a norm does beside normalising: timm's BatchNormAct2d also holds the activation."""
+    """Return the activation inside a batch norm (timm's BatchNormAct2d), else the identity."""
     if not isinstance(norm, BatchNormAct2d):
         return nn.Identity()
     activation: nn.Module = norm.act

@@ -118,7 +118,7 @@ def pack(colour: Sequence[int]) -> int:
 
 
 def unpack(code: int) -> Colour:
-    """Return what `pack` was given."""
+    """Return the colour (red, green, blue) of a packed number: the inverse of `pack`."""
     return code >> 16, code >> 8 & 255, code & 255
 
 

@@ -235,7 +235,7 @@ def _stored(data: DataSet) -> dict[str, Any]:
 
 
 def _written(data: DataSet, split: Split) -> list[Any]:
-    """Return what stands beside the path of each row."""
+    """Return the label or the mask path of each row, as splits.json stores it."""
     if data.segmentation:
         return [_relative(mask, data.root) for mask in split.masks]
     return label_names(split.labels, data.class_names)

@@ -104,7 +104,7 @@ def _decode_splits(
 def _disk_rows(
     splits: Mapping[str, Sequence[str]], program: RowProgram, cache: CacheMode, budget: int, say: Callable[[str], None]
 ) -> dict[str, DiskRows]:
-    """Return what the disk knows of each split; empty where memory is to be used in its place."""
+    """Return the disk cache of each split; empty where memory is to be used instead."""
     num_bytes = num_bytes_of(program, sum(map(len, splits.values())))
     if cache == "auto" and num_bytes <= min(budget, _SMALL_BYTES):
         return {}

@@ -82,7 +82,7 @@ def list_named(inputs: Sequence[str]) -> tuple[list[str], dict[str, int]]:
 
 
 def _named(text: str) -> tuple[list[str], dict[str, int]]:
-    """Return what one path, folder or pattern names."""
+    """Return the images that one path, folder or pattern names, and the number of ignored files by reason."""
     path = Path(text)
     if is_address(text):
         raise DataError(

@@ -29,7 +29,7 @@ def are_multilabel(labels: Labels) -> bool:
 
 
 def class_counts(labels: Labels, num_classes: int) -> npt.NDArray[np.int64]:
-    """Return how many images have each class, int64 of shape (num_classes,)."""
+    """Return the number of images of each class, int64 of shape (num_classes,)."""
     if are_multilabel(labels):
         sums: npt.NDArray[np.int64] = labels.sum(axis=0, dtype=np.int64)
         return sums
@@ -44,7 +44,7 @@ def label_names(labels: Labels, class_names: Sequence[str]) -> list[Any]:
 
 
 def labels_from_names(rows: Sequence[Any], class_names: Sequence[str], *, multilabel: bool) -> Labels:
-    """Return what `label_names` was made from.
+    """Return labels from the class names of each row: the inverse of `label_names`.
 
     Args:
         rows: A class name for each row, or a list of them.

@@ -59,7 +59,7 @@ class _Finder:
         self._read: dict[str, npt.NDArray[np.bytes_]] = {}
 
     def equal(self, first: str, second: str) -> tuple[int, list[tuple[str, str]]]:
-        """Return how many files of the second split have the bytes of one of the first, and the first such pairs."""
+        """Return the number of files in the second split that duplicate one in the first, and the first such pairs."""
         common = np.intersect1d(self._sizes_of(first), self._sizes_of(second))
         one, two = (self._digests(split, common[common > 0]) for split in (first, second))
         contents, at = np.unique(one, return_index=True)

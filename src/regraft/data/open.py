@@ -123,7 +123,7 @@ def open_undivided(
 
 
 def _source(given: str | os.PathLike[str]) -> Path:
-    """Return where a data set lies.
+    """Return the local path of a data set.
 
     Raises:
         DataError: It is an address, or an archive.
@@ -155,7 +155,7 @@ def _listing(
     usual: ClassTable | None = None,
     for_training: bool = True,
 ) -> Listing:
-    """Return what a source of any kind holds: labels for its images, or masks."""
+    """Return the listing of a source of any kind: images with labels, or with masks."""
     if files["labels"] is None and root.is_dir():
         masks = None if said["masks"] is None else os.fspath(said["masks"])
         listing = list_masks(root, masks, _classes(root, files["names"], said, usual))

@@ -132,5 +132,5 @@ class Paths(Sequence[str]):
 
 
 def _columns(num_rows: int) -> npt.NDArray[np.void]:
-    """Return where each row's folder and name are found."""
+    """Return an empty index of so many paths: for each row the folder, and the start and length of its name."""
     return np.zeros(num_rows, dtype=[("folder", "<i4"), ("length", "<i4"), ("start", "<i8")])

@@ -43,7 +43,7 @@ def with_readable(data: DataSet, progress: Callable[[int, int], None] = lambda d
 
 
 def _known(paths: Sequence[str]) -> DiskRows | None:
-    """Return what the disk knows of these files; None where it cannot be used."""
+    """Return the disk cache's record of these files; None where it cannot be used."""
     with contextlib.suppress(StorageError):
         disk = DiskCache(_PROGRAM)
         disk.keeps = False  # what each file is, not its pixels

@@ -163,7 +163,7 @@ def _require_masks(said: Mapping[str, object], run: RunFolder, data: str | Path 
 
 
 def _label(name: str, seen: Seen | None) -> str:
-    """Return what the figures are called: where the run has seen all of the images, that is said with each."""
+    """Return the heading of the metrics: the split's name, with a note where the run has seen all of its images."""
     return name if seen is None or seen.unseen.any() else f"{name}{SEEN_LABEL}"
 
 
@@ -203,7 +203,7 @@ def _written(
 
 
 def stored_numerics(run: RunFolder) -> Numerics:
-    """Return what the run was trained and validated with; what this machine chooses, where it lacks that.
+    """Return the device, precision and layout that the run computed with; this machine's where it lacks them.
 
     Runs of versions that knew one precision do not say what they were validated with; they are measured in fp32.
     """
@@ -219,7 +219,7 @@ def stored_numerics(run: RunFolder) -> Numerics:
 def _precision_notes(
     run: RunFolder, model: nn.Module, numerics: Numerics, *, own: bool, checkpoint: str | None
 ) -> list[str]:
-    """Return what the reader should know of the precision of these figures, and of those that the run has stored."""
+    """Return notes on the precision of these metrics, and of those that the run has stored."""
     note = rounding_note(run, model, numerics, checkpoint=checkpoint)
     if note:
         return [note]

@@ -124,7 +124,7 @@ class _Split:
         }
 
     def measures(self) -> dict[str, Any]:
-        """Return what all images together give."""
+        """Return the metrics over all images, as plain data."""
         found = pixel_metrics(self.counts, self.class_names)
         boundary = self.boundaries.compute()
         defined = [value for value in boundary if value is not None]

@@ -58,7 +58,7 @@ class Prediction(Summary):
     labels: tuple[str, ...] | None = None
 
     def facts(self) -> dict[str, object]:
-        """Return what was named, and the most probable classes."""
+        """Return the path, the prediction and the five most probable classes; or the path and the error."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         likely = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:5]

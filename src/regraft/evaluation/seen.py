@@ -42,7 +42,7 @@ class Seen:
     num_lost: int = 0
 
     def count(self, split: str) -> int:
-        """Return how many of the images are in this split of the run."""
+        """Return the number of these images that are in a split of the run."""
         return self.splits.count(split)
 
     @property
@@ -82,13 +82,13 @@ class Seen:
 
 
 def contents_record(digests: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, str]:
-    """Return what splits.json holds beside the rows: of each split the first bytes of its files' SHA-256, in base64."""
+    """Return the content hashes for splits.json: by split, the first bytes of each file's SHA-256, in base64."""
     known = {name: np.ascontiguousarray(part[:, :_NUM_BYTES]).tobytes() for name, part in digests.items()}
     return {name: base64.b64encode(known[name]).decode() for name in SEEN_SPLITS if name in known}
 
 
 def seen_images(run: RunFolder, paths: Sequence[str]) -> Seen:
-    """Return which of these images the run was trained on or validated with, by the bytes of their files.
+    """Return the run's split of each image that it was trained on or validated with, found by the bytes of the files.
 
     Raises:
         DataError: The run's list of splits is damaged.

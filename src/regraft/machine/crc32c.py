@@ -89,7 +89,7 @@ def _move_tables(num_bytes: int) -> Table:
 
 @cache
 def _word_tables() -> tuple[Table, Table]:
-    """Return what each half of a word becomes after the four bytes of the word: a sum takes in a word at once."""
+    """Return lookup tables for the low and the high half of a word: a checksum takes in four bytes at a time."""
     halves = np.arange(1 << 16, dtype=np.uint32)
     return _move(halves, 4), _move(halves << np.uint32(16), 4)
 

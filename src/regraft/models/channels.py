@@ -42,7 +42,7 @@ class Mix:
 
 
 def choose_mix(old: Channels, *, in_channels: int | None = None, bands: Sequence[str] | None = None) -> Mix:
-    """Return how a stem that was trained on `old` channels takes `in_channels` channels, or those named by `bands`.
+    """Return the weights that turn a stem's `old` channels into `in_channels` channels, or into those named by `bands`.
 
     By number, the response to grey (all channels equal) stays: fewer channels share the sum of the kernels, more
     channels take the kernels in turn, each divided by how often it is taken (as timm's `adapt_input_conv`, which

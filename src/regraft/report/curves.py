@@ -51,7 +51,7 @@ def _points(value: object) -> list[Point]:
 
 
 def _rates(metrics: Record) -> dict[str, Point]:
-    """Return where the threshold in use lies on both curves, from the confusion matrix."""
+    """Return the operating point of the threshold in use on the ROC and PR curves, from the confusion matrix."""
     counts = metrics.get("confusion")
     if not isinstance(counts, list) or len(counts) != 2:
         return {}

@@ -121,7 +121,7 @@ def _batches(folder: Path) -> dict[int, bytes]:
 
 
 def _gather_folds(run: FoldsFolder, reader: _Reader) -> Evidence:
-    """Return what all folds share, their measures and their epochs."""
+    """Return the evidence of a cross-validation: what all folds share, their metrics and their epochs."""
     record, recipe_text = reader.record(run.record), reader.text(run.recipe)
     num = record.get("num_folds")
     paths = [run.path / f"fold-{n}" for n in range(1, min(num if isinstance(num, int) else 0, MOST_FOLDS) + 1)]
@@ -167,7 +167,7 @@ def parts(record: Record, key: str) -> list[Record]:
 
 
 def best_epoch(evidence: Evidence) -> str:
-    """Return which epoch was best, by which measure; empty when that was not recorded."""
+    """Return the best epoch, with the metric it was chosen by, as text; empty when that was not recorded."""
     best = part(evidence.status, "best")
     if best.get("epoch") is None:
         return ""
@@ -179,7 +179,7 @@ def best_epoch(evidence: Evidence) -> str:
 
 
 def epoch_name(epoch: Record) -> str:
-    """Return what an epoch is called; the steps of a head that is solved are solutions, one for each regularisation."""
+    """Return the display name of an epoch; each step of an L-BFGS head is a solution, named by its regularisation."""
     return f"solution with l2 {epoch['l2']:g}" if is_number(epoch.get("l2")) else f"epoch {epoch.get('epoch')}"
 
 
@@ -312,7 +312,7 @@ def _is_wrong(row: Record) -> bool:
 
 
 def _sureness(row: Record) -> float:
-    """Return how sure the network was of what is wrong; of masks, how little of them is right."""
+    """Return the confidence in the wrong answer: its probability; of masks, 1 - mean IoU."""
     if "miou" in row:
         return 1 - float(row["miou"]) if is_number(row["miou"]) else 0.0
     if not isinstance(row.get("labels"), list):

@@ -61,6 +61,6 @@ def write_range_test(path: str | Path, found: Mapping[str, Any]) -> Path:
 
 
 def _ceiling(smoothed: Sequence[float]) -> float:
-    """Return how high the chart goes: half as far above the first loss as the mean falls below it."""
+    """Return the upper limit of the loss axis: above the first loss by half of the largest fall of the running mean."""
     fall = max(smoothed[0] - min(smoothed), 0.1 * abs(smoothed[0]), 1e-6)
     return float(smoothed[0] + 0.5 * fall)

@@ -224,7 +224,7 @@ def _told_class(row: Record) -> tuple[Any, str]:
 
 
 def _told_labels(row: Record) -> tuple[str, str]:
-    """Return what is there, and what is wrong about what was named."""
+    """Return the true labels of an image, and its wrong and missed ones with their probabilities, as text."""
     shares, (extra, missed) = part(row, "probabilities"), slips(row)
     wrong = [(word, name) for word, names in (("named", extra), ("missed", missed)) for name in names]
     told_as = "; ".join(f"{word} {name} ({percent(shares.get(name))})" for word, name in wrong)

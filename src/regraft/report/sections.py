@@ -38,7 +38,7 @@ def verdict(evidence: Evidence) -> Html:
 
 
 def _seconds(evidence: Evidence) -> float | None:
-    """Return how long the run took; of one that was resumed, what its epochs took, before and after."""
+    """Return the duration of the run in seconds; of a resumed one, the sum over its epochs where that is longer."""
     of_epochs = sum(float(epoch["seconds"]) for epoch in evidence.epochs if is_number(epoch.get("seconds")))
     whole = evidence.status.get("command_seconds")  # what the terminal says: with starting, evaluating and the report
     last = whole if is_number(whole) else evidence.status.get("seconds")

@@ -23,7 +23,7 @@ _MOST_LISTED = 3  # rates in a cell of a table
 
 
 def stages(evidence: Evidence) -> Html:
-    """Return what each stage trained, how, and what came of it."""
+    """Return the section on stages: trained layers, settings and results of each."""
     recipe = parts(evidence.recipe, "stages")
     names = [str(stage.get("name", "")) for stage in recipe]
     names += [name for name in dict.fromkeys(str(e.get("stage")) for e in evidence.epochs) if name not in names]
@@ -53,7 +53,7 @@ def stages(evidence: Evidence) -> Html:
 
 
 def _batches(evidence: Evidence, names: Sequence[str]) -> Html:
-    """Return what the network was shown first in each stage: training images as they were augmented."""
+    """Return the first training batch of each stage, augmented, as images."""
     pictures = [
         html(
             '<figure class="batch"><figcaption>First training images of the stage <strong>{}</strong>, as the network '
@@ -100,7 +100,7 @@ def _chosen(evidence: Evidence) -> Html:
 
 
 def _x_label(epochs: Sequence[Record]) -> str:
-    """Return what the x axis counts: epochs, or the solutions of a head that is solved, or both."""
+    """Return the label of the x axis: epochs, or the solutions of an L-BFGS head, or both."""
     solved = list(dict.fromkeys(str(e.get("stage")) for e in epochs if is_number(e.get("l2"))))
     if not solved:
         return "epoch"

@@ -207,7 +207,7 @@ def record_change(run: RunFolder, why: str, step: int, changes: Changes, *, reci
 
 
 def changed_environment(run: RunFolder, now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what this machine and these packages differ in from those that the run was computed with last, by name."""
+    """Return the differences between this environment and the run's last one: {name: (before, now)}."""
     known = dict(run.read(run.environment) or {})
     for entry in _entries(run):
         if entry["why"] == "environment":

@@ -15,9 +15,7 @@ _WRITTEN = re.compile(r"`regraft (?=[A-Za-z-])")
 
 
 def command_name() -> str:
-    """Return what the user types for `regraft`: `uv run regraft`, `python -m regraft`, a path to it, or the bare
-    name.
-    """
+    """Return the command to type for `regraft`: `uv run regraft`, `python -m regraft`, a path, or the bare name."""
     if os.environ.get("UV_RUN_RECURSION_DEPTH"):  # uv run sets it; the command may be on no other PATH
         return "uv run regraft"
     program, found = Path(sys.argv[0]), shutil.which("regraft")

@@ -29,7 +29,7 @@ _PLACE = ("kind", "stage", "stage_index", "epoch", "epochs", "step")
 
 
 def network_name(best: Mapping[str, Any]) -> str:
-    """Return what a network of a run is called, of which a record holds `stage`, `epoch` and perhaps `share`."""
+    """Return the display name of a run's network, from a record of `stage`, `epoch` and perhaps `share`."""
     stage, epoch, share = best.get("stage"), best.get("epoch"), best.get("share")
     if isinstance(share, int | float):
         return f"stage {stage}, {share:.0%} of the way from its start to epoch {epoch}"
@@ -89,7 +89,7 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def curves(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a record measures: its finite numbers, without those that say which epoch it is."""
+    """Return the finite metrics of a record by name, without the numbers that say which epoch it is."""
     measured = {key: value for key, value in flat(record).items() if key not in _PLACE}
     numbers = {key: float(value) for key, value in measured.items() if isinstance(value, int | float)}
     return {key: value for key, value in numbers.items() if math.isfinite(value)}

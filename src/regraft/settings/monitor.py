@@ -21,7 +21,7 @@ def mode_of(monitor: str) -> Mode:
 
 
 def _is_metric(name: str) -> str:
-    """Return which of them an epoch gives depends on the head's output, which a recipe alone does not know."""
+    """Return the metric's name, checked by its form alone: which metrics an epoch has depends on the head's output."""
     if name != "train_loss" and not re.fullmatch(r"val_[a-z0-9_]+", name):
         raise ValueError("must be a metric of an epoch, such as val_loss, val_top1, val_auc, val_map or train_loss")
     return name

@@ -51,7 +51,7 @@ class Callback:
         """Run after the model folder was written."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run's callback has to know, as plain JSON data; asked for before each checkpoint."""
+        """Return the state to restore on resume, as plain JSON data; asked for before each checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ class Callbacks:
         ) from error
 
     def state(self) -> dict[str, Any]:
-        """Return what all of them want to know when the run is resumed, by name."""
+        """Return the states of all callbacks and loggers for the checkpoint, by name."""
         states: dict[str, Any] = {}
         for name, callback in self._named():
             state = self._ask(callback, "state_dict")

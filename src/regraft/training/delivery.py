@@ -73,9 +73,7 @@ def _write_model(session: Session, best: Best, settings: Mapping[str, Any], data
 
 
 def _rounding(session: Session) -> dict[str, Any]:
-    """Return how many classes of validation images are others in a precision of inference below fp32, for the run's
-    status.
-    """
+    """Return the number of validation predictions that change in an inference precision below fp32, for status.json."""
     numerics = session.engine.numerics
     if numerics.inference == "fp32" or not session.engine.is_main:
         return {}
@@ -144,7 +142,7 @@ def _behind(lead: float) -> str:
 
 
 def _figures(epoch: Best, records: Sequence[Mapping[str, Any]], monitor: str) -> str:
-    """Return what selected, and the main measure, of an epoch."""
+    """Return the monitored value of an epoch, and its main metric where that is another, as text."""
     place = (epoch.stage, epoch.epoch, epoch.share)
     record = next((r for r in records if (r["stage"], r["epoch"], r.get("share")) == place), {})
     main = main_of(record)

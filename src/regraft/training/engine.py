@@ -71,7 +71,7 @@ class Engine(ProcessGroup):
         return bool(getattr(optimizer, "step_was_skipped", False))
 
     def scaler_state(self) -> dict[str, Any]:
-        """Return what loss scaling (fp16) has to know to go on; empty without it."""
+        """Return the state of the loss scaler (fp16); empty without one."""
         scaler = self._accelerator.scaler
         return dict(scaler.state_dict()) if scaler is not None else {}
 

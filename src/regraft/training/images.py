@@ -46,7 +46,7 @@ class Images:
         return replace(self, pixels=caches)
 
     def targets(self, split: str) -> Labels | PixelCache:
-        """Return what `batches` gives beside the images: their masks where they have any, else their labels."""
+        """Return the targets of a split: masks where it has any, else labels."""
         masks = self.pixels[split].masks
         return self.labels[split] if masks is None else masks
 

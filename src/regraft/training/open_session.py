@@ -102,7 +102,7 @@ def _notified(session: Session) -> Session:
 
 
 def _resumption(prepared: Prepared) -> Resumption | None:
-    """Return where a run that is resumed stands; None of a new one."""
+    """Return the resumption of a run that is resumed; None for a new one."""
     request = prepared.request
     if request.resume is None:
         return None
@@ -122,7 +122,7 @@ def _begin(prepared: Prepared, saver: Saver) -> Progress:
 
 
 def _architecture(model: nn.Module, plan: Plan, data: DataSet) -> dict[str, Any]:
-    """Return what is needed to predict before the run has finished: the network, and what belongs to the best stage."""
+    """Return the config of the network, with each stage's image size, for predicting before the run has finished."""
     config = model_config(model)
     if data.class_table is not None:
         config["regraft"]["class_colours"] = [list(colour) for colour in data.class_table.colours]

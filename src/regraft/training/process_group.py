@@ -125,7 +125,7 @@ class ProcessGroup:
                         tensor[start:end] = part.to(tensor.device)
 
     def from_main(self, make: Callable[[], Value]) -> Value:
-        """Return what `make` gives in the main process; it is not called elsewhere. Its error ends all processes."""
+        """Return the result of `make` in the main process, which alone calls it; its error ends all processes."""
         if self.num_processes == 1:
             return make()
         made: list[Value | RegraftError | None] = [None]

@@ -141,7 +141,7 @@ def torch_shape(shape: tuple[int, ...], axes: str | None) -> tuple[int, ...]:
 
 
 def _torch_order(axes: str) -> tuple[int, ...]:
-    """Return where torch's axes stand in these: `HWIO` -> (3, 2, 0, 1); a transposed kernel, HWOI, becomes IOHW."""
+    """Return the permutation to torch's axis order: `HWIO` -> (3, 2, 0, 1); a transposed kernel, HWOI, becomes IOHW."""
     wanted = {"HWOI": "IOHW", "IOHW": "IOHW", "IODHW": "IODHW"}.get(axes)
     if wanted is None:
         wanted = "".join(letter for letter in "OIDHW" if letter in axes)

@@ -265,7 +265,7 @@ class MatchReport(Summary):
 
 
 def _refusal(report: MatchReport, what: str) -> tuple[str, str]:
-    """Return what happened and what was expected."""
+    """Return the error message of an insufficient match, and the coverage that was required."""
     model = report.model or "the model"
     part = "all" if what == "all" else "backbone"
     if what != "any" and report.coverage[part] == 1.0:

@@ -111,7 +111,7 @@ def _differs(measures: dict[str, Any], key: str) -> bool:
 
 
 def _columns(row: dict[str, Any]) -> list[str]:
-    """Return what is said of one class; a dash for what is not defined."""
+    """Return the metrics of one class as text columns; a dash for an undefined one."""
     names = {"iou": "IoU", "boundary_f1": "boundary F1"} if "iou" in row else {}
     names |= {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
     columns = [(key, name) for key, name in (*names.items(), ("f1", "f1")) if key in row]

@@ -205,7 +205,7 @@ def show_folds(folds: Folds, output: Output) -> None:
 
 
 def _seconds_so_far() -> float:
-    """Return how long the command has taken so far, its start included."""
+    """Return the seconds since the process of the command started."""
     import time
 
     import psutil

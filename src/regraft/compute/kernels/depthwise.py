@@ -98,7 +98,7 @@ class _Phase(NamedTuple):
 
 
 def _seen_by(tap: int, num_taps: int, length: int, positions: int, stride: int, padding: int) -> _Phase:
-    """Return what every `stride`-th tap of the kernel sees, from `tap` on, in an input of this length.
+    """Return the input pixels under every `stride`-th tap of the kernel from `tap` on, with the padding and the crop.
 
     The input's pixel i meets tap t at position (i + padding - t) / stride of the output.
     """

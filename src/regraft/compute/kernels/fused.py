@@ -133,7 +133,7 @@ class FusedConv2d(nn.Module):
 
 
 def _same_padding(conv: Conv2dSame, images_NCHW: Tensor) -> tuple[Pair, Pair]:
-    """Return how a convolution that pads as TensorFlow does is one that pads both sides alike.
+    """Return the symmetric padding, and the zeros before the kernel, that equal TensorFlow's SAME padding.
 
     TensorFlow puts one row (one column) less before the images than behind them where the number is odd. The same
     comes out when both sides get as many as the side behind, and the kernel begins with a row (a column) of zeros: so

@@ -38,7 +38,7 @@ def is_doubling(
 
 
 def doubled(maps: Tensor, mode: str) -> Tensor:
-    """Return what `interpolate` gives for arguments of which `is_doubling` is true."""
+    """Return the maps at twice their size: the result of `interpolate` where `is_doubling` holds."""
     result: Tensor = (_Nearest if mode == "nearest" else _Linear).apply(maps)
     return result
 

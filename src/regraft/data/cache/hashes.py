@@ -31,7 +31,7 @@ _MOST_BYTES = 1 << 28  # of the file: 3 million hashes
 
 
 def stamps(paths: Sequence[str]) -> Stamps:
-    """Return what identifies the present contents of each file, without reading any; a missing file has the size -1."""
+    """Return the size and times of each file, by which a change is noticed; a missing file has the size -1."""
     found: Stamps = np.zeros(len(paths), dtype=_FIELDS)
     for row, path in enumerate(paths):
         found[row] = stamp(path)

@@ -40,12 +40,12 @@ class Batch(NamedTuple):
 
 
 def num_batches(num_rows: int, batch_size: int) -> int:
-    """Return how many batches hold this many rows; the last may be smaller."""
+    """Return the number of batches in this many rows; the last may be smaller."""
     return -(-num_rows // batch_size)
 
 
 def batch_bounds(num_rows: int, batch_size: int, *, fewest: int = 1) -> Indices:
-    """Return where the batches of so many rows begin, and where the last one ends, int64 (batches + 1,).
+    """Return the first row of each batch, and the end of the last one, int64 (batches + 1,).
 
     Args:
         num_rows: Rows in all.

@@ -73,7 +73,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def opened_or_reason(data: bytes, work: Callable[[Image.Image], Result], *, deep: bool = False) -> Result | str:
-    """Return what `work` makes of the opened image, or the reason as text why there is none; nothing is raised.
+    """Return the result of `work` on the opened image, or the reason as text why there is none; nothing is raised.
 
     Args:
         data: The file.
@@ -213,7 +213,7 @@ def _too_many_pixels(error: Exception) -> str:
 
 
 def _bands_or_none(data: bytes) -> int | None:
-    """Return how many bands a TIFF has that Pillow does not know."""
+    """Return the number of bands of a TIFF with more than four, which Pillow does not read; None for another file."""
     tags = _tags_or_none(data)
     count = 0 if tags is None else num_bands(tags)
     return count if count > 4 else None

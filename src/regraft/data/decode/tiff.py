@@ -58,7 +58,7 @@ def read_tags(data: bytes) -> Tags:
 
 
 def num_bands(tags: Tags) -> int:
-    """Return how many numbers a pixel has."""
+    """Return the number of bands (samples per pixel)."""
     return _whole(tags.get(277, 1))
 
 
@@ -74,7 +74,7 @@ def is_plain(tags: Tags) -> bool:
 
 
 def orientation_of(tags: Tags) -> int:
-    """Return how the image is to be turned, 1 to 8, as in EXIF."""
+    """Return the EXIF orientation of the image, 1 to 8."""
     value = tags.get(274, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

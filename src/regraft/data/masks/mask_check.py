@@ -29,7 +29,10 @@ class Misfit:
 
 
 def misfit(image: str, mask: str) -> Misfit | None:
-    """Return what is wrong with a readable image and its readable mask; None where they fit. Only headers are read."""
+    """Return the mismatch in size or orientation between a readable image and its mask; None where they fit.
+
+    Only headers are read.
+    """
     of_image, of_mask = _header(image), _mask_header(mask)
     if of_image is None or of_mask is None:
         return None

@@ -125,7 +125,7 @@ def mask_or_reason(path: str, table: ClassTable) -> Mask | str:
 
 
 def codes_or_reason(data: bytes, coding: Coding | None = None) -> tuple[Coding, Codes] | str:
-    """Return what stands in a mask file: its coding, and a number or a packed colour for each pixel (H, W).
+    """Return the coding of a mask file, and the number or packed colour of each pixel (H, W); or the reason as text.
 
     Args:
         data: The bytes of the file.
@@ -140,7 +140,7 @@ def codes_or_reason(data: bytes, coding: Coding | None = None) -> tuple[Coding, 
 
 
 def _codes(image: Image.Image, coding: Coding | None, grey_bits: int) -> tuple[Coding, Codes]:
-    """Return what stands in an opened mask, turned upright as its own EXIF orientation says."""
+    """Return the coding and the pixels of an opened mask, turned upright by its own EXIF orientation."""
     if image.format in _LOSSY:
         raise RefusedError(_lossy(str(image.format)))
     image.load()

@@ -110,9 +110,7 @@ class _Left:
 
 
 def class_pixels(masks: PixelCache, num_classes: int, threads: int = 1) -> npt.NDArray[np.int64]:
-    """Return how many pixels of each class each mask has at the size of the cache, int64 of shape (rows,
-    num_classes).
-    """
+    """Return the number of pixels of each class in each mask of the cache, at its size, int64 (rows, num_classes)."""
     counts = np.zeros((len(masks), num_classes), dtype=np.int64)
 
     def count(rows: npt.NDArray[np.int64]) -> None:

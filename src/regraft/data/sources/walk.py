@@ -79,7 +79,7 @@ class Walk:
         return True
 
     def entries(self, folder: Path | str) -> list[os.DirEntry[str]]:
-        """Return what lies in a folder, sorted by name; a folder that cannot be opened is a mistake."""
+        """Return the entries of a folder, sorted by name; one that cannot be opened is noted as a mistake."""
         try:
             with os.scandir(folder) as found:
                 return sorted(found, key=lambda entry: entry.name)

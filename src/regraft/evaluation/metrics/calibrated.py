@@ -113,8 +113,7 @@ class _Sigmoids(_Fit):
 
 
 def _root(derivatives: _Derivatives) -> float:
-    """Return where a convex function of a factor from 0 on is smallest: Newton's steps, halving where they leave the
-    bracket.
+    """Return the minimizer of a convex function of a factor >= 0, by Newton's method with bisection as a safeguard.
 
     0 is the answer of a network that knows less than nothing: its best temperature is infinite.
     """

@@ -60,9 +60,7 @@ def classification_metrics(
 
 
 def confusion_matrix(labels: Ints, predictions: Ints, num_classes: int) -> npt.NDArray[np.int64]:
-    """Return how often each class was taken for each: int64 of shape (C, C), rows are the truth, columns the
-    prediction.
-    """
+    """Return the confusion matrix, int64 of shape (C, C): rows are the truth, columns the prediction."""
     pairs = labels.astype(np.int64) * num_classes + predictions
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
@@ -96,7 +94,7 @@ def _check(probabilities: Floats, labels: Ints, class_names: Sequence[str]) -> N
 
 
 def _ranks(probabilities: Floats, labels: Ints) -> npt.NDArray[np.int64]:
-    """Return how many classes stand before the true one; of equal ones the first in the list, as argmax has it."""
+    """Return the rank of the true class from 0 (most probable); ties go to the lower class number, as in argmax."""
     true = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1])[None] < labels[:, None]
     before = (probabilities > true) | ((probabilities == true) & earlier)

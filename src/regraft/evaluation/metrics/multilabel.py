@@ -127,7 +127,7 @@ def _notes(positive: Bools, class_names: Sequence[str]) -> list[str]:
 
 
 def _kept_notes(thresholds: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
-    """Return where thresholds were chosen, the labels that have none of their own."""
+    """Return a note that lists the labels that kept the default threshold; empty where there are none."""
     kept = [name for name in class_names if thresholds.get(name) == DEFAULT_THRESHOLD]
     if not kept:
         return []

@@ -19,7 +19,7 @@ _NEAR = 0.0075  # of the image's diagonal: how far a boundary may be off, as in 
 
 
 def mask_confusion(truth: Mask, predicted: Mask, num_classes: int) -> Counts:
-    """Return how often pixels of each class (row) were called what (column), int64 (C, C); truth of 255 is left out."""
+    """Return the confusion matrix of pixels, int64 (C, C): rows are the truth, where 255 is ignored."""
     counted = truth != IGNORED
     pairs = truth[counted].astype(np.int64) * num_classes + predicted[counted]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
@@ -96,9 +96,7 @@ def _is_boundary(mask: Mask) -> npt.NDArray[np.bool_]:
 
 
 def _num_near(mine: Mask, others: Mask, num_classes: int, reach: int) -> Counts:
-    """Return how many boundary pixels of each class lie within `reach` pixels of the other mask's boundary of that
-    class.
-    """
+    """Return the number of each class's boundary pixels within `reach` of its boundary in the other mask."""
     found = np.zeros(num_classes, np.int64)
     for first in range(0, num_classes, 64):  # one bit for each class
         bits = np.zeros(others.shape, np.uint64 if num_classes - first > 16 else np.uint16)

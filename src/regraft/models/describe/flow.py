@@ -70,7 +70,7 @@ def flow_of(model: nn.Module) -> Flow | None:
 
 
 def _watch(model: nn.Module, shape: tuple[int, ...], device: str) -> tuple[Flow, bool]:
-    """Return what the run showed, and whether its output was seen to come from the image."""
+    """Return the data flow of one forward pass, and whether its output was seen to come from the image."""
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     first = next(iter(named.values()), torch.zeros(()))
     if device == "meta":

@@ -86,7 +86,7 @@ class Normaliser:
 
 
 def _red_green_blue(channels: Channels) -> list[int]:
-    """Return which channels a person is shown: those of these names, else the first three, else the first alone."""
+    """Return the positions of red, green and blue for display: by name, else the first three, else the first."""
     places = {name: place for place, name in enumerate(channels)}
     if set("RGB") <= set(places):
         return [places[name] for name in "RGB"]

@@ -120,7 +120,7 @@ def num_logits(output: str, num_classes: int) -> int:
 
 
 def row_names(output: str, class_names: Sequence[str]) -> tuple[str, ...]:
-    """Return what each logit speaks for: the class names, or the second one alone."""
+    """Return the class name of each logit: all of them, or the second class alone for a single logit."""
     return tuple(class_names[-num_logits(output, len(class_names)) :])
 
 
@@ -137,7 +137,7 @@ def threshold_names(output: str, class_names: Sequence[str]) -> tuple[str, ...]:
 def decide(
     output: str, values: npt.NDArray[np.floating], class_names: Sequence[str], thresholds: Mapping[str, float]
 ) -> tuple[int, ...]:
-    """Return which classes one row of probabilities stands for, as positions in the class names.
+    """Return the predicted classes for one row of probabilities, as positions in the class names.
 
     The most probable class; of two classes the second one if its probability reaches its threshold, else the first;
     of labels all that reach theirs.

@@ -94,9 +94,7 @@ def _attributes(module: nn.Module, padded: set[Pads | None] | None) -> dict[str,
 
 
 def _pads(module: nn.Module, padded: set[Pads | None]) -> str | Pads | None:
-    """Return how a convolution pads, what was padded before it included; None for other layers, and where it is not
-    known.
-    """
+    """Return a convolution's padding, explicit padding before it included; None where that is unknown."""
     if "same" in type(module).__name__.lower():  # timm's Conv2dSame pads in its forward
         return "same"
     own = getattr(module, "padding", None)

@@ -16,7 +16,7 @@ Adjustments = dict[str, dict[str, Any]]
 
 
 def adjustments_of(report: MatchReport) -> Adjustments:
-    """Return what the report found to differ and a layer can be set to: {layer: {attribute: value}}, as plain data."""
+    """Return the attributes to set so that layers match the file: {layer: {attribute: value}}, as plain data."""
     changes: Adjustments = {}
     for finding in report.findings:
         if finding.kind != "attribute" or finding.attribute not in ("stride", "eps"):

@@ -63,7 +63,7 @@ def _architecture(config: Path) -> str | None:
 
 
 def _acts(module: nn.Module) -> tuple[Any, ...]:
-    """Return what a module does, as far as its kind and its settings tell; containers say nothing."""
+    """Return the class of a module and its compared settings, which decide what it computes; empty for containers."""
     if next(module.children(), None) is not None:
         return ()
     kind = type(module).__name__

@@ -57,7 +57,7 @@ def read_reference(text: str, model: nn.Module) -> Reference:
 
 
 def deviation(model: nn.Module, reference: Reference) -> float:
-    """Return how far the model is from the reference: the largest difference over the largest value.
+    """Return the relative error against the reference: the largest difference over the largest absolute value.
 
     A reference that adds up to 1 and has no negative value is one of probabilities; the model's are compared with it.
 

@@ -271,7 +271,7 @@ class KerasLayer(nn.Module):
         return f"{self.kind}, {self.definition.config.get('name', '')}"
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """Return what Keras gives for these inputs, with these weights, in this mode."""
+        """Return the Keras layer's output for these inputs, with these weights, in this mode."""
         layer, keras = self.definition.layer, import_keras()
         first = _first_tensor(inputs)
         if "training" in inspect.signature(layer.call).parameters:

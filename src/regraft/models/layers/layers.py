@@ -97,7 +97,7 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int] | None = Non
 
 
 def survey(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> Survey:
-    """Return what `list_layers` finds, with what it found it by; same arguments and errors."""
+    """Return the layers of `list_layers`, with the trace they were found by; same arguments and errors."""
     model = plain(model)
     info, modules = info_of(model), dict(model.named_modules())
     calls = _calls(model, image_size)

@@ -162,7 +162,7 @@ def _check(tile: int, overlap: int, step: int, stride: int, tta: str | None, bat
 
 
 def _origins(size: int, tile: int, step: int, stride: int) -> list[int]:
-    """Return where the tiles begin along one side; the last one reaches the end."""
+    """Return the start of each tile along one side; the last tile reaches the end."""
     last = max(0, -(-(size - tile) // stride) * stride)
     return [*range(0, last, step), last]
 

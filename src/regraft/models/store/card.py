@@ -58,7 +58,7 @@ std {config["pretrained_cfg"]["std"]} (the whole program is in `config.json`).
 
 
 def _decision(section: Mapping[str, Any]) -> str:
-    """Return how the card says what the logits mean; nothing for a softmax."""
+    """Return the card's paragraph on output and thresholds; empty for a softmax."""
     if "thresholds" not in section:
         return ""
     kind = OUTPUTS[section["output"]].logits_name

@@ -186,7 +186,7 @@ def _load_epoch(path: str | Path, epoch: StoredEpoch, model: nn.Module | None) -
 
 
 def model_config(model: nn.Module) -> dict[str, Any]:
-    """Return what config.json says of a model that is not trained yet, for regraft alone."""
+    """Return the config.json of a model that is not trained yet, for regraft alone."""
     return _config(model, info_of(model), timm_name=None)
 
 
@@ -288,7 +288,7 @@ def _are_colours(value: Any, num: int) -> bool:
 
 
 def _metadata(info: ModelInfo) -> dict[str, str]:
-    """Return what the weights say by themselves: the class of each row of the classifier."""
+    """Return the metadata of the safetensors file: the class name of each row of the classifier."""
     names = {"class_names": json.dumps(list(info.class_names))} if info.class_names else {}
     return {"format": "pt", **names}
 
@@ -354,7 +354,7 @@ def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict
 
 
 def _meaning(info: ModelInfo) -> dict[str, Any]:
-    """Return what the logits mean, and how names are made of their probabilities."""
+    """Return the config's output kind, with thresholds or mask colours, which turn logits into class names."""
     names = threshold_names(info.output, info.class_names or ())
     if not names:
         colours = {} if info.colours is None else {"class_colours": [list(colour) for colour in info.colours]}

@@ -117,7 +117,7 @@ class SurgeryPlan:
 
 
 def surgery_plan(model: nn.Module, **arguments: Any) -> SurgeryPlan:
-    """Return what `adapt(model, **arguments)` would do; same arguments, same errors, nothing done.
+    """Return the plan of `adapt(model, **arguments)`, which is not carried out; same arguments, same errors.
 
     Args:
         model: The network; it is neither changed nor copied.

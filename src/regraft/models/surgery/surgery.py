@@ -169,7 +169,7 @@ def without_top(model: nn.Module, pooling: str | None) -> nn.Module:
 
 
 def num_classes_of(model: nn.Module) -> int | None:
-    """Return how many classes the network has; None where it has no top, or does not say."""
+    """Return the number of classes; None for a network without a top, or one that does not say."""
     number = info_of(model).args.get("num_classes", getattr(model, "num_classes", None))
     return int(number) if isinstance(number, int) and number > 0 else None
 
@@ -207,7 +207,7 @@ def _for_output(info: ModelInfo, head: Head) -> Head:
 
 
 def default_preprocessing(model: nn.Module) -> Preprocessing:
-    """Return what the network's weights were trained with, as far as it says; ImageNet's usual otherwise."""
+    """Return the preprocessing of the network's pretraining, as far as it says; ImageNet's default otherwise."""
     info = info_of(model)
     if info.preprocessing is not None:
         return info.preprocessing

@@ -73,7 +73,7 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def argument_mistakes(name: str, arguments: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the arguments of a network, one line each; nothing where they may be used."""
+    """Return the mistakes in the arguments of a network, one line each; empty where there are none."""
     return list(_mistakes(_allowed(name), arguments))
 
 

@@ -54,7 +54,7 @@ class Listing:
         return max(inside, default=None)
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return what a module is called: its own name and its aliases."""
+        """Return the names of a module: its own and its aliases."""
         return (name or ROOT, *self.aliases.get(name, ()))
 
     def find(self, word: str) -> list[str]:

@@ -190,7 +190,7 @@ class Progress:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:
-        """Return what `to_dict` gave; keys that an older regraft did not know have their defaults."""
+        """Return the progress that `to_dict` wrote; keys missing from an older regraft's file take their defaults."""
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in values.items() if key in known}
         for key in ("stage_best", "lowest", "best", "last"):
@@ -225,7 +225,7 @@ def _worded(value: Any) -> Any:
 
 
 def read_progress(path: Path) -> Progress:
-    """Return where the run stood when this checkpoint was written.
+    """Return the progress of the run as stored in a checkpoint.
 
     Raises:
         StorageError: It cannot be read, or a newer regraft wrote it.
@@ -308,7 +308,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer | None) -> dict[str, Tens
 
 
 def optimizer_values(optimizer: torch.optim.Optimizer | None, start: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what an optimizer keeps beside tensors: numbers of a parameter, and what its steps changed in a group.
+    """Return the optimizer's state beside tensors: numbers of each parameter, and group settings that steps changed.
 
     Args:
         optimizer: After some steps, or None.

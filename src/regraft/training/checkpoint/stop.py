@@ -22,7 +22,7 @@ _NAMES = {1: "SIGHUP (the terminal was closed)", signal.SIGINT: "Ctrl-C", signal
 
 
 def signal_name(exit_code: int) -> str:
-    """Return what stopped a run, for people, by the exit code that it ends with."""
+    """Return the display name of the signal that stopped a run, from its exit code."""
     return _NAMES.get(exit_code - 128, f"signal {exit_code - 128}")
 
 

@@ -116,7 +116,7 @@ class FeatureStore:
         self._entries[key] = _Entry(features, until)
 
     def get(self, key: FeatureKey) -> Features | None:
-        """Return what is kept under this key."""
+        """Return the features stored under this key; None where there are none."""
         entry = self._entries.get(key)
         return None if entry is None else entry.features
 
@@ -137,7 +137,7 @@ def num_bytes_of(parts: Sequence[Tensor], num_rows: int) -> int:
 
 
 def choose_tier(num_bytes: int, device: torch.device) -> Tier | None:
-    """Return where so much fits, the fastest tier first; None where nowhere."""
+    """Return the fastest storage with room for so many bytes: device, memory or disk; None where there is none."""
     if device.type == "cuda" and num_bytes <= _MOST * torch.cuda.mem_get_info(device)[0]:
         return "device"
     if num_bytes <= memory_budget():

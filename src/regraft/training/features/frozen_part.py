@@ -60,11 +60,11 @@ class FrozenPart:
         return "" if self._prefix is None else prefix_key(self._prefix)
 
     def numerics_of(self, split: str) -> Numerics:
-        """Return what the images of a split pass it with."""
+        """Return the precision and layout that a split's images are computed in."""
         return self._numerics if split == "train" else self._numerics.for_inference
 
     def program(self, split: str) -> InferenceProgram | None:
-        """Return what the images of a split pass; None where it is empty."""
+        """Return the frozen part as an inference program for a split; None where nothing is frozen."""
         numerics = self.numerics_of(split)
         if self._prefix is not None and numerics not in self._programs:
             self._programs[numerics] = InferenceProgram(copy.deepcopy(self._prefix), numerics, self.batch_size)

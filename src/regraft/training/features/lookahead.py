@@ -37,7 +37,7 @@ class Wanted:
 def look_ahead(
     model: nn.Module, stages: Sequence[Stage], present: int, program: SplitProgram, trained: Collection[str]
 ) -> list[Wanted]:
-    """Return what the stages behind the present one want, and what no stage until then trains.
+    """Return the features of later stages that the present pass can compute: no stage until then trains their layers.
 
     Args:
         model: The model; it is not changed.

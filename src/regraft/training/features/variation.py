@@ -40,7 +40,7 @@ class Variation:
     def of(
         cls, stage: Stage, seed: int, num_classes: int, row_weights: npt.NDArray[np.float64] | None = None
     ) -> Variation:
-        """Return what a stage says of its training images."""
+        """Return the variation of training images by a stage's settings: augmentation, mixing and sampling."""
         augment = None if stage.augment is None or stage.augment.is_identity else stage.augment
         mixes = Mix(stage.mixup, stage.cutmix, num_classes) if stage.mixes else None
         return cls(seed, augment, mixes, stage.sampling == "balanced", row_weights)

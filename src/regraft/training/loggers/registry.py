@@ -54,7 +54,7 @@ def require_loggers(names: Sequence[str]) -> None:
 
 
 def build_loggers(run: RunFolder, names: Sequence[str]) -> list[Callback]:
-    """Return what watches a run beside the user's callbacks."""
+    """Return the loggers of a run, beside the user's callbacks."""
     made = [TensorBoard(run.tensorboard) if name == "tensorboard" else Tracker(name) for name in dict.fromkeys(names)]
     return [CsvLog(), BatchPictures(), *made]
 

@@ -94,7 +94,7 @@ class TensorBoard(Callback):
         self.file.flush()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the newest file belongs to this checkpoint; everything before is on the disk."""
+        """Return the newest event file and its size at this checkpoint; everything before is on the disk."""
         if self._file is None:
             return self._kept
         self._file.flush()

@@ -69,7 +69,7 @@ class Tracker(Callback):
         self._tracker.log(values, step=stage.progress.step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the tracker finds the run's page by again, where it can."""
+        """Return the tracker's id of the run's page, for resuming it, where it has one."""
         return {"page": self._page} if self._page else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ def _objective(session: Session, stage: Stage) -> Objective:
 
 
 def _state(session: Session, stage: Stage) -> StageState:
-    """Return what the stage changes: taken over from the stage before, or as it was when the run was stopped."""
+    """Return the state of the stage: carried over from the stage before, or restored from the checkpoint."""
     progress, model = session.progress, session.model
     resumed = progress.stage_started
     if not resumed:

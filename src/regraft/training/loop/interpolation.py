@@ -51,7 +51,7 @@ def _start(run: StageRun) -> dict[str, Tensor] | None:
 
 
 def _held(run: StageRun, start: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what the stage changed, and validation looks at, by name: weights, or their averages; its own memory."""
+    """Return the tensors that the stage changed, or their averages, by name; the model's own memory, not copies."""
     if run.state.average is not None:
         return run.state.average.averages
     tensors = {name: tensor.detach() for name, tensor in run.model.state_dict().items()}

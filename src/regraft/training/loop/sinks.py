@@ -181,9 +181,7 @@ class Sinks:
         return _told_left(left)
 
     def _left_now(self) -> str:
-        """Return what the bar shows, many times a second: the estimate of the last line's time, less what has passed
-        since.
-        """
+        """Return the remaining time for the progress bar: the last estimate, less the time since."""
         if self.seconds < _LINE_SECONDS and self._promised is None:
             return ""
         at, left = self._promised or (0.0, 0.0)

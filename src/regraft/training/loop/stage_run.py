@@ -151,9 +151,7 @@ class StageRun:
         self._epoch_began = time.monotonic()
 
     def evidence(self) -> dict[str, Any]:
-        """Return what the last validation says beside its measures: thresholds, and the losses of images to compare
-        by.
-        """
+        """Return the thresholds of the last validation, and the losses of its images to compare epochs by."""
         if self.measure is None:
             return {}
         compared = (self.session.monitor, self.session.mode) == (DEFAULT_MONITOR, "min")

@@ -129,7 +129,7 @@ def evaluate(
 
 
 def _share(engine: Engine, counted: float) -> float:
-    """Return what the mean over processes of the batches' sums is multiplied by, to be a mean over what counts."""
+    """Return the factor that turns the processes' mean of batch sums into a mean over all that counts."""
     total = engine.sum(counted)[0]
     return engine.num_processes / total if total else 0.0
 

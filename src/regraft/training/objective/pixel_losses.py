@@ -45,8 +45,7 @@ def pixel_loss(
 
 
 def images_counted(masks: Tensor, class_weights: Tensor | None = None) -> float:
-    """Return how much a batch counts in a mean over the pixels of several: 1 for each image of which all pixels count
-    by 1.
+    """Return the weight of a batch in a mean over several: 1 for each image whose pixels all have the weight 1.
 
     Args:
         masks: (N, H, W), class numbers; pixels of 255 count for nothing.
@@ -56,7 +55,7 @@ def images_counted(masks: Tensor, class_weights: Tensor | None = None) -> float:
 
 
 def _counted(targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return how much each pixel counts in a mean, (N, H, W), fp32."""
+    """Return the weight of each pixel in the mean, (N, H, W), fp32."""
     counted = (targets != IGNORED).float()
     if class_weights is None:
         return counted

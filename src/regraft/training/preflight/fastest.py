@@ -77,7 +77,7 @@ def measured_numerics(
 
 
 def choices(numerics: Numerics, precision: str = "auto") -> list[Choice]:
-    """Return what can be chosen from, the table's choice first; fp16 on CUDA alone."""
+    """Return the choices of precision and memory format, the table's first; fp16 on CUDA alone."""
     precisions: list[Precision] = ["bf16", "fp32"]
     if torch.device(numerics.device).type == "cuda":
         precisions.append("fp16")
@@ -150,7 +150,7 @@ def _key(model: nn.Module, numerics: Numerics, image_size: tuple[int, int], prec
 
 
 def _read() -> dict[str, Choice]:
-    """Return what was measured on this machine; what cannot be read counts as not measured."""
+    """Return the stored benchmark results of this machine; unreadable ones count as not measured."""
     try:
         path: Path = cache_folder() / "numerics" / "measured.json"
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -133,7 +133,7 @@ class Tried:
     pixel_bytes: int
 
     def forecast(self, stages: Sequence[Stage]) -> Forecast:
-        """Return what a run takes with these stages: those that were tried, or the first of them, of any length."""
+        """Return the forecast of a run with these stages: those that were tried, or the first of them, any length."""
         images, costs = self.images, self.costs[: len(stages)]
         expected = [_stage(stage, cost, images, self.size) for stage, cost in zip(stages, costs, strict=True)]
         measured = images.test or images.val
@@ -154,7 +154,7 @@ def forecast(
     starting: float = 0.0,
     building: float = 0.0,
 ) -> Forecast:
-    """Return what a run of a plan takes; the arguments are those of `try_stages`."""
+    """Return the forecast of a plan's run: its time and memory; the arguments are those of `try_stages`."""
     tried = try_stages(model, plan, images, numerics, paths=paths, starting=starting, building=building)
     return tried.forecast(plan.stages)
 
@@ -220,7 +220,7 @@ def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -
 
 
 def _passes(stage: Stage, length: Length, feature_cache: FeatureCache) -> int:
-    """Return how often each training image passes the frozen part; without one that costs nothing."""
+    """Return the number of times each training image passes the frozen part; an empty frozen part costs nothing."""
     varies = (stage.augment is not None and not stage.augment.is_identity) or stage.mixes
     if feature_cache == "off" or (varies and (stage.mixes or feature_cache == "auto")):
         return length.epochs

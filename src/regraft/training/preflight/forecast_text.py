@@ -16,9 +16,7 @@ __all__ = ["render_plan"]
 
 
 def render_plan(model: nn.Module, plan: Plan, expected: Forecast) -> str:
-    """Return what trains in each stage, how, for how long and in how much memory; then the whole run, and how it is
-    known.
-    """
+    """Return the forecast as text: each stage's layers, settings, time and memory; then the whole run."""
     lines = ["stages"]
     for stage, names, will in zip(plan, plan.trainable, expected.stages, strict=True):
         lines += _stage(model, stage, names, will)

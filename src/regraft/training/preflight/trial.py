@@ -202,7 +202,7 @@ class Trial:
         return _OBJECTIVES * _timed(objective, 0.2, self.engine.device)[1] / _SOLVER_ROWS
 
     def _inputs(self, num_images: int) -> Callable[[], Tensor]:
-        """Return what makes a batch of network inputs out of pixels, as training does."""
+        """Return a function that makes a batch of network inputs from pixels of noise, as training does."""
         normaliser = Normaliser(self.preprocessing, self.engine.device)
         shape = (num_images, *self.size, self.preprocessing.pixels.num_channels)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -263,7 +263,7 @@ def _affords(size: int, small: int, seconds: float, ends: float) -> bool:
 
 
 def _timed(work: Callable[[], Value], seconds: float, device: torch.device) -> tuple[Value, float]:
-    """Return what the work gives, and its seconds: the median of a few runs.
+    """Return the result of the work, and its time in seconds: the median of a few runs.
 
     The first run warms up, and is not counted unless there is no time for another one.
     """

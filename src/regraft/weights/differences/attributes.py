@@ -127,7 +127,7 @@ def _grouped(found: Sequence[Difference]) -> list[Finding]:
 
 
 def _unknown(pairs: Sequence[Pair], weights: WeightFile) -> list[Finding]:
-    """Return what a file without a graph, and without the names of a known network, leaves open."""
+    """Return the findings that a file without a graph, and without a known network's names, leaves open."""
     findings: list[Finding] = []
     if weights.format.startswith("keras") or weights.producer.startswith("keras"):
         differences = [d for pair in pairs if pair.target.kind == "norm" for d in _eps(pair.target, _KERAS_EPS)]

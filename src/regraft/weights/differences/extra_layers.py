@@ -51,7 +51,7 @@ class _Trunk:
                     series.signatures.add(layer.signature)
 
     def shared(self, path: Path) -> int:
-        """Return how much of a path is also the beginning of a matched one."""
+        """Return the length of the longest beginning of a path that a matched one also has, in parts."""
         return next(depth for depth in range(len(path), -1, -1) if path[:depth] in self.starts)
 
     def runs_around(self, layer: Layer) -> bool:

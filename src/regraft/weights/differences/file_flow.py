@@ -64,9 +64,7 @@ class FileGraph:
 
 
 def _in_all(given: Given, own: str | Pads) -> str | Pads | None:
-    """Return how much is padded before a layer, by itself and by what stands before it; None where that is not
-    known.
-    """
+    """Return the total padding before a layer: its own and that of layers before it; None where that is unknown."""
     if not given.pads:
         return own
     before = next(iter(given.pads)) if len(given.pads) == 1 else None

@@ -55,7 +55,7 @@ def _from_nodes(weights: WeightFile, described: Mapping[str, Any]) -> FileGraph:
 
 
 def _through(node: Mapping[str, Any], given: Given, weights: WeightFile) -> Given:
-    """Return what a node without weights gives."""
+    """Return the state behind a node without weights."""
     pool = _POOLS.get(node["attributes"].get("pool") or node["type"])
     if pool:
         return given.pooled(pool)
@@ -63,9 +63,7 @@ def _through(node: Mapping[str, Any], given: Given, weights: WeightFile) -> Give
 
 
 def _pads_of(node: Mapping[str, Any], weights: WeightFile) -> Pads | None:
-    """Return how much ONNX's `Pad` adds: what its attribute or a tensor of the file says, before and behind each
-    axis.
-    """
+    """Return the amounts of ONNX's `Pad`, from its attribute or a tensor of the file; None where they are unknown."""
     pads = node["attributes"].get("pads")
     if pads is None and len(node["inputs"]) in (2, 3) and node["inputs"][1] in weights.tensors:
         tensor = weights.tensors[node["inputs"][1]]

@@ -98,7 +98,7 @@ class _Window:
     dilation: tuple[int, int]
 
     def same(self, axis: int, rest: int) -> tuple[int, int]:
-        """Return what SAME pads before and behind, where so much of the image's length is left over by the stride."""
+        """Return SAME's padding before and behind, where `rest` is the image's length modulo the stride."""
         stride = self.stride[axis]
         reach = (self.size[axis] - 1) * self.dilation[axis] + 1
         total = max(reach - (rest or stride), 0)

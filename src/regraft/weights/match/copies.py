@@ -63,7 +63,7 @@ def main_path(names: Sequence[str]) -> str:
 
 
 def _shared_end(prefixes: Sequence[str]) -> int:
-    """Return how long the whole parts are that all prefixes end with."""
+    """Return the length of the common end of all prefixes, in whole parts of a path."""
     ends = [prefix[::-1] for prefix in prefixes]
     if not ends:
         return 0

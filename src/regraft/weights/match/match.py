@@ -112,7 +112,7 @@ class _Rules:
         self._adapt_input, self._in_order = adapt_input, in_order
 
     def decide(self, weights: WeightFile, graph: FileGraph | None, skip: Skip) -> _Decided:
-        """Return where the tensors of a file go."""
+        """Return the assignment of a file's tensors to the model."""
         targets, sources = model_layers(self._slots), source_layers(weights)
         fitter = Fitter(weights, adapt_input=self._adapt_input)
         binder = Binder(weights, targets, sources, fitter)

@@ -172,8 +172,9 @@ def by_suffix(targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: 
 def _exchanges(
     targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: Fits
 ) -> dict[tuple[str, str], list[tuple[Layer, Layer]]]:
-    """Return what leading parts could be exchanged, by the longest common end of each layer's name; linear in the
-    layers.
+    """Return the possible exchanges of leading parts, by the longest common end of each layer's name.
+
+    The work is linear in the number of layers.
     """
     by_tail: dict[str, list[Layer]] = {}
     for layer in sources.values():

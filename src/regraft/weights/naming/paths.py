@@ -36,9 +36,7 @@ def common_parts(paths: Sequence[Path]) -> Path:
 
 
 def counted(part: str) -> tuple[str, int] | None:
-    """Return what stands before the number, or the letter, that ends a part of a path, and the number; None without
-    one.
-    """
+    """Return the stem and the number (or letter) of a numbered part of a path; None for a part without one."""
     found = _COUNTED.fullmatch(part)
     if found is None:
         return None

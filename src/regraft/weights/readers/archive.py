@@ -237,7 +237,7 @@ def _wide(extra: bytes, *values: int) -> tuple[int, ...]:
 
 
 def _content_start(source: SourceFile, view: memoryview, raw_name: bytes, flags: int, method: int, local: int) -> int:
-    """Return where a member's bytes begin: behind its local header, which has to say the same as the directory."""
+    """Return the offset of a member's bytes, behind its local header, which has to agree with the directory."""
     fields = _LOCAL.unpack_from(view, local)
     name_size, extra_size = fields[9:]
     start = local + _LOCAL.size

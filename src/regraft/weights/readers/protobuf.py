@@ -137,7 +137,7 @@ class Message:
         return [kind for kind, _, _ in self._found.get(number, ())]
 
     def places(self, number: int) -> list[tuple[int, int]]:
-        """Return where the length-delimited values of a field lie in the file: (offset, number of bytes)."""
+        """Return the position of each length-delimited value of a field in the file: (offset, number of bytes)."""
         return [(self.offset + start, end - start) for start, end in self._ranges(number)]
 
     def raw(self, number: int) -> list[memoryview]:
@@ -163,15 +163,15 @@ class Message:
         return found[-1] if found else default
 
     def num_bytes(self, number: int) -> int:
-        """Return how many bytes the values of a field have."""
+        """Return the number of bytes of a field's values."""
         return sum(end - start if kind != VARINT else 1 for kind, start, end in self._found.get(number, ()))
 
     def num_values(self, number: int, dtype: np.dtype[Any] | None) -> int:
-        """Return how many numbers a repeated field has, packed or not: of a fixed width, or varints (None)."""
+        """Return the number of values in a repeated field, packed or not: of a fixed width, or varints (None)."""
         return self.count(number) if dtype is None else self.num_bytes(number) // dtype.itemsize
 
     def count(self, number: int) -> int:
-        """Return how many numbers a repeated field of integers has, packed or not."""
+        """Return the number of values in a repeated field of integers, packed or not."""
         return sum(
             1 if kind != BYTES else int((np.frombuffer(self.buffer[start:end], np.uint8) < 0x80).sum())
             for kind, start, end in self._found.get(number, ())
@@ -297,7 +297,7 @@ def numbers(
     fetch: Callable[[int, int], Any],
     narrow: np.dtype[Any] | None = None,
 ) -> Callable[[], NDArray[Any]]:
-    """Return how to get at all numbers of a repeated field; packed ones are read from the file when they are asked for.
+    """Return a loader of a repeated field's numbers, which reads packed ones from the file when it is called.
 
     Args:
         message: The message that holds them.

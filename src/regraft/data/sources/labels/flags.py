@@ -14,7 +14,7 @@ _WORDS = {"false": False, "true": True, "no": False, "yes": True}
 
 @lru_cache(maxsize=4096)
 def is_flag(cell: str) -> bool | None:
-    """Return what a cell of zeros and ones says; None for one that says something else."""
+    """Return the boolean value of a cell such as `0`, `1.0`, `true` or `no`; None for any other cell."""
     number = _number(cell)
     return _WORDS.get(cell.lower()) if number is None else {0.0: False, 1.0: True}.get(number)
 
@@ -60,7 +60,7 @@ class FlagColumns:
 
 
 def survey(rows: Iterable[Sequence[str]], others: Sequence[int]) -> FlagColumns:
-    """Return which of some columns hold zeros and ones, by all rows.
+    """Return the columns of zeros and ones, judged by all rows, and the cell by which they say no beside 0.
 
     Args:
         rows: The cells of every row.

@@ -48,7 +48,7 @@ class Reading(NamedTuple):
 
 
 def read_cells(cells: Iterable[str], column: Column) -> Reading:
-    """Return how the cells of a column are to be read.
+    """Return the format of a column's labels: one label in a cell, a list, or labels between separators.
 
     Args:
         cells: All of them, or each different one.
@@ -99,9 +99,7 @@ def _separated(texts: set[str], separator: str, column: Column, where: str) -> R
 
 
 def _come_again(texts: set[str], separator: str) -> bool:
-    """Return whether what stands between separators comes in several different cells: labels do, parts of names
-    rarely.
-    """
+    """Return whether a part between separators recurs in other cells: labels do, parts of names rarely."""
     split = _by(separator)
     counts = Counter(part for text in texts for part in set(split(text) or ()))
     several = [text for text in texts if len(split(text) or ()) > 1]

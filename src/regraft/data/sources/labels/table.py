@@ -101,9 +101,7 @@ class Table:
                 yield Record(self.path, row, cells[columns.path], label, split, self._near, bool(columns.flags), column)
 
     def _flags_among(self, others: Sequence[int]) -> FlagColumns:
-        """Return which columns hold zeros and ones; the file is read once more for it, and what is wrong is told
-        later.
-        """
+        """Return the columns of zeros and ones, from one more pass over the file; bad rows are told later."""
         rows = self._rows(BadRows())
         next(rows, None)
         return survey((cells for _, cells in rows), others)

@@ -175,7 +175,7 @@ def _has_masks(file: Path) -> bool:
 
 
 def _place(folders: Sequence[Path], name: str) -> str | None:
-    """Return where an image lies; names that lead out of the folders are none."""
+    """Return the path of an image; None where no folder has it, or its name leads out of the folders."""
     if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
         return None
     paths = (os.path.join(folder, name) for folder in folders)

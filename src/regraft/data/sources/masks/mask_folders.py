@@ -146,7 +146,7 @@ def unused_beside(root: Path, pairs: Sequence[FolderPair]) -> list[Path]:
 
 
 def mask_folders(folders: Iterable[str], stems: Mapping[str, AbstractSet[str]]) -> set[str]:
-    """Return which of these folders hold the masks of images that lie beside them, judged by names alone.
+    """Return those of the folders that hold masks of images beside them, judged by names alone.
 
     A folder that is called like masks counts beside one that is called like images (`images/` and `masks/`, `train/`
     and `trainannot/`), and below or beside images of which it repeats the names.
@@ -213,9 +213,7 @@ def _by_split(images: Path, masks: Path) -> list[FolderPair]:
 
 
 def _images_beside(root: Path, masks: Path) -> Path:
-    """Return where the images lie when the masks lie in a folder of a root: in a folder of their own, or in the
-    root.
-    """
+    """Return the folder of the images beside a folder of masks: one that is called like images, else the root."""
     own = [path for path in _folders(root) if path.name.lower() in _IMAGES and path != masks and has_pictures(path)]
     return own[0] if own else root
 

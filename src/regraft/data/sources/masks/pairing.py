@@ -98,7 +98,7 @@ def _known_ends(keys: Sequence[Key]) -> list[str]:
 
 
 def _common_end(keys: Sequence[Key]) -> str:
-    """Return what all names end with, from a sign that parts words on; empty where that would leave nothing of one."""
+    """Return the common suffix of all names from a separator on; empty where it would leave nothing of a name."""
     stems = [stem for _, stem in keys]
     if len(stems) < 2:
         return ""

@@ -239,7 +239,7 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _merge_scales(layers: list[CaffeLayer], net: Message) -> tuple[dict[int, int], set[int]]:
-    """Return which Scale belongs to which BatchNorm (places), and which of these pairs only their position shows.
+    """Return the BatchNorm of each Scale, by place, and the Scales that were paired by position alone.
 
     The wiring decides: the Scale reads the BatchNorm's output, nothing else does, and they have as many channels. Where
     the file's wiring leads nowhere (a blob that no layer makes), a Scale right behind a BatchNorm is its.

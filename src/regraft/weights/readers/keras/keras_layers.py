@@ -98,7 +98,7 @@ def roles_by_position(
 
 
 def kernel_role(layer: str, kind: str | None, shape: Shape, num_biases: int | None) -> str | None:
-    """Return what a tensor called `kernel` is: Keras 3 calls depthwise and transposed kernels so too.
+    """Return the role of a tensor called `kernel`: Keras 3 calls depthwise and transposed kernels so too.
 
     Args:
         layer: The layer's name: `expanded_conv_depthwise` says what it is.

@@ -49,7 +49,7 @@ def _reads_image(role: str | None, shape: tuple[int, ...]) -> bool:
 
 
 def _parts(entries: Sequence[Entry]) -> dict[str, list[tuple[int, int]]]:
-    """Return where each layer's tensors stand: ranges of neighbours."""
+    """Return the ranges of adjacent entries that belong to each layer."""
     parts: dict[str, list[tuple[int, int]]] = {}
     for at, (layer, _, _) in enumerate(entries):
         ranges = parts.setdefault(layer, [])

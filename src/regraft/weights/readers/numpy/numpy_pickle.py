@@ -43,7 +43,7 @@ class Array:
     items: list[Any] | None = None
 
     def values(self, source: SourceFile) -> ByteRange | bytes:
-        """Return where the numbers are: in the file, or (small or text-mode pickles) here."""
+        """Return the byte range of the numbers in the file, or the bytes themselves (of small or text-mode pickles)."""
         if isinstance(self.data, Raw):
             return ByteRange(source, self.data.start, self.data.size)
         return self.data or b""

@@ -178,7 +178,7 @@ def _source_tensor(tensor: OnnxTensor, use: Use | None) -> SourceTensor:
 
 
 def _batch_norm(nodes: list[Node], used: list[list[Use]], notes: list[str]) -> str:
-    """Return what became of the batch norms: `kept`, `folded`, `perhaps folded`, or `none`."""
+    """Return the state of the batch norms: `kept`, `folded`, `perhaps folded`, or `none`."""
     norms = sum(node.op == "BatchNormalization" for node in nodes)
     biases = [
         (group[0].tensor, group[1].tensor)

@@ -32,12 +32,12 @@ def filled(budget: Budget, target: dict[Any, Any], items: list[Any]) -> dict[Any
 
 
 def keys(budget: Budget, items: Any) -> Iterator[Any]:
-    """Return what stands in a new set for each of some values."""
+    """Return the hashable stand-ins of a new set's items, within the file's budget."""
     return map(_key, _sized(budget, items, ENTRY_BYTES, SET_BYTES))
 
 
 def _key(value: Any) -> Any:
-    """Return what stands for a key: itself where it is plain, else something that is only equal to itself."""
+    """Return a hashable stand-in for a key: itself where it is plain, else a stub that equals nothing but itself."""
     kind = type(value)
     if kind is str:
         return value

@@ -82,7 +82,7 @@ class PickleObjects:
                 target.state.update({key: value for key, value in part.items() if isinstance(key, str)})
 
     def referred(self, identity: Any) -> Any:
-        """Return what a persistent id stands for."""
+        """Return the object of a persistent id."""
         if self._words.persistent is None:
             raise PickleError("its pickle refers to data outside itself")
         return self._words.persistent(identity)

@@ -136,7 +136,7 @@ def _index_in(folder: Path) -> Path | None:
 
 
 def _pointed(folder: Path, pointer: bytes) -> Path | None:
-    """Return what a `checkpoint` file points at; only the last part of the path counts, for it stays in its folder."""
+    """Return the index that a `checkpoint` file points to, in its own folder: only the last part of the path counts."""
     named = _POINTER.search(pointer.decode("utf-8", "replace"))
     if not named:
         return None

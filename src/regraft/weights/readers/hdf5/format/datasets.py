@@ -56,7 +56,7 @@ class Datasets:
         self._file, self._headers = file, headers
 
     def info(self, address: int) -> DatasetInfo:
-        """Return what a dataset declares and where its bytes are.
+        """Return the shape, type and location of a dataset.
 
         Raises:
             LinkError: They are in another file.
