@@ -189,7 +189,7 @@ def cut(path: Path, num_bytes: int) -> None:
 
 
 def _part_with_namesakes(path: Path) -> None:
-    """Make a file that has another name elsewhere (a hard link, as of a backup) one of its own; refuse a link."""
+    """Replace a file with several hard links (as of a backup) by a copy of its own; refuse a symbolic link."""
     with contextlib.suppress(FileNotFoundError):
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode) or not stat.S_ISREG(found.st_mode):

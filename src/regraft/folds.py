@@ -47,7 +47,7 @@ class Folds:
     measures: dict[str, dict[str, Any]]
 
     def render(self) -> str:
-        """Return the measures as a table for people."""
+        """Return the metrics as a table for people."""
         width = max(map(len, self.measures))
         lines = [f"{quantity(len(self.runs), 'fold')} (each validated on images that its model did not train on)"]
         for name, values in self.measures.items():
@@ -116,7 +116,7 @@ def read_folds(path: str | Path) -> Folds | None:
 
 
 def resume_folds(path: str | Path, *, callbacks: Sequence[Callback] = (), show: bool = True) -> Folds:
-    """Go on with a cross-validation that was stopped; finished folds are left as they are.
+    """Resume a cross-validation that was stopped; finished folds are left as they are.
 
     Raises:
         SettingsError: There is none.
@@ -166,7 +166,7 @@ def _carry_on(path: Path, recipe: Recipe, num_folds: int, *, callbacks: Sequence
 def _run_fold(
     recipe: Recipe, number: int, num_folds: int, folder: Path, *, callbacks: Sequence[Callback], show: bool
 ) -> RunFolder:
-    """Return the run of one fold: begun, gone on with, or left as it is."""
+    """Return the run of one fold: started, resumed, or left as it is."""
     if (folder / "recipe.yaml").is_file():
         return resume(open_run(folder), callbacks=callbacks, show=show)
     data = recipe.data.model_copy(update={"fold": (number, num_folds)})
@@ -180,7 +180,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return every measure that is a number, over the folds."""
+    """Return the summary over the folds of every metric that is a number."""
     names = [name for name, value in measured[0].items() if isinstance(value, float)]
     summary = {}
     for name in names:

@@ -78,7 +78,7 @@ def resume(
     callbacks: Sequence[Callback] = (),
     show: bool = True,
 ) -> RunFolder:
-    """Go on with a run that was stopped, to the same bits; a finished run is left as it is.
+    """Resume a run that was stopped, bit-exactly; a finished run is left as it is.
 
     Args:
         run: The run's folder.

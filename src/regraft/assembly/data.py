@@ -20,7 +20,7 @@ __all__ = ["opened_recipe", "stored_data"]
 
 
 def opened_recipe(recipe: Recipe | Mapping[str, Any], data: DataSet | None = None) -> tuple[Recipe, DataSet]:
-    """Return a checked recipe and its images; plain data without stages is filled up with what is usual for them.
+    """Return the checked recipe and its data set; plain data without stages is completed with the default ones.
 
     Args:
         recipe: Checked settings, which are taken as they are, or plain data.
@@ -38,7 +38,7 @@ def opened_recipe(recipe: Recipe | Mapping[str, Any], data: DataSet | None = Non
 
 
 def stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
-    """Return the very rows that the run began with; a run that was killed before they were listed looks again."""
+    """Return the rows that the run began with; a run that was killed before they were listed lists them again."""
     stored = run.read(run.splits)
     if stored is None:
         return _open(recipe)
@@ -48,7 +48,7 @@ def stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
 
 
 def _require_some_file(data: DataSet) -> None:
-    """Refuse a place that has none of the run's images: it was mistyped, or moved away.
+    """Refuse a data folder that holds none of the run's images: it was mistyped, or moved away.
 
     Raises:
         DataError: There is no such folder, or none of its images there.

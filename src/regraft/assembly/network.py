@@ -41,7 +41,7 @@ def network_for(recipe: Recipe, data: DataSet, *, weights: str | None = None) ->
 
 
 def resumed_network(run: RunFolder, recipe: Recipe, data: DataSet, own: nn.Module | None) -> nn.Module:
-    """Return the network of a run that goes on, without its weights, which are in the checkpoint.
+    """Return the network of a resumed run, without its weights, which are in the checkpoint.
 
     Args:
         run: The run's folder.
@@ -100,7 +100,7 @@ def surgery_for(recipe: Recipe, model: nn.Module, data: DataSet) -> dict[str, An
 
 
 def _earlier(recipe: Recipe, weights: Path) -> nn.Module | None:
-    """Return the model of an earlier run, where the weights are that; it knows its classes and its head.
+    """Return the model of an earlier run, where the recipe's weights name one; it knows its classes and its head.
 
     Raises:
         SettingsError: It is another network than the recipe's.
@@ -128,7 +128,7 @@ def _matching(recipe: Recipe, weights: str) -> dict[str, Any]:
 
 
 def _arguments(recipe: Recipe) -> dict[str, Any]:
-    """Return those of `build_model`, beside name and weights.
+    """Return the arguments of `build_model`, beside name and weights.
 
     Raises:
         SettingsError: Something that does not describe a network, as a file or an address.

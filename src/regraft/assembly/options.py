@@ -71,7 +71,7 @@ def measured(options: RunOptions, recipe: Recipe, model: nn.Module) -> RunOption
 
 
 def stored_settings(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
-    """Return the network and the data that a run goes on with, as its own recipe has them.
+    """Return the network and data settings of a resumed run, as its own recipe has them.
 
     Args:
         run: The run's folder.

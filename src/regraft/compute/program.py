@@ -341,9 +341,7 @@ def _boundary(graph: fx.Graph, moving: set[str]) -> list[str]:
 
 
 def _is_input(graph: fx.Graph, names: Sequence[str], moving: set[str]) -> bool:
-    """Return nothing is frozen before what trains: it reads the image itself (more of it than its shape), or nothing
-    else.
-    """
+    """Return whether nothing is frozen before what trains, which reads the image itself (not just its shape)."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     read = [node for node in inputs if any(user.name in moving and not _reads_shape(user) for user in node.users)]
     crossing = set(names) & {node.name for node in inputs}

@@ -48,7 +48,7 @@ def evaluate(
     numerics: Numerics | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Evaluate a run's model and write the rows and the measures to the run's predictions/.
+    """Evaluate a run's model and write the rows and the metrics to the run's predictions/.
 
     Args:
         run: A run folder, or that of a cross-validation: its models together (the mean of their probabilities) on a
@@ -191,7 +191,7 @@ def _require_effect(
 def _written(
     folder: Path, rows: Rows | MaskRows, measured: dict[str, Any], seen: Seen | None, notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Write the measures with what they are of; return them."""
+    """Write the metrics with the source they belong to; return them."""
     measures = {
         "split": rows.name,
         "label": SELECTION_LABEL if rows.selected_by else _label(rows.name, seen),

@@ -76,7 +76,7 @@ METRICS: Mapping[str, Callable[..., dict[str, Any]]] = {
 def _measured_apart(
     predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str, seen: Seen | None
 ) -> dict[str, Any]:
-    """Return the measures of the images that the run has not seen, with those of the others beside them.
+    """Return the metrics of the images that the run has not seen, with those of the others beside them.
 
     Args:
         seen: Of the images that could be read; None where that is not asked.

@@ -186,7 +186,7 @@ def _tell(data: DataSet) -> None:
 
 
 def _name(source: Path) -> str:
-    """Return a name for the measures on other images, which never replace those on the run's own splits."""
+    """Return a name for the metrics on other images, which never replace those on the run's own splits."""
     path = source.expanduser().resolve()
     name = (path.stem if path.is_file() else path.name) or "root"
     return f"other-{name}" if name.lower() in ("train", "val", "test") else name

@@ -55,7 +55,7 @@ class Seen:
         return replace(self, splits=tuple(compress(self.splits, readable)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts, for the measures."""
+        """Return the counts, for the metrics."""
         lost = {"unknown": self.num_lost} if self.num_lost else {}
         return {**{split: self.count(split) for split in SEEN_SPLITS}, **lost}
 

@@ -57,7 +57,7 @@ def task_of(measures: Mapping[str, Any]) -> Task:
 
 
 def main_of(record: Mapping[str, Any]) -> str | None:
-    """Return the main measure of a line of metrics.jsonl, with its prefix; None where it has none.
+    """Return the main metric of a line of metrics.jsonl, with its prefix; None where it has none.
 
     Accuracy comes last, because other outputs have it too.
     """
@@ -66,6 +66,6 @@ def main_of(record: Mapping[str, Any]) -> str | None:
 
 
 def told(key: str, value: Any, digits: int = 2) -> str:
-    """Return a measure as people read it: shares of images as percentages, areas and losses as numbers."""
+    """Return a metric for display: shares of images as percentages, areas and losses as numbers."""
     name = key.removeprefix("val_").removeprefix("train_")
     return f"{value:.{digits}%}" if name in SHARES else f"{value:.4f}"

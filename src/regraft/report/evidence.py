@@ -300,7 +300,7 @@ def _name(path: Path) -> str:
 
 
 def slips(row: Record) -> tuple[list[str], list[str]]:
-    """Return, of a row with any number of labels, those that are named and not there, and those that are missed."""
+    """Return the wrong and the missed labels of a row of a multi-label model."""
     named, there = ([str(name) for name in row[key]] for key in ("labels", "label"))
     return [name for name in named if name not in there], [name for name in there if name not in named]
 

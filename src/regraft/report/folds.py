@@ -49,7 +49,7 @@ def _headline(values: Record, task: Task, record: Record) -> Html:
 
 
 def measures(evidence: Evidence) -> Html:
-    """Return a row for each measure: mean, standard deviation, and each fold's, whose own report is linked."""
+    """Return a row for each metric: mean, standard deviation, and each fold's, whose own report is linked."""
     found = part(evidence.folds, "measures")
     num = len(evidence.fold_epochs)
     links = join(

@@ -49,7 +49,7 @@ def _main_figure(metrics: Record) -> str:
 
 
 def _figures(metrics: Record) -> list[tuple[str, str | None]]:
-    """Return the measures of the task; with a threshold in use also what 0.5 would give."""
+    """Return the metrics of the task; with a threshold in use also those at 0.5."""
     if task_of(metrics).main == "top1":
         return [
             ("Accuracy (top-1)", percent(metrics.get("top1"), 2)),

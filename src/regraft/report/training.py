@@ -87,7 +87,7 @@ def curves(evidence: Evidence) -> Html:
 
 
 def _chosen(evidence: Evidence) -> Html:
-    """Return by what the marked epoch was chosen."""
+    """Return the note on how the marked epoch was chosen."""
     best = best_epoch(evidence)
     if not best:
         return Html("")
@@ -122,7 +122,7 @@ def _x_text(epochs: Sequence[Record]) -> XText:
 
 
 def _quality(evidence: Evidence, shown: Mapping[str, Any]) -> Html:
-    """Return the task's measure over the epochs: accuracy, or areas and F1 of the validation images."""
+    """Return the chart of the task's metric over the epochs: accuracy, or areas and F1 of the validation images."""
     names = evidence.task.names
     if evidence.task.main == "top1":
         accuracy = [Series("training", "train", _points(evidence.epochs, "train_top1", 100))]

@@ -83,7 +83,7 @@ class Callbacks:
         self._failure: _Failure | None = None
 
     def add_loggers(self, loggers: Sequence[Callback], warn: Callable[[str], None]) -> None:
-        """Tell these too; the error of one is said to `warn`, and that one is told nothing more."""
+        """Add loggers; the error of one is passed to `warn`, and it is not called again."""
         self._loggers += loggers
         self._warn = warn
 
@@ -137,13 +137,13 @@ class Callbacks:
         return states
 
     def load_state(self, states: Mapping[str, Any]) -> None:
-        """Give each one what it wanted to know."""
+        """Hand each callback and logger its own saved state."""
         for name, callback in self._named():
             if name in states:
                 self._ask(callback, "load_state_dict", states[name])
 
     def _named(self) -> list[tuple[str, Callback]]:
-        """Return the names are those of the classes, numbered from the second of a class on."""
+        """Return loggers and callbacks by name: that of the class, numbered from the second of a class on."""
         named: dict[str, Callback] = {}
         for callback in [*self._loggers, *self._callbacks]:
             name = kind = type(callback).__qualname__

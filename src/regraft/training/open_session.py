@@ -90,7 +90,7 @@ def _session(prepared: Prepared, sinks: Sinks, checkpoints: Checkpoints) -> Sess
 
 
 def _notified(session: Session) -> Session:
-    """Return the same session; loggers and callbacks know that it begins."""
+    """Return the same session, after loggers and callbacks were notified of its start."""
     callbacks, checkpoints = session.callbacks, session.checkpoints
     if session.engine.is_main:
         callbacks.add_loggers(build_loggers(session.run_folder, session.options.log), session.sinks.warn)

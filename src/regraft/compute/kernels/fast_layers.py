@@ -21,7 +21,7 @@ __all__ = ["fast_layers"]
 
 @contextmanager
 def fast_layers() -> Iterator[None]:
-    """Open a context in which layers on the CPU in bf16 (autocast too) are right, and those that train train fast."""
+    """Open a context in which bf16 layers on the CPU (autocast too) compute correctly, and train fast."""
     with _Mode():
         yield
 

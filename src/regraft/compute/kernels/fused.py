@@ -93,7 +93,7 @@ class FusedConv2d(nn.Module):
         return result
 
     def _is_usual(self, images_NCHW: Tensor, padding: Pair, missing: Pair, other_NCHW: Tensor | None) -> bool:
-        """Return whether oneDNN computes this, and rightly."""
+        """Return whether oneDNN supports this convolution, and computes it correctly."""
         conv = self.conv
         if max(conv.dilation) > 1:
             return other_NCHW is None

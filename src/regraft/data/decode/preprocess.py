@@ -85,7 +85,7 @@ class Preprocessing:
         channels: Channels | list[str],
         scale: float = 1.0,
     ) -> Preprocessing:
-        """Return the preprocessing with numbers of one's own.
+        """Return the preprocessing with a custom mean, standard deviation, channel order and scale.
 
         Args:
             pixels: The program from file to pixels.
@@ -158,7 +158,7 @@ def _num_channels(channels: Any) -> int:
 
 
 def _numbers(values: Sequence[float] | float, count: int) -> tuple[float, ...]:
-    """Return one number stands for all channels; any other count is refused with the rest of the value."""
+    """Return one number for each channel, of which a single one stands for all; another count is refused later."""
     numbers = [values] if isinstance(values, (int, float)) else list(values)
     if not numbers or not all(isinstance(number, (int, float)) for number in numbers):
         raise SettingsError(f"{values!r} is not a colour.", "", "correct mean or std")

@@ -24,7 +24,7 @@ def binary_metrics(
     class_names: Sequence[str],
     thresholds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return the measures of a classifier of two classes, as plain numbers ready for JSON.
+    """Return the metrics of a binary classifier, as plain numbers ready for JSON.
 
     Args:
         probabilities: Shape (N, 2), rows summing to 1.

@@ -31,7 +31,7 @@ class Measure(Protocol):
         """Take in one batch; logits are fp32."""
 
     def compute(self) -> dict[str, float]:
-        """Return the measures so far, by name; `loss` is always among them, and what is not defined is NaN."""
+        """Return the metrics so far, by name; `loss` is always among them, and undefined ones are NaN."""
 
     def losses(self) -> Tensor:
         """Return the loss of each image at the temperature that is best for all of them, fp64, in order.
@@ -44,19 +44,17 @@ class Measure(Protocol):
         return {}
 
     def confusion(self) -> npt.NDArray[np.int64] | None:
-        """Return (C, C): how often each class (row) was called what (column); None where that is not asked, or too
-        many.
-        """
+        """Return the confusion matrix (C, C): rows are the truth, columns the prediction; None where it is not kept."""
         return None
 
 
 def measure_for(output: str, class_names: Sequence[str]) -> Measure:
-    """Return the measures that an epoch of a network with this kind of output is described by."""
+    """Return the accumulator of an epoch's metrics for this kind of output."""
     return _MEASURES[output](class_names)
 
 
 def undefined_measures(output: str, labels: npt.NDArray[np.integer], class_names: Sequence[str]) -> dict[str, str]:
-    """Return the measures that these labels cannot give, whatever is predicted, each with the reason.
+    """Return the metrics that are undefined for these labels, whatever is predicted, each with the reason.
 
     Args:
         output: A key of `regraft.models.describe.outputs.OUTPUTS`.

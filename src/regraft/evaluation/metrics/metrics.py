@@ -24,7 +24,7 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 def classification_metrics(
     probabilities: Floats, labels: Ints, class_names: Sequence[str], *, named: Ints | None = None
 ) -> dict[str, Any]:
-    """Return the measures of a single-label classifier, as plain numbers ready for JSON.
+    """Return the metrics of a single-label classifier, as plain numbers ready for JSON.
 
     Args:
         probabilities: Shape (N, C), rows summing to 1.

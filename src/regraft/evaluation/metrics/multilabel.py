@@ -24,7 +24,7 @@ _MOST_NAMED = 10
 def multilabel_metrics(
     probabilities: Floats, labels: npt.NDArray[np.integer], class_names: Sequence[str], thresholds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return the measures of a multi-label classifier, as plain numbers ready for JSON.
+    """Return the metrics of a multi-label classifier, as plain numbers ready for JSON.
 
     What cannot be divided is None and not in any mean: the recall of a label that no image has, the precision of one
     that is never named, the F1 of one that is neither.

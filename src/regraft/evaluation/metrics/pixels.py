@@ -26,7 +26,7 @@ def mask_confusion(truth: Mask, predicted: Mask, num_classes: int) -> Counts:
 
 
 def pixel_metrics(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the measures of a segmentation, from its confusion matrix (rows are the truth), ready for JSON.
+    """Return the metrics of a segmentation, from its confusion matrix (rows are the truth), ready for JSON.
 
     Returns:
         `pixel_accuracy`; `class_accuracy` (mean recall of the classes that occur); `miou` (mean IoU of the classes that

@@ -117,7 +117,7 @@ def _reached(
     positive: npt.NDArray[np.bool_],
     criterion: Callable[[Cuts], npt.NDArray[np.float64]],
 ) -> float:
-    """Return the criterion of calls."""
+    """Return the criterion's value for given predictions."""
     hits, false = np.array([(called & positive).sum()]), np.array([(called & ~positive).sum()])
     return float(criterion(Cuts(np.zeros(1), hits, false, int(positive.sum()), int((~positive).sum())))[0])
 
@@ -128,7 +128,7 @@ def _gain_error(
     positive: npt.NDArray[np.bool_],
     criterion: Callable[[Cuts], npt.NDArray[np.float64]],
 ) -> float:
-    """Return the standard error of the difference of two calls' criteria, by leaving out each image once.
+    """Return the standard error of the difference of two predictions' criteria, by leaving out each image once.
 
     Images with the same truth and calls leave the same difference, so each of their kinds is left out once.
     """

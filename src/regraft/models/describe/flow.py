@@ -46,7 +46,7 @@ class Flow:
 
 
 def flow_of(model: nn.Module) -> Flow | None:
-    """Run the model once and watch; None when it runs on no image that was tried.
+    """Run the model once and return its data flow; None when it runs on no image that was tried.
 
     A run on the meta device that was lost on the way is made again with numbers: Keras's max pooling makes a tensor of
     its own there.

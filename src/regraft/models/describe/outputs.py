@@ -155,7 +155,7 @@ def decide(
 
 
 def monitors(output: str, num_classes: int) -> tuple[str, ...]:
-    """Return the measures of an epoch that can select the best, end a stage or lower a rate."""
+    """Return the metrics of an epoch that can select the best, end a stage or lower a rate."""
     names = [name for name in OUTPUTS[output].measures if name != "top5" or num_classes > _TOP_K]
     return (*(f"val_{name}" for name in names), "train_loss")
 

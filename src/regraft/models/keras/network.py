@@ -63,7 +63,7 @@ class Blueprint:
 
     @classmethod
     def of(cls, image: str, steps: Sequence[Step], image_size: tuple[int, int]) -> Blueprint:
-        """Find the head, and what may be forgotten when."""
+        """Find the head, and the last use of each step's output, after which it may be dropped."""
         last: dict[str, int] = {}
         for place, step in enumerate(steps):
             last.update(dict.fromkeys(_names((step.inputs, step.options)), place))

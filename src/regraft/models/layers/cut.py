@@ -144,7 +144,7 @@ class _Watched(nn.Module):
 
 
 def _cloned(output: Any) -> Any:
-    """Return a later layer may write into the tensor that an earlier one gave."""
+    """Return a copy of a tensor, because a later layer may write into the one that an earlier layer gave."""
     return output.clone() if isinstance(output, Tensor) else output
 
 

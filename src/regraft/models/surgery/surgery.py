@@ -179,7 +179,7 @@ def _count(classes: Sequence[str] | int) -> int:
 
 
 def _wanted_head(info: ModelInfo, head: Head) -> Head:
-    """Return a network without a top takes a head with `pool`."""
+    """Return the head to put in: for a network without a top, the same with a `pool`."""
     if info.args.get("include_top", True) or head.pool is not None:
         return head
     return replace(head, pool=info.args.get("pooling", "avg"))

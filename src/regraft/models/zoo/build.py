@@ -159,7 +159,7 @@ def _operated(
     in_channels: int,
     seed: int,
 ) -> nn.Module:
-    """Return the surgery that is left after the weights are in."""
+    """Return the model after the surgery that is left once the weights are in."""
     info = info_of(model)
     surgery: dict[str, Any] = {"image_size": image_size}
     if in_channels != info.args.get("in_chans", 3):
@@ -221,7 +221,7 @@ def _sizes_of(file: WeightFile, report: MatchReport, model: nn.Module) -> dict[s
 
 
 def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a dense layer and a convolution of one pixel are the same."""
+    """Return the shape without axes of length 1: a dense layer and a 1×1 convolution count as the same."""
     return tuple(length for length in shape if length > 1)
 
 

@@ -47,7 +47,7 @@ class Resumption:
 
 
 def look_up(run: RunFolder, recipe: Mapping[str, Any], allow_change: Sequence[str], num_images: int) -> Resumption:
-    """Return the newest whole checkpoint's place, after the settings were compared. Writes nothing.
+    """Return the progress at the newest intact checkpoint, and the changed settings; writes nothing.
 
     Args:
         run: The run folder, locked.
@@ -74,7 +74,7 @@ def look_up(run: RunFolder, recipe: Mapping[str, Any], allow_change: Sequence[st
 
 
 def take_up(run: RunFolder, found: Resumption, say: Callable[[str], None]) -> None:
-    """Write that the run goes on: an allowed change is recorded, and what was written after the checkpoint taken back.
+    """Record the resumption: note an allowed change, and cut records back to the checkpoint.
 
     Args:
         run: The run folder, locked.
@@ -142,7 +142,7 @@ def _require_raw_weights(progress: Progress, changes: Mapping[str, Any], stage: 
 
 
 def images_per_step(stage: Mapping[str, Any], batch_size: int) -> int:
-    """Return images whose gradients make one optimizer step."""
+    """Return the number of images whose gradients make one optimizer step."""
     return int(stage.get("batch_size") or batch_size) * int(stage.get("accumulate") or 1)
 
 

@@ -18,13 +18,13 @@ _MAP_BATCH = 8  # of images whose every pixel gets a class: their maps are large
 
 
 def program_batch(numerics: Numerics, *, has_masks: bool) -> int:
-    """Return images that a frozen part takes at a time; fewer where every pixel gets a class."""
+    """Return the batch size of a frozen part; a smaller one where every pixel gets a class."""
     size = program_batch_size(numerics)
     return min(size, _MAP_BATCH) if has_masks else size
 
 
 def evaluation_batch(*, has_masks: bool) -> int:
-    """Return images in a batch of a split that is evaluated."""
+    """Return the batch size of a split that is evaluated."""
     return _MAP_BATCH if has_masks else _EVALUATION_BATCH
 
 

@@ -23,7 +23,7 @@ _REFUSAL = "more than 1 value per channel"  # torch's, of a norm that has one nu
 
 
 def fewest_images(model: nn.Module) -> int:
-    """Return images that a batch of this model is to have at least, in the mode that it is in.
+    """Return the least number of images in a batch of this model, in the mode that it is in.
 
     Two where a batch norm takes the statistics of each batch: of one image they are none (at maps of one pixel), or
     poor. Batches are divided accordingly (`batch_bounds`).
@@ -72,9 +72,7 @@ def stands_alone(
 
 
 def _cannot_take(trial: nn.Module, stage: Stage, num_images: int, batch_size: int, trained: set[str]) -> bool:
-    """Return the same on a copy of the model, which is frozen as the stage wants it; its layers are added to
-    `trained`.
-    """
+    """Return the same for a copy of the model, which this freezes as the stage asks; `trained` gains its layers."""
     trained |= set(freeze(trial, stage.selectors, bn=stage.bn, trained=trained).layers)
     fewest = fewest_images(trial.train())
     return _has_one_alone(stage, num_images, batch_size, fewest=fewest) and not _takes_one(trial, stage)

@@ -60,7 +60,7 @@ def build_loggers(run: RunFolder, names: Sequence[str]) -> list[Callback]:
 
 
 def _is_installed(name: str) -> bool:
-    """Return a folder of that name in the working directory, as some trackers make, is no package."""
+    """Return whether the logger's package is installed; a mere folder of its name, as some trackers make, is not it."""
     if name not in _PACKAGES:
         return True  # TensorBoard, and what the program itself has registered with accelerate
     spec = importlib.util.find_spec(_PACKAGES[name])

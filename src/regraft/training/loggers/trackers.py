@@ -44,7 +44,7 @@ class Tracker(Callback):
         return self.name
 
     def on_run_start(self, session: RunView) -> None:
-        """Begin, or go on with, the run's page; the recipe is its configuration."""
+        """Start or resume the run's page; the recipe is its configuration."""
         kind = LOGGER_TYPE_TO_CLASS[self.name]
         folder = [str(session.run_folder.path)] if kind.requires_logging_directory else []
         begun = bool(self._page)

@@ -47,7 +47,7 @@ def descend(run: StageRun) -> None:
 
 
 def _train_epoch(run: StageRun, skipped: _SkippedSteps) -> tuple[float, dict[str, object]]:
-    """Return the steps that are left of an epoch; returns its mean loss and what else to record."""
+    """Train the remaining steps of an epoch; returns its mean loss and other values to record."""
     progress, started, first = run.progress, time.monotonic(), run.progress.num_images
     batches = _batches(run)
     update = Update.of(run.model, run.optimizer, run.stage.clip_norm)
@@ -156,7 +156,7 @@ class _SkippedSteps:
 
 @contextmanager
 def _step_errors(run: StageRun, rows: Indices) -> Iterator[None]:
-    """Say more about a step that could not be taken: that memory was short, or which images led to no finite number."""
+    """Turn a step's error into one that lists its images (diverged), or BatchTooLargeError (out of memory)."""
     try:
         yield
     except DivergedError as error:

@@ -104,7 +104,7 @@ class StageRun:
         return self.progress.stop_requested
 
     def validate(self, *, saves: bool = True) -> dict[str, float]:
-        """Return the measures of the validation split, with the prefix `val_`.
+        """Return the metrics of the validation split, with the prefix `val_`.
 
         Args:
             saves: Whether a signal that comes meanwhile saves the model as it is.
@@ -124,7 +124,7 @@ class StageRun:
         return {f"val_{name}": value for name, value in values.items()}
 
     def record(self, values: Mapping[str, float], **facts: Any) -> None:
-        """Take in an epoch's measures: the best so far, the line in metrics.jsonl.
+        """Record an epoch's metrics: the best so far, the line in metrics.jsonl.
 
         Args:
             values: `train_loss` and the measures of the validation split.

@@ -106,7 +106,7 @@ def evaluate(
     measure: Measure,
     check: Callable[[], None],
 ) -> dict[str, float]:
-    """Return the measures of a pass over a split; they are taken in fp32, by every process over the batches of all.
+    """Return the metrics of a pass over a split; they are computed in fp32, by every process over the batches of all.
 
     Args:
         engine: Which processes share the work.

@@ -100,7 +100,7 @@ def _counts_nothing(targets: Tensor, weights: Tensor) -> bool:
 
 
 def _one_logit(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Return a sigmoid of z is a softmax of (0, z)."""
+    """Return the cross-entropy of single logits: a sigmoid of z is a softmax of (0, z)."""
     return _cross_entropy(torch.cat([torch.zeros_like(logits), logits], dim=1), targets, weights, smoothing)
 
 

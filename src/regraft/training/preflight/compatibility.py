@@ -126,7 +126,7 @@ def _listed(layers: Sequence[str]) -> str:
 
 
 def undefined_notes(model: nn.Module, data: DataSet) -> list[str]:
-    """Return a sentence for each measure that the validation images cannot give."""
+    """Return a sentence for each metric that is undefined on the validation images."""
     found = undefined_measures(output_of(model), data.val.labels, data.class_names)
     return [f"val_{name} is not defined, and left empty: in validation {reason}" for name, reason in found.items()]
 

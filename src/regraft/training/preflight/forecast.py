@@ -228,7 +228,7 @@ def _passes(stage: Stage, length: Length, feature_cache: FeatureCache) -> int:
 
 
 def _padded(num_images: int, costs: Costs) -> int:
-    """Return images that the frozen part computes for so many: its last batch is filled up."""
+    """Return the number of images that the frozen part computes for so many: its last batch is padded."""
     return math.ceil(num_images / costs.program_batch) * costs.program_batch
 
 

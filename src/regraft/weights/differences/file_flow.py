@@ -53,7 +53,7 @@ class FileGraph:
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, layer: str, given: Given, attributes: Mapping[str, Any]) -> Given:
-        """Note a layer with weights; returns what it gives."""
+        """Add a layer with weights; returns the state behind it."""
         self.inputs[layer] = self.inputs.get(layer, frozenset()) | (given.layers - {layer})
         self.pools[layer] = self.pools.get(layer, frozenset()) | given.pools
         found = dict(attributes)

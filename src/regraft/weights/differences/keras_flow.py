@@ -38,7 +38,7 @@ class _KerasWalker:
         self._by_tail = {tail: names[0] for tail, names in tails.items() if len(names) == 1}
 
     def model(self, entry: Mapping[str, Any], path: str, given: Given, depth: int) -> Given:
-        """Return one model: what comes out of it."""
+        """Return the state at the output of one model."""
         if depth > _MAX_DEPTH:
             raise ValueError("models are nested too deeply")
         config = entry["config"]

@@ -85,9 +85,7 @@ class Binder:
                 bound.findings += self._unknown_rows(pair.target, slot)
 
     def _unknown_rows(self, target: Layer, slot: Slot) -> list[Finding]:
-        """Return a dense kernel whose rows may be flattened NHWC features, in a model whose flow could not be
-        watched.
-        """
+        """Return a finding on a dense kernel whose rows may be flattened NHWC features, where the flow is unknown."""
         if self.fitter.rows != "HWC" or slot.role != "dense_kernel" or target.inputs is not None:
             return []
         before = [layer for layer in self.targets.values() if layer.order < target.order and "kernel" in layer.tensors]
@@ -100,7 +98,7 @@ class Binder:
         return [Finding("layout", target.name, text, serious=True)]
 
     def _absent(self, pair: Pair, role: str, slot: Slot) -> Match | None:
-        """Return a part that the file's layer does not have: a constant where that is what absence means."""
+        """Return the match of a tensor that the file's layer lacks: a constant where absence means one, else None."""
         if role == "counter":
             return Match(slot.name, (), pair.rule, (Fill(0, slot.shape),))
         if any(name.startswith("other:") for name in _named_roles(pair)):
@@ -111,8 +109,7 @@ class Binder:
         return None
 
     def _place_bias(self, pair: Pair, source_of: Mapping[str, Pair], bound: Bound) -> tuple[str, str] | None:
-        """Return a bias that the model's convolution has no place for goes into the mean of the normalisation behind
-        it.
+        """Move a bias that the model's convolution has no place for into the mean of the normalisation behind it.
 
         Returns:
             Where the file's normalisation was folded: the model's one, and the file's convolution.

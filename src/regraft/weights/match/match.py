@@ -188,7 +188,7 @@ class _Rules:
         state.findings += aligned.findings
 
     def _order_of(self, weights: WeightFile) -> Order:
-        """Return a PyTorch file lists modules as they were defined; the other ordered formats list them as they run."""
+        """Return the kind of order in the file: definition in PyTorch files, execution in other ordered formats."""
         if not weights.ordered:
             return "none"
         return "definition" if weights.format == "torch_pth" and not self._in_order else "execution"

@@ -207,7 +207,7 @@ def _tails(name: str) -> list[str]:
 
 
 def _telling(pairs: Sequence[tuple[Layer, Layer]]) -> bool:
-    """Return whether there is more than one layer, or a name that is no mere number."""
+    """Return whether an exchange is well founded: on more than one layer, and on a name that is not a mere number."""
     tails = {target.name.rpartition(".")[2] for target, _ in pairs}
     return len(pairs) >= _LEAST_PAIRS and not all(tail.isdigit() for tail in tails)
 

@@ -85,9 +85,7 @@ def _parts_of_norm(tensors: Sequence[SourceTensor]) -> dict[str, SourceTensor] |
 
 
 def _told_apart(unknown: Sequence[SourceTensor], left: Sequence[str]) -> Mapping[str, SourceTensor]:
-    """Return the last role for the last tensor; of two, the variance is the one that is never negative, if only one
-    is.
-    """
+    """Return the remaining tensors by role: one alone, or of two the variance as the one that is never negative."""
     if len(unknown) == 1:
         return {left[0]: unknown[0]}
     if len(unknown) == 2 and "variance" in left:
@@ -109,7 +107,7 @@ def _is_never_negative(tensor: SourceTensor) -> bool:
 
 
 def _scales_channels(tensors: Sequence[SourceTensor]) -> bool:
-    """Return a layer norm: a weight and a bias, both one number per channel."""
+    """Return whether it is a layer norm: a weight and a bias, both one number per channel."""
     return any(
         _leaf(tensor.name) in ("weight", "weights", "w", "W", "kernel") and len(tensor.shape) == 1 for tensor in tensors
     )

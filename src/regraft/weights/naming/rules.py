@@ -241,7 +241,7 @@ def _count_on(numbers: Mapping[str, set[tuple[object, ...]]]) -> bool:
 
 
 def _runs_on(blocks: list[Number]) -> bool:
-    """Return 1, 2, 3 or a, b, c or a, b1, b2."""
+    """Return whether the blocks are numbered without a gap: 1, 2, 3 or a, b, c or a, b1, b2."""
     for before, after in pairwise(blocks):
         if before[0] == after[0]:
             step = after[1] - before[1]

@@ -30,7 +30,7 @@ def _number(cell: str) -> float | None:
 
 @lru_cache(maxsize=4096)  # a table has millions of cells, and flags few spellings
 def _kind(cell: str) -> str:
-    """Return 0, 1, -1 or another thing; empty for an empty cell."""
+    """Return the kind of a cell: `zero`, `one`, `minus` (-1) or `other`; empty for an empty cell."""
     if not cell:
         return ""
     flag = is_flag(cell)

@@ -32,7 +32,7 @@ _MAX_PARAMETERS = 10_000
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return an HDF5 file that is not the Keras 3 layout (also a damaged one: `read` says what is wrong)."""
+    """Return whether it is an HDF5 file, even a damaged one (`read` says what is wrong), not in the Keras 3 layout."""
     if not is_hdf5(head):
         return False
     try:

@@ -39,7 +39,7 @@ _SEEDS = ("seed_generator", "_seed_generator", "random_generator", "_random_gene
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return an HDF5 file of the Keras 3 layout, a `.keras` archive, or the index of a sharded set."""
+    """Return whether it is an HDF5 file of the Keras 3 layout, a `.keras` archive, or the index of a sharded set."""
     if is_hdf5(head):
         return _sniff_hdf5(path)
     if is_zip(head):

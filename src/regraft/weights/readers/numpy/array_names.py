@@ -129,7 +129,7 @@ def _fits(kernel: tuple[int, ...], bias: tuple[int, ...]) -> bool:
 
 
 def _as_norms(arrays: Sequence[NamedArray], places: dict[str, _Place]) -> dict[str, _Place]:
-    """Return a layer with statistics is a batch norm: its `weight` is gamma and its `bias` is beta."""
+    """Return the places with the roles of batch norms: in a layer with statistics, gamma and beta."""
     norms = {place.layer for place in places.values() if place.role in ("mean", "variance")}
     renamed = {"kernel": "gamma", "bias": "beta"}
     return {

@@ -52,7 +52,7 @@ class Header:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return NumPy's magic string."""
+    """Return whether the first bytes are NumPy's magic string."""
     return head.startswith(MAGIC)
 
 

@@ -33,7 +33,7 @@ _CLASS_NAMES = ("class_names", "classes", "labels")
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return a zip whose members are `.npy` arrays."""
+    """Return whether it is a zip file whose members are `.npy` arrays."""
     if not is_zip(head):
         return False
     try:

@@ -126,7 +126,7 @@ def _scope(text: str) -> str:
 
 
 def uses(nodes: Iterable[Node], shapes: Mapping[str, tuple[int, ...]]) -> list[list[Use]]:
-    """Return for every node what it uses tensors as, in the order of the nodes.
+    """Return the tensors that each node uses, with their roles, in the order of the nodes.
 
     Args:
         nodes: In the order in which they run.

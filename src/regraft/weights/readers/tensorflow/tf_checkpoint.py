@@ -148,7 +148,7 @@ def _pointed(folder: Path, pointer: bytes) -> Path | None:
 
 
 def _starts_like_a_table(head: bytes) -> bool:
-    """Return an entry with an empty key, and a value that starts as the header of V1 or V2 does."""
+    """Return whether the first entry has an empty key, and a value that starts as the header of V1 or V2 does."""
     if not head.startswith(b"\0\0"):
         return False
     try:

@@ -71,7 +71,7 @@ def _is_optimizer(node: _Node) -> bool:
 
 
 def _preference(child: tuple[str, int]) -> bool:
-    """Try first, of the two ways to count layers, the one that skips those without weights."""
+    """Sort the children: of the two ways to count layers, the one that skips those without weights comes first."""
     return not child[0].startswith("layer_with_weights-")
 
 
