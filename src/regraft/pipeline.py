@@ -126,7 +126,7 @@ class Outcome(NamedTuple):
 def finish(
     run: RunFolder | str | Path, *, split: str | None = None, command_seconds: Callable[[], float] | None = None
 ) -> Outcome:
-    """Return the end of the pipe: measure the run's model, and write its report.
+    """Finish the pipeline: evaluate the run's model, and write its report.
 
     Args:
         run: The run's folder.

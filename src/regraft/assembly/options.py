@@ -56,7 +56,7 @@ def numerics_for(recipe: Recipe) -> Numerics:
 
 
 def measured(options: RunOptions, recipe: Recipe, model: nn.Module) -> RunOptions:
-    """Return the options of a new run, with the numerics that are fastest where the recipe asks to measure that."""
+    """Return the options of a new run, with the fastest numerics where the recipe asks to measure them."""
     if options.numerics is None or recipe.numerics.choose == "table":
         return options
     numerics = measured_numerics(

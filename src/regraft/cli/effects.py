@@ -16,7 +16,7 @@ __all__ = ["say_unused", "tell_rounding"]
 
 
 def say_unused(options: Mapping[str, object], why: str) -> None:
-    """Say of each option that was given that it has no effect.
+    """Warn of each given option that has no effect.
 
     Args:
         options: Values by the option's name; None, False and empty lists were not given.

@@ -44,9 +44,7 @@ class MaskOptions:
 
 
 def names_pixels(run: Path) -> bool:
-    """Return whether the model of a run, or of a model folder, is a network for segmentation; what cannot be read is
-    none.
-    """
+    """Return whether the model of a run or of a model folder segments images; an unreadable one counts as not."""
     from regraft.errors import RegraftError
     from regraft.models.store.unfinished import stored_config
 

@@ -169,8 +169,7 @@ def split_program(model: nn.Module) -> SplitProgram:
 def joint_prefix(
     model: nn.Module, boundaries: Sequence[Sequence[str]]
 ) -> tuple[fx.GraphModule, tuple[tuple[int, ...], ...]] | None:
-    """Return the prefix that ends at several boundaries at once, and where among its outputs the features of each one
-    stand.
+    """Return the prefix that ends at several boundaries at once, and which of its outputs are the features of each.
 
     Where one boundary lies behind another, what is folded or computed in place may differ from the single prefixes:
     compare the outputs before relying on them. None for a model that cannot be traced.

@@ -61,9 +61,7 @@ class ClassTable:
         return places
 
     def positions(self, codes: npt.NDArray[np.integer]) -> Mask:
-        """Return the class positions of what stands in a mask, uint8 of the same shape; 255 ignored, 254 not in the
-        table.
-        """
+        """Return the class position of each mask value, uint8 of the same shape; 255 ignored, 254 not in the table."""
         places: Mask = self._places[codes]
         return places
 
@@ -123,8 +121,7 @@ def unpack(code: int) -> Colour:
 
 
 def default_colours(names: Sequence[str]) -> tuple[Colour, ...]:
-    """Return colours that are easily told apart, as PASCAL VOC has them: the bits of a number, spread over three
-    channels.
+    """Return clearly distinct colours, as PASCAL VOC has them: the bits of a number, spread over three channels.
 
     Source: the function `VOClabelcolormap` of the PASCAL VOC development kit.
     """

@@ -171,9 +171,7 @@ class DataSet(Summary):
         return {"source": self.source or self.root, **self.options}
 
     def moved_to(self, source: str | None) -> DataSet:
-        """Return the same rows in another place: `source` is what was opened, where it lies now; None is where it
-        was.
-        """
+        """Return the same rows for a data set that was moved to `source`; None is where it was."""
         before = self.source or self.root
         if source is None or os.path.realpath(source) == os.path.realpath(before):
             return self

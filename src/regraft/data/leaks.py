@@ -92,7 +92,7 @@ class _Finder:
         return digests
 
     def _known_digests(self, split: str) -> npt.NDArray[np.bytes_]:
-        """Return those that are known, and empty ones; kept, so that each file is read once."""
+        """Return the known digests, and empty ones for the rest; kept, so that each file is read once."""
         if split not in self._read:
             paths = self.data.splits[split].paths
             given, digests = self._known.get(split, ((), np.zeros((0, 32), dtype=np.uint8)))

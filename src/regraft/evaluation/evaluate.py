@@ -123,9 +123,7 @@ def _has_test(folds: FoldsFolder) -> bool:
 
 
 def _folder_name(run: RunFolder, checkpoint: str) -> str:
-    """Return a name for the folder of a stage, which may be called anything: the folder of one's measures has the
-    name of the step.
-    """
+    """Return the folder name of a checkpoint's metrics: its step, as the name of a stage may be anything."""
     first = run.runs[0] if isinstance(run, FoldsFolder) else run
     return f"step-{named_epoch(first.path, checkpoint).step:06d}"
 

@@ -74,7 +74,7 @@ class MaskRows:
 
 
 def own_mask_rows(run: RunFolder, class_names: Sequence[str], *, split: str | None = None) -> MaskRows:
-    """Do what `own_rows` does, of a run on images with masks."""
+    """Return what `own_rows` does, for a run on images with masks."""
     data, name = _own_split(run, split)
     return _mask_rows(name, data, data.splits[name], class_names, selected_by=name == "val")
 
@@ -208,7 +208,7 @@ def _among(labels: Labels, data: DataSet, class_names: Sequence[str], *, multila
 
 
 def _places(data: DataSet, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return for each class of a data set its number among the model's class names."""
+    """Return the number among the model's class names of each class of a data set."""
     place = {name: number for number, name in enumerate(class_names)}
     unknown = [name for name in data.class_names if name not in place]
     if unknown:

@@ -63,7 +63,7 @@ class MaskFolder:
         self._names: set[str] = set()
 
     def require_new(self, paths: Sequence[str]) -> None:
-        """Raise StorageError where the mask of one of these images would have the place of a file that is there."""
+        """Raise StorageError where the mask of one of these images would overwrite a file."""
         names = MaskFolder(self.root, self.inputs, self.palette)
         files = [self.root / f"{name}{end}" for name in map(names._name, paths) for end in self._ends]
         taken = [file for file in files if os.path.lexists(file)]

@@ -24,7 +24,7 @@ Metrics = Mapping[str, Callable[..., dict[str, Any]]]
 
 
 def pooled_measures(folds: FoldsFolder, metrics: Metrics) -> dict[str, Any]:
-    """Measure the rows of all folds together, and write the measures beside them (`predictions/out-of-fold.json`).
+    """Compute the metrics over the rows of all folds, and write them beside (`predictions/out-of-fold.json`).
 
     Args:
         folds: A finished cross-validation.

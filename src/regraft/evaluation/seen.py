@@ -51,7 +51,7 @@ class Seen:
         return np.array([not split for split in self.splits], dtype=bool)
 
     def among(self, readable: Sequence[bool]) -> Seen:
-        """Return the same of the images that could be read: figures are of no others."""
+        """Return the record of the readable images alone: metrics are of no others."""
         return replace(self, splits=tuple(compress(self.splits, readable)))
 
     def to_dict(self) -> dict[str, Any]:

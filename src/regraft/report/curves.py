@@ -41,7 +41,7 @@ def threshold_curves(metrics: Record) -> Html:
 
 
 def _points(value: object) -> list[Point]:
-    """Return the points of a curve; what is none is left out."""
+    """Return the points of a curve; missing values are left out."""
     pairs = value if isinstance(value, list) else []
     return [
         (float(pair[0]), float(pair[1]))

@@ -195,7 +195,7 @@ class _OfEachClass:
             rows.append(row)
 
     def some(self) -> list[Record]:
-        """Return one of each class in the order of the names, then a second one, and so on."""
+        """Return rows from all classes in turn: one of each in the order of the names, then a second one, and so on."""
         columns = [self._rows[name] for name in sorted(self._rows)]
         turns = [rows[turn] for turn in range(_MOST_RIGHT) for rows in columns if turn < len(rows)]
         return turns[:_MOST_RIGHT]

@@ -17,7 +17,7 @@ __all__ = ["curves", "measures", "verdict"]
 
 
 def verdict(evidence: Evidence) -> Html:
-    """Return the mean of the main measure over the folds with its spread, and the cross-validation in a few facts."""
+    """Return the mean of the main metric over the folds with its spread, and the cross-validation in a few facts."""
     record, task = evidence.folds, _task(evidence)
     values = part(part(record, "measures"), task.main)
     seconds = [e["seconds"] for epochs in evidence.fold_epochs for e in epochs if is_number(e.get("seconds"))]
@@ -83,7 +83,7 @@ def _told(key: str, value: Any) -> str:
 
 
 def curves(evidence: Evidence) -> Html:
-    """Return the validation loss and the main measure of every fold over its epochs."""
+    """Return the validation loss and the main metric of every fold over its epochs."""
     task = _task(evidence)
     scale, unit = (100.0, "%") if told(task.main, 0.5).endswith("%") else (1.0, "share")
     measure = "val_calibrated_loss"  # runs of older versions have the raw one alone

@@ -16,7 +16,7 @@ _MARKS = ("recipe.yaml", "config.json", FOLDS)  # of a run, a model folder, a cr
 
 
 def require_run_first(verb: str, run: str | os.PathLike[str], others: Iterable[object]) -> None:
-    """Raise SettingsError where what stands instead of the run is none, and one of the others is a run."""
+    """Raise SettingsError where the first argument is not a run but another one is."""
     if _holds_model(Path(run)):
         return
     swapped = next((Path(o) for o in others if isinstance(o, str | os.PathLike) and _holds_model(Path(o))), None)

@@ -43,7 +43,7 @@ def append_metrics(path: Path, record: dict[str, Any]) -> int:
 
 
 def cut_metrics(path: Path, num_bytes: int) -> None:
-    """Take back the lines that were written after a checkpoint, so that a resumed run has each step once."""
+    """Cut the lines that were written after a checkpoint, so that a resumed run has each step once."""
     commit.cut(path, num_bytes)
 
 

@@ -54,7 +54,7 @@ def forgiving(stream: TextIO | None) -> TextIO:
 
 
 def drop_stdout() -> None:
-    """Send what is left in the buffer of stdout nowhere; Python would fail on it once more at its end."""
+    """Drop the rest of the buffer of stdout; Python would fail on it again at its end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

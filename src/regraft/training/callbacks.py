@@ -55,7 +55,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave when the resumed checkpoint was written; comes before `on_run_start`."""
+        """Load the state that `state_dict` gave when the resumed checkpoint was written; runs before `on_run_start`."""
 
 
 @dataclass(frozen=True)

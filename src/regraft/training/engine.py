@@ -76,7 +76,7 @@ class Engine(ProcessGroup):
         return dict(scaler.state_dict()) if scaler is not None else {}
 
     def restore_scaler(self, state: Mapping[str, Any]) -> None:
-        """Put back what `scaler_state` gave."""
+        """Load the state that `scaler_state` gave."""
         scaler = self._accelerator.scaler
         if scaler is not None and state:
             scaler.load_state_dict(dict(state))

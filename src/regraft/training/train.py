@@ -34,7 +34,7 @@ def train(
     allow_change: Sequence[str] = (),
     **options: Unpack[RunKeywords],
 ) -> RunFolder:
-    """Train a model by a plan; every epoch is saved, and a run that is stopped goes on to the same bits.
+    """Train a model by a plan; every epoch is saved, and a run that is stopped can be resumed bit-exactly.
 
     Args:
         model: An adapted model (`rg.adapt`): it has class names and preprocessing. A copy of it is not made.

@@ -75,11 +75,11 @@ class DiskCache:
         self.store.touch()
 
     def make_room(self, num_rows: int, *, share: float) -> bool:
-        """Return whether so many rows more fit on the disk, within this share of it for the rows of all programs."""
+        """Return whether this many more rows fit on the disk, within this share of it for the rows of all programs."""
         return make_room(self.root, self.store.folder, num_rows * self.store.row_bytes, share=share)
 
     def stop_keeping(self, error: StorageError) -> None:
-        """Add nothing more: the run goes on without."""
+        """Stop writing to the disk: the run continues without."""
         self.keeps, self.failure = False, error.what
 
 
@@ -124,7 +124,7 @@ class DiskRows:
         return bool(np.array(stamp(self.paths[row]), dtype=self._stamps.dtype) == self._stamps[row])
 
     def keep(self, part: Part) -> None:
-        """Take in what was decoded; the first failure of the disk ends that for good."""
+        """Add decoded rows; the first failure of the disk ends that for good."""
         try:
             if self.disk.keeps and part.pixels:
                 kept = [place for place, row in enumerate(part.rows.tolist()) if row in part.pixels]
@@ -173,7 +173,7 @@ class KeptRows:
         self.num_kept = int((self._slots >= 0).sum())
 
     def of(self, digests: Pixels, paths: Sequence[str]) -> KeptRows:
-        """Return the same for other rows of the same store."""
+        """Return the cache of other rows of the same store."""
         return KeptRows(self._store, digests, paths)
 
     def fill(self, rows: Indices, out: Pixels) -> Indices:

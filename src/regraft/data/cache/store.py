@@ -133,7 +133,7 @@ class PixelStore:
             return mmap.mmap(file.fileno(), num_bytes, access=mmap.ACCESS_READ)
 
     def touch(self) -> None:
-        """Note that the store was used now: the one that was not used for longest is the first to go."""
+        """Record the time of use: the store unused for longest is the first to be removed."""
         with contextlib.suppress(OSError):
             os.utime(self.folder / "store.json")
 
@@ -193,9 +193,7 @@ def _prepare(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _holds_other(folder: Path, header: Path, identity: dict[str, Any]) -> bool:
-    """Return whether something else has this name; a folder in which nothing stands yet is one that is just being
-    made.
-    """
+    """Return whether something else has this name; an empty folder is a store that is just being made."""
     try:
         found = json.loads(header.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -46,7 +46,7 @@ def named_planes(image: Image.Image, wanted: Sequence[str]) -> dict[str, Image.I
 
 
 def choose_bands(planes: dict[str, Image.Image], wanted: Sequence[str]) -> list[Image.Image]:
-    """Return those that are wanted: by name where the image has them all, else all of them in its order.
+    """Return the wanted bands: by name where the image has them all, else all of its bands in its order.
 
     Raises:
         RefusedError: It has another number of bands, or a wanted one at another place.

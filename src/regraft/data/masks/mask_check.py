@@ -82,7 +82,7 @@ def _header(path: str) -> Header | None:
 
 
 def _tiff_header(path: str) -> Header | None:
-    """Return the same for a TIFF of more bands than Pillow reads."""
+    """Return size and orientation as `_header` does, for a TIFF of more bands than Pillow reads."""
     data = read_file(path)
     if isinstance(data, str) or known_format(data[:32]) != "TIFF":
         return None

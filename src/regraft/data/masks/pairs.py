@@ -49,7 +49,7 @@ def paired(data: DataSet, images: Mapping[str, PixelCache], masks: Mapping[str, 
 
 
 def surveyed(data: DataSet, threads: int | None = None) -> DataSet:
-    """Return the same for a data set of which nothing is decoded: its masks are read at their own size, images are not.
+    """Return the data set of the usable rows as `paired` does, without decoding: masks are read at their own size.
 
     Args:
         data: The rows.

@@ -90,9 +90,7 @@ def image_channels(model: nn.Module) -> int | None:
 
 
 def trace_sizes(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> list[tuple[int, int]]:
-    """Return the image sizes (height, width) to try, best first: the given one alone, else the model's own and usual
-    ones.
-    """
+    """Return the image sizes (height, width) to try, best first: the given one alone, else the model's and defaults."""
     if image_size is not None:
         return [(image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])]
     stored = getattr(getattr(model, "regraft_info", None), "preprocessing", None)

@@ -69,7 +69,7 @@ def _import_on_torch() -> Keras:
 
 @contextmanager
 def drawing_nothing() -> Iterator[None]:
-    """Give Python's generator back as it was: Keras draws seeds from it wherever it makes a layer."""
+    """Open a context that restores Python's generator: Keras draws seeds from it wherever it makes a layer."""
     state = random.getstate()
     try:
         yield
@@ -286,7 +286,7 @@ class KerasLayer(nn.Module):
         return output.to(first.dtype) if narrower and output.dtype == torch.float32 else output
 
     def _lend(self, layer: Keras, scope: Keras) -> dict[int, Tensor]:
-        """Give Keras the weights, and for its dropout seeds that are a function of torch's generator."""
+        """Hand Keras the weights, and seeds for its dropout that are a function of torch's generator."""
         lent = {}
         for variable, place, axes in _variables(layer):
             value = axes.to_keras(self._at(place), tuple(variable.shape))

@@ -174,7 +174,7 @@ def _tell_environment(run: RunFolder, progress: Progress, say: Callable[[str], N
 
 
 def require_same_images(progress: Progress, pixels: Mapping[str, PixelCache]) -> None:
-    """Hold the images against those that the run began with. Writes nothing.
+    """Compare the images with those that the run began with; writes nothing.
 
     Raises:
         DataError: Other images.

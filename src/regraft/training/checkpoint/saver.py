@@ -108,7 +108,7 @@ class Saver:
             self.wait()
 
     def look(self) -> bool:
-        """Tell of a checkpoint that has reached the disk; returns whether it could not be written, as `wait` says."""
+        """Check for a checkpoint that has reached the disk; returns whether it could not be written, as `wait` says."""
         if self._thread is not None and not self._thread.is_alive() and self._error is None:
             self.wait()
         return self._error is not None
@@ -204,7 +204,7 @@ def settle(run: RunFolder, progress: Progress) -> None:
 
 
 def _keep_weights(run: RunFolder, step: int) -> None:
-    """Write the weights of a checkpoint once more, by themselves, where they are not there yet."""
+    """Copy the weights of a checkpoint to a folder of their own, where they are not there yet."""
     whole, lone = run.checkpoint(step), run.lone_weights(step)
     if whole.is_dir() and commit.damage(lone, hashes=False) is not None:
         with commit.folder(lone) as folder:

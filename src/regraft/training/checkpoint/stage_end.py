@@ -11,7 +11,7 @@ __all__ = ["has_epochs_left", "is_over"]
 
 
 def is_over(stage: Stage, progress: Progress) -> bool:
-    """Return whether early stopping, as the stage has it now, ends it where it stands."""
+    """Return whether early stopping, as the stage has it now, ends it at this point."""
     rule, state = stage.early_stopping, progress.early_stopping
     return rule is not None and state is not None and EarlyStoppingState(**state).is_over(rule)
 

@@ -338,7 +338,7 @@ def group_values(optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str,
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
 ) -> None:
-    """Put back what `optimizer_tensors` and `optimizer_values` gave, into a new optimizer over the same names."""
+    """Load what `optimizer_tensors` and `optimizer_values` gave into a new optimizer over the same names."""
     stored: dict[str, dict[str, Any]] = {name: dict(state) for name, state in values.get("states", {}).items()}
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
@@ -355,7 +355,7 @@ def restore_optimizer(
 
 
 def carry_over(path: Path, optimizer: torch.optim.Optimizer) -> int:
-    """Give the optimizer of a new stage what the one of the stage before kept for each parameter that still trains.
+    """Carry the optimizer state over to a new stage, for each parameter that still trains.
 
     An optimizer that also keeps something for whole groups starts afresh, because the groups are other ones.
 

@@ -76,7 +76,7 @@ class StopFlag:
 
 
 def _forwarded_seconds() -> float:
-    """Return for how long a second SIGINT may be the first one, forwarded by the launcher of several processes."""
+    """Return the seconds in which a second SIGINT may be the first, forwarded by the launcher of several processes."""
     return 0.5 if num_local_processes() > 1 else 0.0
 
 

@@ -110,7 +110,7 @@ class FeaturePass:
         return rooms[0] if rooms else None
 
     def _choose_program(self, program: InferenceProgram, inputs: Tensor) -> None:
-        """Compute what later stages want in the same pass, where that gives the very bits of their own programs."""
+        """Compute the features of later stages in the same pass, where that is bit-exact with their own programs."""
         self._later = [
             item
             for item in self.wanted

@@ -121,7 +121,7 @@ class FeatureStore:
         return None if entry is None else entry.features
 
     def begin(self, stage: int) -> None:
-        """Let go of what no stage from this one on needs."""
+        """Drop the features that no stage from this one on needs."""
         self._entries = {key: entry for key, entry in self._entries.items() if entry.until >= stage}
 
 
@@ -132,7 +132,7 @@ def as_stored(parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def num_bytes_of(parts: Sequence[Tensor], num_rows: int) -> int:
-    """Return the size of so many rows of features like these."""
+    """Return the size in bytes of this many rows of features like these."""
     return num_rows * sum(part[0].numel() * part.element_size() for part in parts)
 
 

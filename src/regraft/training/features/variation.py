@@ -58,7 +58,7 @@ class Variation:
         return mix(images, targets, self.mix, seed=self.seed, epoch=epoch, sample_ids=samples)
 
     def augmented(self, images_NCHW: Tensor, samples: Indices, epoch: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same before images are mixed; masks (N, H, W) move with their images, labels stay."""
+        """Return the images augmented but not mixed; masks (N, H, W) move with their images, labels stay."""
         if self.augment is None:
             return images_NCHW, targets
         if targets.ndim == 3:

@@ -33,7 +33,7 @@ def fewest_images(model: nn.Module) -> int:
 
 
 def require_company(model: nn.Module, stages: Iterable[Stage], num_images: int, batch_size: int) -> None:
-    """Refuse stages in which an image stands alone in a batch, and the network cannot train on it.
+    """Refuse stages with a batch of a single image that the network cannot train on.
 
     Args:
         model: The adapted model; it is not changed.
@@ -72,7 +72,7 @@ def stands_alone(
 
 
 def _cannot_take(trial: nn.Module, stage: Stage, num_images: int, batch_size: int, trained: set[str]) -> bool:
-    """Return the same for a copy of the model, which this freezes as the stage asks; `trained` gains its layers."""
+    """Return `stands_alone` for a copy of the model, frozen here as the stage asks; `trained` gains its layers."""
     trained |= set(freeze(trial, stage.selectors, bn=stage.bn, trained=trained).layers)
     fewest = fewest_images(trial.train())
     return _has_one_alone(stage, num_images, batch_size, fewest=fewest) and not _takes_one(trial, stage)

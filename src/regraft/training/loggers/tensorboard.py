@@ -101,7 +101,7 @@ class TensorBoard(Callback):
         return {"file": self._file.path.name, "num_bytes": self._file.num_bytes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back how far that was."""
+        """Load the size of the newest file at the checkpoint."""
         self._kept = state
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class TensorBoard(Callback):
             self._file.flush()
 
     def _cut_back(self) -> None:
-        """Take back what was written after the checkpoint, so that a resumed run has each step once."""
+        """Cut what was written after the checkpoint, so that a resumed run has each step once."""
         name = self._kept.get("file", "")
         for path in event_files(self._folder):
             with commit.storage_errors(path), contextlib.suppress(FileNotFoundError):

@@ -50,7 +50,7 @@ def take_in(
     thresholds: Mapping[str, float] | None = None,
     losses: str = "",
 ) -> bool:
-    """Take in a validated epoch; returns whether it is the best of its stage so far: none before is really better.
+    """Update the choice with a validated epoch; returns whether it is the best of its stage so far.
 
     What validation cannot tell apart, training has made no worse, so the later epoch counts; of the solutions of a
     head, which are no epochs, the best value does.
@@ -99,9 +99,7 @@ def is_as_good(best: Best, later: Best) -> bool:
 
 
 def lead_of(epoch: Best, other: Best) -> Lead | None:
-    """Return by how much the loss of an epoch is smaller than another's, paired by image; None where it is not
-    known.
-    """
+    """Return the other epoch's loss minus this one's, paired by image; None where it is unknown."""
     ours, theirs = epoch.of_images, other.of_images
     if not len(ours) or len(ours) != len(theirs):
         return None

@@ -109,7 +109,7 @@ def _set_rates(run: StageRun, step: int) -> dict[str, float]:
 
 
 def watch(run: StageRun, values: Mapping[str, float]) -> None:
-    """Apply early stopping and the plateau rule, each with its own metric; the wish of a callback."""
+    """Apply early stopping and the plateau rule, each with its own metric, and a callback's request to stop."""
     progress, stage, is_last = run.progress, run.stage, run.progress.epoch >= run.length.epochs
     if stage.plateau is not None:
         plateau = PlateauState(**progress.plateau) if progress.plateau else PlateauState()
@@ -140,7 +140,7 @@ class _SkippedSteps:
         self._num = 0
 
     def note(self, run: StageRun) -> None:
-        """Look at the step that was just tried.
+        """Count the skipped steps in a row (fp16), up to an error.
 
         Raises:
             DivergedError: There were too many.

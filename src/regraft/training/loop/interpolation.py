@@ -77,7 +77,7 @@ def _validated(run: StageRun, share: float) -> Best:
 
 
 def _take(run: StageRun, best: Best) -> None:
-    """Let the interpolation be the stage's network; it is saved with the stage's end, one step after the last epoch."""
+    """Make the interpolation the stage's network; it is saved with the stage's end, one step after the last epoch."""
     progress = run.progress
     progress.step += 1
     progress.bests = [*(other for other in progress.bests if other.stage != run.stage.name), best]

@@ -163,7 +163,7 @@ def _out_of_memory(session: Session, stage: Stage, batch_size: int) -> OutOfMemo
 
 
 def _with_last_good_state(session: Session, error: DivergedError) -> DivergedError:
-    """Return the same error, with where the last state before it is and how to go on from there."""
+    """Return the same error, with the last good state before it and the command to resume from there."""
     run, progress = session.run_folder, session.progress
     with suppress(RegraftError):
         session.checkpoints.wait()

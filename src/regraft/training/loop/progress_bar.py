@@ -48,6 +48,6 @@ class ProgressBar:
         )
 
     def close(self, done: float, total: float) -> None:
-        """Draw it once more, and end it."""
+        """Draw it a last time, and end it."""
         self._progress.update(self._task, total=total, completed=done, refresh=True)
         self._progress.stop()

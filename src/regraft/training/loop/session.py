@@ -68,7 +68,7 @@ class Session:
         return self.engine
 
     def advance(self, stage: Stage, num_images: float, doing: str, loss: float | None = None) -> None:
-        """Take in images of a stage that passed through the network."""
+        """Add images of a stage that passed through the network to the progress."""
         self.sinks.advance(image_work(stage, size_of(self.model)) * num_images, f"{stage.name} {doing}", loss)
 
     # What callbacks may read (docs/callbacks.md)

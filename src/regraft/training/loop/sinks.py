@@ -82,7 +82,7 @@ class Sinks:
         self.total = max(total, 1.0)
 
     def advance(self, units: float, doing: str, loss: float | None = None) -> None:
-        """Take in finished work, what it is part of, and the loss of a step."""
+        """Add finished work to the progress, with its name and the loss of a step."""
         self.done += units
         self._told_at = self.seconds
         if self._bar is not None:

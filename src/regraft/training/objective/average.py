@@ -47,7 +47,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after the stage's step `step`, from 0."""
+        """Update the averages with the weights after the stage's step `step`, from 0."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.averages.values()), list(self.weights.values()), share)
 
@@ -62,7 +62,7 @@ class Average:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Give the model the averages for good."""
+        """Copy the averages into the model for good."""
         for name, average in self.averages.items():
             self._held[name].data.copy_(average)
 

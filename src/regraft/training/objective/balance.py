@@ -109,7 +109,7 @@ def epoch_order(sampling: str, seed: int, epoch: int, labels: Labels) -> Indices
 
 
 def _views(rows: Indices, quota: int, num_rows: int, seed: int, epoch: int) -> Indices:
-    """Draw so many samples of one class: its rows in random order, again and again, each time as the next view."""
+    """Draw samples of one class: its rows in random order, again and again, each time as the next view."""
     num_views = -(-quota // len(rows))
     keys = bits(seed, _STREAM, epoch, np.arange(num_views), int(rows[0]), num=len(rows))
     views = [rows[np.argsort(key, kind="stable")] + view * num_rows for view, key in enumerate(keys)]

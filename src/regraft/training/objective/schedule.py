@@ -109,7 +109,7 @@ class EarlyStoppingState:
     improved: bool = False
 
     def should_stop(self, rule: EarlyStopping, value: float) -> bool:
-        """Take in an epoch's value; True when the stage is to end."""
+        """Update the rule with an epoch's value; returns whether the stage is to end."""
         epoch, self.epoch, self.improved = self.epoch, self.epoch + 1, False
         if epoch < rule.start_from_epoch:
             return False
@@ -122,7 +122,7 @@ class EarlyStoppingState:
         return self.is_over(rule)
 
     def is_over(self, rule: EarlyStopping) -> bool:
-        """Return whether the stage is to end where it stands; the rule may be another one than before."""
+        """Return whether the stage is to end at this point; the rule may be another one than before."""
         is_watching = self.epoch > max(rule.start_from_epoch, 1)
         return is_watching and not self.improved and self.wait >= rule.patience
 
@@ -144,7 +144,7 @@ class PlateauState:
     scale: float = 1.0
 
     def update(self, rule: Plateau, value: float, base_lr: float) -> bool:
-        """Take in an epoch's value; True when the rate was lowered. `base_lr` is the largest rate of a full step."""
+        """Update the rule with an epoch's value; returns whether the rate, at most `base_lr`, was lowered."""
         if self.cooldown > 0:
             self.cooldown -= 1
             self.wait = 0

@@ -61,7 +61,7 @@ def decode_rows(
 
 
 def require_same_rows(run: RunFolder, data: DataSet, decoded: DataSet) -> None:
-    """Hold the rows that can be read against those that a resumed run was trained on.
+    """Compare the readable rows with those that a resumed run was trained on.
 
     Args:
         run: The run folder.

@@ -87,7 +87,7 @@ def choices(numerics: Numerics, precision: str = "auto") -> list[Choice]:
 
 
 def choose_fastest(seconds: dict[Choice, float], usual: Choice) -> Choice:
-    """Return the fastest choice where it is more than 10 % faster than the usual one, else the usual one."""
+    """Return the fastest choice where it is more than 10 % faster than the default one, else the default one."""
     best = min(seconds, key=lambda choice: seconds[choice])
     return best if seconds[usual] > _MARGIN * seconds[best] else usual
 

@@ -241,7 +241,7 @@ def _try(
     trained: set[str],
     seconds: float,
 ) -> Costs:
-    """Return costs of a stage, from as large batches as fit into so many seconds."""
+    """Return the costs of a stage, from batches as large as fit into this many seconds."""
     ends = time.perf_counter() + seconds
     frozen = freeze(model, stage.selectors, bn=stage.bn, trained=trained)
     trained |= set(frozen.layers)

@@ -62,7 +62,7 @@ class Line:
         return cls(base, each) if base >= 0 else cls(0.0, seconds[large] / large)
 
     def of(self, num_batches: float, num_images: float) -> float:
-        """Return seconds of so many batches with so many images in all."""
+        """Return the seconds of this many batches with this many images in all."""
         return num_batches * self.base + num_images * self.each
 
 
@@ -119,7 +119,7 @@ class Trial:
         self.loss = build_loss(output_of(model), terms=loss_terms(stage.loss), label_smoothing=stage.label_smoothing)
 
     def costs(self, seconds: float) -> Costs:
-        """Try it for about so many seconds, and longer only where one batch of four takes longer."""
+        """Measure the costs for about this many seconds, and longer only where one batch of four takes longer."""
         ends = time.perf_counter() + seconds
         small = min(_SMALL, self.batch_size)
         make = self._inputs(small)
@@ -232,7 +232,7 @@ class Trial:
         self.optimizer.step()
 
     def _saved_bytes(self, features: tuple[Tensor, ...]) -> int:
-        """Return bytes that a forward pass keeps for the backward pass, beside the weights."""
+        """Return the bytes that a forward pass keeps for the backward pass, beside the weights."""
         weights = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
         saved: dict[int, int] = {}
 
@@ -249,7 +249,7 @@ class Trial:
 
 
 def _held_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, *, averages: bool) -> int:
-    """Return bytes of weights, gradients, the optimizer's state and the average of the weights."""
+    """Return the bytes of weights, gradients, optimizer state and weight average."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     states = [value for state in optimizer.state.values() for value in state.values()]
     moments = _num_bytes([value for value in states if isinstance(value, Tensor)])

@@ -59,7 +59,7 @@ class _Trunk:
         return layer.kind != "other" and self.first < layer.order < self.last
 
     def is_link(self, path: Path, layer: Layer, *, ordered: bool) -> bool:
-        """Return whether it stands beside the layers of a trunk that is one chain of them, as another link.
+        """Return whether it is one more link of a trunk that is a single chain of layers.
 
         A dense layer is another head, and what hands on another number of channels than any layer of the trunk has is a
         side output; where the file's order is one of layers, a link stands between others.

@@ -196,7 +196,7 @@ def leftovers(pairs: list[Pair], bound: Bound, skipped: Collection[str]) -> list
 
 
 def _norms_behind(targets: Mapping[str, Layer]) -> dict[str, Layer]:
-    """Return for each convolution the normalisation that takes its output, and nothing else."""
+    """Return the normalisation behind each convolution, by the convolution's name."""
     found: dict[str, Layer] = {}
     before: Layer | None = None
     for layer in targets.values():

@@ -16,7 +16,7 @@ _NUM_ANCHORS = 5
 
 
 def other_copies(pairs: Sequence[Pair], sources: Mapping[str, Layer]) -> list[str]:
-    """Return the prefixes under which the file holds the layers of these pairs once more, the pairs' own one first.
+    """Return the prefixes of all copies of these pairs' layers in the file, the pairs' own one first.
 
     Args:
         pairs: What one rule found.

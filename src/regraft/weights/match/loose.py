@@ -73,7 +73,7 @@ def _counterpart(
 
 
 def _exchanged(pairs: Sequence[Pair]) -> dict[str, Counter[str]]:
-    """Return for each path of the model the paths of the file that stand for it, with how many pairs say so."""
+    """Return the paths of the file that stand for each path of the model, with the number of pairs that say so."""
     found: dict[str, Counter[str]] = {}
     for pair in pairs:
         target, source = pair.target.name.split("."), dotted(pair.source.name).split(".")

@@ -171,7 +171,7 @@ def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, pre
 
 
 def speaks(layers: Mapping[str, Layer], dialect: Dialect, *, prefix: str = "") -> bool:
-    """Tell whether a quarter of the names, drawn evenly from a long file, are of the dialect.
+    """Return whether a quarter of the names, drawn evenly from a long file, are of the dialect.
 
     Half of all are needed to name it; a file of a million layers is not read in every dialect to find that none is.
     """

@@ -110,7 +110,7 @@ def _names(lists: dict[str, Path], given: Path | None) -> Names | None:
 
 
 def _lists_in(folder: Path) -> dict[str, list[Path]]:
-    """Return the lists that lie in a folder under one of the usual names, by split; "" for one of all images."""
+    """Return the lists in a folder under one of the default names, by split; "" for one of all images."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():

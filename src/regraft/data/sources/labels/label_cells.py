@@ -71,7 +71,7 @@ def read_cells(cells: Iterable[str], column: Column) -> Reading:
 
 
 def _listed(bodies: set[str], where: str) -> Reading:
-    """Return the reading of lists, from what stands between their brackets."""
+    """Return the reading of lists, from the text between their brackets."""
     said = f"{where} are lists: each may hold any number of labels."
     plain = not any(sign in body for body in bodies for sign in ",'\"")
     if not plain or not any(" " in body and not _NUMBERS.fullmatch(body) for body in bodies):

@@ -16,9 +16,7 @@ _BESIDE = ("names.txt", "class_names.txt", "classes.txt", "labels.txt", "synset_
 
 
 def find_names(folder: Path) -> Path | None:
-    """Return the names file that lies in a folder under one of the usual names; the first of them where there are
-    several.
-    """
+    """Return the first names file in a folder under one of the default names."""
     return next((folder / name for name in _BESIDE if (folder / name).is_file()), None)
 
 

@@ -57,7 +57,7 @@ class Names(NamedTuple):
 def list_records(
     records: Iterable[Record], root: str, locator: Locator, bad: BadRows, names: Names | None, *, for_training: bool
 ) -> Listing:
-    """Return the rows as a listing; whatever is wrong with them is told to `bad`.
+    """Return the rows as a listing; mistakes in them are reported to `bad`.
 
     Args:
         records: All rows of all lists of the source.

@@ -107,7 +107,7 @@ class Table:
         return survey((cells for _, cells in rows), others)
 
     def _rows(self, bad: BadRows) -> Iterator[tuple[int, list[str]]]:
-        """Yield rows that are not blank, with their line in the file; what is not a row of a table is told to `bad`."""
+        """Yield rows that are not blank, with their line in the file; malformed ones are reported to `bad`."""
         lines = TextLines(self.path, bad)
         text = iter(lines)
         top = next(text, "")

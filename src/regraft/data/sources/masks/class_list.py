@@ -48,7 +48,7 @@ def is_void(name: str) -> bool:
 
 
 def find_class_list(folders: Iterable[Path]) -> Path | None:
-    """Return the list of classes that lies in one of these folders under one of the usual names."""
+    """Return the list of classes in one of these folders under one of the default names."""
     places = (folder / name for folder in folders for name in _BESIDE)
     return next((path for path in places if path.is_file()), None)
 
@@ -85,7 +85,7 @@ def read_class_list(path: Path) -> list[Entry]:
 
 
 def inline_classes(rows: Sequence[Any]) -> list[Entry]:
-    """Return the rows of a list of classes that stands in a recipe, or is given in Python.
+    """Return the rows of a list of classes given in a recipe, or in Python.
 
     Raises:
         DataError: Rows that cannot be used; all of them named.
@@ -240,7 +240,7 @@ def _from_values(path: Path, rows: Sequence[Any], bad: BadRows) -> Iterable[Entr
 
 
 def _entry(path: Path, row: int, given: Mapping[str, Any], bad: BadRows) -> Iterable[Entry]:
-    """Yield one checked row; nothing where it has a mistake, which is told."""
+    """Yield one checked row; nothing where it has a mistake, which is reported."""
     name = str(given.get("name") or "").strip()
     if not name or not name.isprintable():
         bad.add(path, row, "rows without a name", "has no class name")
@@ -271,7 +271,7 @@ def _entry(path: Path, row: int, given: Mapping[str, Any], bad: BadRows) -> Iter
 
 
 def as_colour(given: Any) -> Colour | None:
-    """Return a colour from three numbers, or from '#rrggbb' or 'r g b'; None where it is none."""
+    """Return a colour from three numbers, or from '#rrggbb' or 'r g b'; None for anything else."""
     if isinstance(given, str):
         if match := re.fullmatch(r"#?([0-9a-fA-F]{6})", given.strip()):
             code = int(match[1], 16)

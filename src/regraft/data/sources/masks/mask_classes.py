@@ -245,7 +245,7 @@ def _table(
 def _numbered(
     entries: Sequence[Entry], numbers: Sequence[int]
 ) -> tuple[dict[int, int], list[str], dict[str, tuple[int, int, int]], list[str]]:
-    """Return code -> place among the names; the names; their colours; and what stands twice."""
+    """Return the place of each code among the names; the names; their colours; and duplicates."""
     codes: dict[int, int] = {}
     names: list[str] = []
     colours: dict[str, tuple[int, int, int]] = {}

@@ -187,7 +187,7 @@ class _Found:
         return pairing
 
     def lose(self, part: CocoSplit, lost: Sequence[str], num: int) -> None:
-        """Note images that annotations name and that are not there."""
+        """Note the images that annotations name and that are missing."""
         if len(lost) > num:
             self.mistakes.append(
                 f"{len(lost)} images of {part.file.name} are not there, for example {quoted(lost[:1])}; looked for in "

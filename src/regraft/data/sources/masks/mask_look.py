@@ -96,7 +96,7 @@ class _Codes:
 
 
 def look_at(masks: Sequence[str], most: int, *, with_colours: bool) -> Look:
-    """Count what stands in the masks, or in as many of them, evenly chosen.
+    """Count the values in all masks, or in as many of them, evenly chosen.
 
     Args:
         masks: All mask files.

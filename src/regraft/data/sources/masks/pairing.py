@@ -93,7 +93,7 @@ def _is_lossless(path: str) -> bool:
 
 
 def _known_ends(keys: Sequence[Key]) -> list[str]:
-    """Return usual ends that all names of images have."""
+    """Return the default suffixes that all names of images have."""
     return [end for end in _IMAGE_ENDS if all(stem.endswith(end) and len(stem) > len(end) for _, stem in keys)]
 
 
@@ -111,7 +111,7 @@ def _common_end(keys: Sequence[Key]) -> str:
 
 
 def _affixes(keys: Sequence[Key], masks: Mapping[Key, int]) -> Iterator[tuple[str, str]]:
-    """Yield what may stand before and behind the images' names, the likeliest first."""
+    """Yield possible prefixes and suffixes of the masks' names around those of the images, the likeliest first."""
     known = set(keys)
     yield "", ""
     if all(key in masks for key in known):

@@ -85,7 +85,7 @@ def _merged(
 
 
 def _woven(layers: list[str], trainable: list[str], others: list[str], split: set[str]) -> tuple[list[str], bool]:
-    """Return both lists as one, tied together at the layers that stand in both."""
+    """Return both lists merged at the layers that occur in both, and whether the order is certain."""
     left, right = _gaps(trainable, split), _gaps(others, split)
     if [anchor for _, anchor in left] != [anchor for _, anchor in right]:
         return layers, False
