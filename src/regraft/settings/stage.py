@@ -53,9 +53,8 @@ class Stage:
     )
     lr: Positive | Literal["auto"] | Annotated[DictOf[str, Positive], Field(min_length=1)] | None = Field(
         default=None,
-        description="learning rate of a full step; null: the optimizer's default; auto: one to fine-tune this network "
-        "with, lower where it has no norms. Or rates by selector, as {all: 1e-5, head: 1e-3}: the last selector that "
-        "matches a layer counts",
+        description="learning rate of a full step; null: the optimizer's default; auto: lower without norms. "
+        "Or rates by selector, as {all: 1e-5, head: 1e-3}: the last selector that matches a layer counts",
     )
     backbone_lr: Positive = Field(default=1.0, description="learning rate of pretrained layers, as a factor of lr")
     layer_decay: Factor | None = Field(
@@ -116,8 +115,7 @@ class Stage:
     )
     interpolate: bool = Field(
         default=False,
-        description="at the end, try networks between the one that the stage began with and the one it ended with "
-        "(WiSE-FT, arXiv:2109.01903); the best on validation images is kept",
+        description="at the end, keep the best of networks between the stage's start and its end (arXiv:2109.01903)",
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="when the stage ends early; null: never")
     plateau: Plateau | None = Field(default=None, description="when the learning rate is lowered; null: never")

@@ -136,9 +136,7 @@ class Sinks:
             parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
         else:
             parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
-        parts += [f"{key} {record[key]:.4f}" for key in _LOSSES if record.get(key) is not None]
-        if (main := main_of(record)) is not None:
-            parts.append(f"{main} {told(main, record[main])}")
+        parts += _figures(record)
         if record.get("images_per_second"):
             parts.append(f"{record['images_per_second']:.0f} images/s")
         if record.get("data_wait") is not None:
@@ -152,11 +150,7 @@ class Sinks:
         """Record a network between where a stage began and where it ended; returns the size of metrics.jsonl."""
         if not self._write:
             return 0
-        parts = [f"{record['stage']} {record['share']:.0%} of the way from its start"]
-        parts += [f"{key} {record[key]:.4f}" for key in _LOSSES if record.get(key) is not None]
-        if (main := main_of(record)) is not None:
-            parts.append(f"{main} {told(main, record[main])}")
-        self.line("  ".join(parts))
+        self.line("  ".join([f"{record['stage']} {record['share']:.0%} of the way from its start", *_figures(record)]))
         return append_metrics(self.run.metrics, {"kind": "interpolation", **record})
 
     def tell_bottleneck(self, stage: str) -> None:
@@ -188,6 +182,13 @@ class Sinks:
         if self._promised is None or self.seconds - at >= _LINE_SECONDS:
             return self._left()
         return _told_left(max(left - (self.seconds - at), 0))
+
+
+def _figures(record: Mapping[str, Any]) -> list[str]:
+    """Return the losses of a record and its main metric as text."""
+    main = main_of(record)
+    losses = [f"{key} {record[key]:.4f}" for key in _LOSSES if record.get(key) is not None]
+    return losses if main is None else [*losses, f"{main} {told(main, record[main])}"]
 
 
 class _Loading:
