@@ -15,7 +15,7 @@ from regraft.plan.make import make_plan
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: rg.Stage("a", lr="x"), "lr: must be a number, or a mapping; it is 'x'"),  # type: ignore[arg-type]
+        (lambda: rg.Stage("a", lr="x"), "lr: must be a number, or 'auto', or a mapping; it is 'x'"),  # type: ignore[arg-type]
         (lambda: rg.Stage("a", epochs=1.5), "epochs: must be a whole number; it is 1.5"),  # type: ignore[arg-type]
         (lambda: rg.Stage("a", epochs=True), "epochs: must be a whole number; it is True"),
         (lambda: rg.Stage("a", train={"head": 1}), "train: must be a string, or a list"),  # type: ignore[arg-type]

@@ -91,15 +91,21 @@ def mistakes_of(error: ValidationError, settings: type) -> list[str]:
             given[path] = item["input"]
     inside = [path for path in lines if any(other.startswith((f"{path}.", f"{path}: ")) for other in lines)]
     return [
-        _line(path, _nearest_kind(reasons, kinds.get(path, [])), given.get(path, ...))
+        _line(path, _nearest_kind(reasons, kinds.get(path, []), given.get(path)), given.get(path, ...))
         for path, reasons in lines.items()
         if path not in inside  # of a union, what is wrong within the right kind counts
     ]
 
 
-def _nearest_kind(reasons: list[str], kinds: Sequence[str]) -> list[str]:
-    """Pick what is wrong with a value as the kind that it is, where it may be of several kinds."""
-    fitting = [reason for reason, kind in zip(reasons, kinds, strict=False) if not kind.endswith(("_type", "_parsing"))]
+def _nearest_kind(reasons: list[str], kinds: Sequence[str], given: Any) -> list[str]:
+    """Pick what is wrong with a value as the kind that it is, where it may be of several kinds.
+
+    Where a number may be a word instead, text is taken for neither, and a number is not compared with the words.
+    """
+    others = ["_type", "_parsing"]
+    if any(kind.startswith("float_") for kind in kinds) or isinstance(given, int | float):
+        others.append("literal_error")
+    fitting = [reason for reason, kind in zip(reasons, kinds, strict=False) if not kind.endswith(tuple(others))]
     return fitting or reasons
 
 

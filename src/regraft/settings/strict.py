@@ -116,9 +116,10 @@ def _of_other_types(settings: type, values: Mapping[str, Any]) -> list[str]:
     fields, wrong = fields_of(settings), []
     for name, value in values.items():
         kinds = _scalars(fields[name].annotation) if name in fields else set()
+        words = _words(fields[name].annotation) if name in fields else set()
         expected = " or ".join(text for kind, text in _NAMES.items() if kind in kinds)
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            if kinds and type(item) in (str, int, float) and not _fits(type(item), kinds):
+            if kinds and type(item) in (str, int, float) and item not in words and not _fits(type(item), kinds):
                 wrong.append(f"{name}: must be {expected}; it is {item!r}")
     return wrong
 
@@ -131,9 +132,9 @@ def _fits(kind: type, kinds: set[type]) -> bool:
 
 
 def _scalars(annotation: Any) -> set[type]:
-    """Collect the scalar types that occur in an annotation, in unions and containers as well."""
+    """Collect the scalar types that occur in an annotation, in unions and containers as well; single words are none."""
     if get_origin(annotation) is Literal:
-        return {type(value) for value in get_args(annotation)}
+        return set()
     if annotation in (str, int, float, bool):
         return {annotation}
     if annotation is Any:
@@ -141,6 +142,15 @@ def _scalars(annotation: Any) -> set[type]:
     if get_origin(annotation) is dict:
         return set()
     return {kind for part in get_args(annotation) for kind in _scalars(part)}
+
+
+def _words(annotation: Any) -> set[Any]:
+    """Collect the words that an annotation names one by one, beside other types."""
+    if get_origin(annotation) is Literal:
+        return set(get_args(annotation))
+    if get_origin(annotation) is dict:
+        return set()
+    return {word for part in get_args(annotation) for word in _words(part)}
 
 
 def checked(kind: type[Model], what: str, values: Mapping[str, Any]) -> Model:
