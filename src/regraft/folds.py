@@ -89,7 +89,7 @@ def cross_validate(
         )
     if recipe.budget is not None:
         share = seconds_of(recipe.budget) / folds
-        recipe = recipe.model_copy(update={"budget": f"{share:.1f}s"})
+        recipe = recipe.model_copy(update={"budget": f"{max(share, 0.001):.3f}s"})
         _log.info("budget: %.0f s for each of %d folds", share, folds)
     name = Path(recipe.data.source or "photos").name
     path = create_run(out, name).path

@@ -102,6 +102,8 @@ def resume(
         return run
     recipe = run.settings() if recipe is None else recipe
     recipe = recipe if isinstance(recipe, Recipe) else validate_recipe(recipe)
+    if recipe.budget is not None:
+        _log.info("note: budget has no effect on a run that has begun; its stages say how long they are")
     resumed = ResumeRequest(allow_change, stored_settings(run, recipe))
     data = stored_data(run, recipe)
     model = resumed_network(run, recipe, data, model)

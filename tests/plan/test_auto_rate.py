@@ -33,3 +33,11 @@ def default_of(stage: rg.Stage) -> float:
     from regraft.plan.optimizers import learning_rate
 
     return learning_rate(stage)
+
+
+def test_what_is_compared_with_the_rate_is_compared_with_the_number() -> None:
+    model = rg.build_model("alexnet", classes=2)
+    schedule = rg.Schedule("cosine", min_lr=5e-4)
+    with pytest.raises(rg.SettingsError) as caught:
+        rg.make_plan(model, [rg.Stage("all", train="all", optimizer="adamw", lr="auto", schedule=schedule)])
+    assert "min_lr is above the learning rate" in str(caught.value.details)

@@ -156,3 +156,33 @@ def test_folds_share_a_budget(photos: Path, tmp_path: Path, caplog: pytest.LogCa
     assert time.monotonic() - began < 1200
     assert [run.settings()["stages"][0]["steps"] for run in done.runs] == [40, 40]
     assert "600 s for each of 2 folds" in caplog.text
+
+
+def test_a_share_of_a_tiny_budget_is_too_short_and_leaves_nothing(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    done = cli("train", photos, *NETWORK, "--budget", "0.002s", "--folds", "3", "--out", tmp_path / "folds")
+    assert done.code == 2, done.err
+    assert "too short" in done.err
+    assert not (tmp_path / "folds").exists()
+
+
+def test_a_budget_taken_back_is_none(cli: Cli, photos: Path) -> None:
+    with_it = cli("train", photos, *NETWORK, "--budget", "10m", "--set", "budget=null", "--dry-run")
+    without = cli("train", photos, *NETWORK, "--dry-run")
+    assert (with_it.code, without.code) == (0, 0)
+    names = [re.findall(r"^  (\w+): trains", done.out, re.MULTILINE) for done in (with_it, without)]
+    assert names[0] == names[1]
+
+
+def test_a_head_that_cannot_be_solved_is_as_long_as_the_budget_allows(cli: Cli, photos: Path) -> None:
+    done = cli("train", photos, *NETWORK, "--set", "head.hidden=[8]", "--budget", "10m", "--dry-run")
+    assert done.code == 0, done.err
+    assert "budget 10m: stage head: 40 steps" in done.out
+
+
+def test_resuming_with_a_budget_says_that_it_has_no_effect(
+    cli: Cli, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fast = ("--stages", "head", "--out", tmp_path / "run")
+    assert cli("train", photos, *NETWORK, *fast).code == 0
+    assert cli("resume", tmp_path / "run", "--set", "budget=5m").code == 0
+    assert "budget has no effect on a run that has begun" in caplog.text

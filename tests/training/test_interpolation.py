@@ -166,7 +166,7 @@ def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path
         "--set",
         "top.optimizer=sgd",
         "--set",
-        "top.lr=3",
+        "top.lr=30",
     )
     done = cli("train", photos, *network, *stage, "--stages", "top", "--out", tmp_path / "run")
     assert done.code == 0, done.err
@@ -177,3 +177,25 @@ def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path
     assert share is not None
     assert f"{share:.0%} of the way from its start" in report
     assert report.count("% of the way</td>") == 3
+
+
+def test_a_monitor_of_training_says_nothing_of_what_lies_between(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(), monitor="train_loss")
+    assert not rows(run)
+    log = (run.path / "log.txt").read_text()
+    assert "stage 'all': interpolate has no effect: train_loss is not of validation images" in log
+    assert "all: no interpolation" in log
+
+
+def test_it_has_to_beat_every_epoch_and_leaves_restore_best_its_own_choice(photos: Path, tmp_path: Path) -> None:
+    seen = Weights()
+    rule = rg.EarlyStopping(monitor="train_loss", patience=9, restore_best=True)
+    more = rg.Stage("more", train="head", optimizer="sgd", epochs=1, batch_size=4, lr=0.01)
+    plan = [*far(early_stopping=rule), more]
+    run = begin(photos, tmp_path / "run", plan=plan, callbacks=[seen], monitor="val_loss")
+    kept = next(epoch for epoch in run.read(run.networks)["stages"] if epoch["stage"] == "all")
+    epochs = [row for row in read_metrics(run.metrics) if row["kind"] == "epoch" and row["stage"] == "all"]
+    assert kept["share"] is not None
+    assert kept["value"] < min(row["val_loss"] for row in epochs)
+    chosen = load_file(run.weights(kept["step"]) / "model.safetensors")
+    assert any(not torch.equal(tensor, seen.start[name]) for name, tensor in chosen.items()), "the rule's own epoch"

@@ -17,7 +17,7 @@ from regraft.plan.make import Plan, make_plan
 from regraft.recipe.recipe import Recipe
 from regraft.settings.duration import seconds_of
 from regraft.training.preflight.forecast import SECONDS, Forecast, RunSize, Tried, try_stages
-from regraft.training.preflight.time_budget import is_open, plan_within
+from regraft.training.preflight.time_budget import open_places, plan_within
 
 __all__ = ["Clock", "Planned", "expected_of", "planned"]
 
@@ -60,8 +60,8 @@ def planned(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics,
     plan = make_plan(model, recipe.stages)
     if recipe.budget is None:
         return Planned(plan)
-    if not any(is_open(stage) for stage in recipe.stages):
-        return Planned(plan, ("budget: no effect; every stage says how long it is",))
+    if not open_places(recipe.stages, plan.stages):
+        return Planned(plan, ("budget: no effect; no stage leaves its length open",))
     if num_processes() > 1:
         raise SettingsError("A budget plans for one process, and several share this run.", "", "set `epochs` instead")
     seconds = seconds_of(recipe.budget)

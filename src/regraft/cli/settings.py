@@ -41,7 +41,10 @@ def opened_recipe(
     from regraft.recipe.recipe import default_recipe, is_of_stages
 
     said, assignments = _said(recipe, options), assignments or ()
-    has_budget = "budget" in said or any(text.startswith("budget=") for text in assignments)
+    has_budget = said.get("budget") is not None
+    for text in assignments:
+        if text.startswith("budget="):
+            has_budget = text.partition("=")[2].strip().lower() not in ("", "null", "~", "none")
     data, usual = None, default_recipe(has_budget=has_budget)
     if "stages" not in said:
         try:

@@ -91,6 +91,7 @@ def make_plan(model: nn.Module, stages: Sequence[Stage]) -> Plan:
         except SettingsError as error:
             mistakes.append(f"stage {stage.name!r}: {error}")
             continue
+        stage = _with_rate(stage, trial)
         found = list(_misfits(trial, stage, frozen.trainable))
         mistakes += [f"stage {stage.name!r}: {text}" for text in found]
         if not found:
@@ -174,6 +175,12 @@ def _fits_lbfgs(stage: Stage, frozen_model: nn.Module) -> bool:
     return split_program(frozen_model).is_linear is not None
 
 
+def _with_rate(stage: Stage, model: nn.Module) -> Stage:
+    """Return the stage with a number for `lr: auto`."""
+    optimizer = "adamw" if stage.optimizer in ("auto", "lbfgs") else stage.optimizer
+    return replace(stage, lr=fine_tuning_rate(model, optimizer)) if stage.lr == "auto" else stage
+
+
 def _resolve(stage: Stage, frozen_model: nn.Module) -> Stage:
     stage = replace(stage, class_weights=by_class_name(stage.class_weights, info_of(frozen_model).class_names or ()))
     optimizer = stage.optimizer
@@ -181,8 +188,6 @@ def _resolve(stage: Stage, frozen_model: nn.Module) -> Stage:
         optimizer = "lbfgs" if _fits_lbfgs(stage, frozen_model) and stage.steps is None else "adamw"
     if optimizer == "lbfgs":
         return replace(stage, optimizer=optimizer, epochs=None)
-    if stage.lr == "auto":
-        stage = replace(stage, lr=fine_tuning_rate(frozen_model, optimizer))
     epochs = stage.epochs if stage.epochs is not None or stage.steps is not None else DEFAULT_EPOCHS
     momentum = 0.9 if stage.momentum is None and has_momentum(optimizer) else stage.momentum
     return replace(stage, optimizer=optimizer, epochs=epochs, momentum=momentum)

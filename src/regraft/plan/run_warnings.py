@@ -27,6 +27,10 @@ def run_warnings(plan: Plan, monitor: str, mode: str | None, num_images: int, ba
     if mode is not None and mode != mode_of(monitor):
         yield direction(f"monitor {monitor}", monitor, mode, "the worst epoch is kept as the best")
     yield from plan.warnings
+    if not monitor.startswith("val_"):
+        for stage in plan:
+            if stage.interpolate:
+                yield f"stage {stage.name!r}: interpolate has no effect: {monitor} is not of validation images"
     for stage in plan:
         if stage.optimizer != "lbfgs":
             length = length_of(stage, num_images, stage.batch_size or batch_size)

@@ -78,18 +78,22 @@ def default_recipe(image_size: tuple[int, int] | None = None, *, has_budget: boo
 
     Args:
         image_size: Height and width for images with masks; None: images with labels.
-        has_budget: Whether a budget says how long its last stage is.
+        has_budget: Whether a budget says how long its last stage is, and the head where it cannot be solved.
     """
     if image_size is None:
-        stages = [_STAGES[0], _ALL] if has_budget else _STAGES
+        stages = [_open_ended(_STAGES[0]), _ALL] if has_budget else _STAGES
         return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
-    stages = [_MASK_STAGES[0], {key: value for key, value in _MASK_STAGES[1].items() if key != "epochs"}]
+    stages = [_MASK_STAGES[0], _open_ended(_MASK_STAGES[1])]
     return {
         "model": {**copy.deepcopy(_MASK_MODEL), "image_size": list(image_size)},
         "data": {"batch_size": 8},
         "monitor": "val_miou",
         "stages": copy.deepcopy(stages if has_budget else _MASK_STAGES),
     }
+
+
+def _open_ended(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stage.items() if key != "epochs"}
 
 
 def fill(values: dict[str, Any], base: Mapping[str, Any]) -> None:

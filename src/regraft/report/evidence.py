@@ -172,14 +172,14 @@ def best_epoch(evidence: Evidence) -> str:
     if best.get("epoch") is None:
         return ""
     same = (e for e in evidence.epochs if all(e.get(key) == best.get(key) for key in ("stage", "epoch")))
-    where = epoch_name(next(same, best))
-    if is_number(best.get("share")):
-        where = f"{best['share']:.0%} of the way from its start to {where}"
+    where = epoch_name(next(same, best) if best.get("share") is None else best)
     return f"{best.get('stage')}, {where} ({best.get('monitor')} {number(best.get('value'))})"
 
 
 def epoch_name(epoch: Record) -> str:
     """Return the display name of an epoch; each step of an L-BFGS head is a solution, named by its regularisation."""
+    if is_number(epoch.get("share")):
+        return f"{epoch['share']:.0%} of the way from its start to epoch {epoch.get('epoch')}"
     return f"solution with l2 {epoch['l2']:g}" if is_number(epoch.get("l2")) else f"epoch {epoch.get('epoch')}"
 
 

@@ -195,7 +195,7 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
         _length(epochs, planned),
         compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
         _rates_text(rates) or compact(settings.get("lr") or "–"),
-        _best_of(epochs, evidence.task.main),
+        _best_of([*epochs, *(e for e in evidence.between if str(e.get("stage")) == name)], evidence.task.main),
         duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
         _badge(audit),
     )

@@ -19,10 +19,13 @@ def seconds_of(text: str) -> float:
     Raises:
         ValueError: It is none, or nothing long.
     """
-    found = _PATTERN.fullmatch(text.strip().lower().replace(" ", ""))
+    text = text.strip().lower().replace(" ", "")
+    if text.replace(".", "", 1).isdecimal():
+        raise ValueError(f"has no unit; write {text}m or {text}s")
+    found = _PATTERN.fullmatch(text)
     seconds = sum(float(found[unit] or 0) * size for unit, size in _UNITS.items()) if found else 0.0
     if not seconds:
-        raise ValueError("is no duration; write 90s, 10m or 1h30m")
+        raise ValueError("must be a duration above 0, such as 90s, 10m or 1h30m")
     return seconds
 
 

@@ -26,8 +26,10 @@ def interpolate(run: StageRun) -> None:
     pretraining knew and the stage forgot comes back in between, for the cost of one network.
     """
     start = _start(run)
-    if start is None:
-        run.sinks.line(f"{run.stage.name}: no interpolation, the checkpoint that the stage began with is damaged")
+    if start is None or not run.session.monitor.startswith("val_"):  # the plan has warned of a monitor of training
+        why = "" if start is not None else ", the checkpoint that the stage began with is damaged"
+        run.sinks.line(f"{run.stage.name}: no interpolation{why}")
+        run.session.advance(run.stage, len(SHARES) * len(run.session.labels["val"]), run.stage.name)
         return
     held = _held(run, start)
     end = {name: tensor.clone() for name, tensor in held.items()}
@@ -36,8 +38,7 @@ def interpolate(run: StageRun) -> None:
         _set(held, start, end, share)
         found = _validated(run, share)
         best = better_epoch(best, found, run.session.mode)
-    before = next((epoch for epoch in run.progress.bests if epoch.stage == run.stage.name), None)
-    if best is None or best.share is None or better_epoch(before, best, run.session.mode) is not best:
+    if best is None or best.share is None or better_epoch(run.progress.lowest, best, run.session.mode) is not best:
         _set(held, start, end, 1.0)
         return
     _set(held, start, end, best.share)
@@ -72,6 +73,7 @@ def _validated(run: StageRun, share: float) -> Best:
     values = run.validate(saves=False)
     record: dict[str, Any] = {"stage": stage.name, "stage_index": progress.stage, "epoch": progress.epoch}
     progress.metrics_bytes = run.sinks.interpolation({**record, "share": share, **values})
+    run.session.advance(stage, len(run.session.labels["val"]), f"{stage.name} between start and end")
     evidence = run.evidence()
     return Best(progress.step + 1, stage.name, progress.epoch, values[run.session.monitor], share=share, **evidence)
 
@@ -81,6 +83,8 @@ def _take(run: StageRun, best: Best) -> None:
     progress = run.progress
     progress.step += 1
     progress.bests = [*(other for other in progress.bests if other.stage != run.stage.name), best]
-    progress.stage_best = replace(best, losses="")
+    rule = run.stage.early_stopping
+    if rule is None or not rule.restore_best:  # which has its own metric
+        progress.stage_best = replace(best, losses="")
     progress.lowest = best
     progress.best = choose(progress.bests, run.session.mode)

@@ -24,7 +24,7 @@ from regraft.training.limits.memory import BatchTooLargeError, give_back, in_sma
 from regraft.training.limits.stage_sizes import size_of
 from regraft.training.loop.begin_stage import begin_stage
 from regraft.training.loop.gradient_stage import descend
-from regraft.training.loop.interpolation import interpolate
+from regraft.training.loop.interpolation import SHARES, interpolate
 from regraft.training.loop.lbfgs_stage import solve
 from regraft.training.loop.session import Session
 from regraft.training.loop.stage_run import StageRun
@@ -213,5 +213,6 @@ def stage_work(stage: Stage, size: tuple[int, int], num_train: int, num_val: int
     if stage.optimizer == "lbfgs":
         return image_work(stage, size) * (num_train + num_val)
     length = length_of(stage, num_train, stage.batch_size or batch_size)
-    num_images = length.steps / length.steps_per_epoch * num_train + length.epochs * num_val
+    passes = length.epochs + (len(SHARES) if stage.interpolate else 0)
+    num_images = length.steps / length.steps_per_epoch * num_train + passes * num_val
     return image_work(stage, size) * num_images

@@ -10,8 +10,9 @@ from regraft.errors import SettingsError
 from regraft.plan.length import length_of
 from regraft.settings.stage import Stage
 from regraft.training.preflight.forecast import Forecast, Tried
+from regraft.wording import duration
 
-__all__ = ["MOST_EPOCHS", "Planned", "is_open", "plan_within"]
+__all__ = ["MOST_EPOCHS", "Planned", "open_places", "plan_within"]
 
 _KEPT_BACK = 0.06  # of the time: what a forecast leaves out, as `benchmarks/forecast.py` measures it
 MOST_EPOCHS = 40.0
@@ -32,9 +33,13 @@ class Planned:
     reasons: tuple[str, ...]
 
 
-def is_open(stage: Stage) -> bool:
-    """Return whether a stage, as it is asked for, leaves its length to the budget."""
-    return stage.epochs is None and stage.steps is None and stage.optimizer != "lbfgs"
+def open_places(asked: Sequence[Stage], resolved: Sequence[Stage]) -> list[int]:
+    """Return the places of stages whose length is left to the budget: they say none, and are not solved."""
+    return [
+        place
+        for place, (stage, planned) in enumerate(zip(asked, resolved, strict=True))
+        if stage.epochs is None and stage.steps is None and planned.optimizer != "lbfgs"
+    ]
 
 
 def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried, seconds: float) -> Planned:
@@ -50,7 +55,7 @@ def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried,
     Raises:
         SettingsError: What is left, which has a length of its own or none, takes longer.
     """
-    places = [place for place, stage in enumerate(asked) if is_open(stage) and resolved[place].optimizer != "lbfgs"]
+    places = open_places(asked, resolved)
     left, stages, reasons = seconds * (1 - _KEPT_BACK), tuple(resolved), []
     while (least := tried.forecast(_lengthened(stages, places, 1.0, tried)).seconds) > left:
         if len(stages) == 1 or not places or places[-1] != len(stages) - 1:
@@ -88,7 +93,7 @@ def _lengthened(stages: Sequence[Stage], places: Sequence[int], epochs: float, t
 
 def _too_short(least: float, seconds: float) -> SettingsError:
     return SettingsError(
-        f"A budget of {seconds:.0f} s is too short for this run on this machine.",
-        f"at least about {math.ceil(least / (1 - _KEPT_BACK))} s",
+        f"A budget of {duration(seconds)} is too short for this run on this machine.",
+        f"at least about {duration(math.ceil(least / (1 - _KEPT_BACK)))}",
         "a longer `--budget`, a smaller `--image-size`, or fewer epochs in stages that set their own",
     )
