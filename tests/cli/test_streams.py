@@ -62,7 +62,7 @@ def test_a_run_outlives_its_terminal_or_saves(tiny_photos: Path, tmp_path: Path)
     assert state(out) == "stopped"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the file of Linux that is always full")
 def test_data_that_cannot_be_printed_is_a_storage_error(tiny_run: Path) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command("inspect", tiny_run), stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -184,7 +184,7 @@ def test_the_same_with_the_lowest_timm(tmp_path: Path) -> None:
     (lowest,) = (line.replace(">=", "==") for line in project["dependencies"] if line.startswith("timm>="))
     install = ["uv", "pip", "install", "-q", "--no-deps", "--python", sys.executable, "--target", floor, lowest]
     if shutil.which("uv") is None or subprocess.run(install, cwd=tmp_path, check=False).returncode:
-        pytest.skip(f"{lowest} cannot be fetched")
+        pytest.skip(f"needs {lowest} from the package registry, which did not answer")
     run = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-m", "not packages", __file__]
     done = subprocess.run(run, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(floor)}, check=False, capture_output=True)
     assert done.returncode == 0, done.stdout.decode()[-2000:]

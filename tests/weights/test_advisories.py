@@ -160,7 +160,7 @@ def test_structures_that_hold_themselves_or_lie(tmp_path: Path, place: bytes) ->
                 continue
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+@pytest.mark.skipif(sys.platform == "win32", reason="the process dies of SIGSEGV, which Windows does not send")
 def test_a_library_that_crashes_takes_nothing_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """About 30 advisories of HDF5 2.0: newer layouts are read in a process of their own, which may die."""
     path = keras(tmp_path / "w.h5", "latest", lambda group: group.create_dataset("kernel:0", data=VALUES))

@@ -38,13 +38,12 @@ def opened_recipe(
     """
     from regraft.data.masks.default_size import default_size
     from regraft.errors import SettingsError
-    from regraft.recipe.recipe import default_recipe, is_of_stages
+    from regraft.recipe.recipe import default_recipe, is_of_stages, set_all
 
     said, assignments = _said(recipe, options), assignments or ()
-    has_budget = said.get("budget") is not None
-    for text in assignments:
-        if text.startswith("budget="):
-            has_budget = text.partition("=")[2].strip().lower() not in ("", "null", "~", "none")
+    budgeted = copy.deepcopy(dict(said))
+    set_all(budgeted, [text for text in assignments if text.startswith("budget=")])
+    has_budget = budgeted.get("budget") is not None
     data, usual = None, default_recipe(has_budget=has_budget)
     if "stages" not in said:
         try:

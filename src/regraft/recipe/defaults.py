@@ -26,7 +26,7 @@ _STAGES: list[dict[str, Any]] = [
         "early_stopping": {"patience": 2},
     },
 ]
-# What a budget is spent on after the head: all layers, the deeper ones at lower rates.
+# What a budget is spent on after the head: all layers, the earlier ones at lower rates.
 _ALL: dict[str, Any] = {
     "name": "all",
     "train": "all",

@@ -18,7 +18,7 @@ from regraft.weights.file import read_weights
 from regraft.weights.readers.hdf5 import hdf5_sandbox
 
 h5py: Any = pytest.importorskip("h5py")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have fewer rights to take away")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux's Landlock and seccomp")
 
 # Runs with the rights of the child, and tells what it could do.
 PAYLOAD = """
@@ -78,7 +78,7 @@ def test_what_the_child_cannot_do(tmp_path: Path) -> None:
             server.accept()
     said = json.loads(ran.stdout)
     if not {"landlock", "seccomp"} & set(said["done"]):
-        pytest.skip("this kernel has neither Landlock nor seccomp")
+        pytest.skip("the sandbox is made of Landlock and seccomp, and this kernel allows neither")
     able = {what for what, could in said["could"].items() if could}
     if "seccomp" not in said["done"]:
         able -= {"make a pair of sockets", "fork", "send a signal", "shorten a file", "connect"}

@@ -170,7 +170,7 @@ def test_survives_cuts_and_flips(net: Net, tmp_path: Path, legacy: bool) -> None
         assert len(loaded) <= len(state)
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc/self/fd, which Linux has")
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_tensors_of_one_file_share_a_file_descriptor(tmp_path: Path, suffix: str) -> None:
     """A process may have a few thousand; networks have more tensors."""
