@@ -12,14 +12,14 @@ from regraft.settings.stage import Stage
 from regraft.training.preflight.forecast import Forecast, Tried
 from regraft.wording import duration
 
-__all__ = ["MOST_EPOCHS", "Planned", "open_places", "plan_within"]
+__all__ = ["MOST_EPOCHS", "FittedStages", "open_places", "plan_within"]
 
 _KEPT_BACK = 0.06  # of the time: what a forecast leaves out, as `benchmarks/forecast.py` measures it
 MOST_EPOCHS = 40.0
 
 
 @dataclass(frozen=True)
-class Planned:
+class FittedStages:
     """Stages that fit into a time.
 
     Attributes:
@@ -42,7 +42,7 @@ def open_places(asked: Sequence[Stage], resolved: Sequence[Stage]) -> list[int]:
     ]
 
 
-def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried, seconds: float) -> Planned:
+def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried, seconds: float) -> FittedStages:
     """Give the stages without a length as many epochs, the same for each, as the time allows; leave out those at the
     end that get less than one.
 
@@ -67,7 +67,7 @@ def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried,
     long = f"{epochs:.1f} epochs" + (", the most that a budget gives" if epochs == MOST_EPOCHS else "")
     reasons += [f"stage {planned[place].name}: {planned[place].steps} steps, {long}" for place in places]
     expected = tried.forecast(planned)
-    return Planned(planned, expected, (*reasons, f"expected: about {expected.seconds:.0f} s"))
+    return FittedStages(planned, expected, (*reasons, f"expected: about {expected.seconds:.0f} s"))
 
 
 def _most_epochs(stages: Sequence[Stage], places: Sequence[int], tried: Tried, seconds: float) -> float:
