@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from regraft.models.surgery.preview import SurgeryPlan, surgery_plan
     from regraft.models.surgery.surgery import adapt
     from regraft.models.zoo.build import build_model
+    from regraft.models.zoo.catalogue import ModelRow, describe_models
     from regraft.models.zoo.pretrained import find_pretrained
     from regraft.pipeline import resume, run_recipe
     from regraft.plan.freezing.freeze import Freeze, freeze, unfreeze
@@ -86,6 +87,7 @@ _HOMES = {
     "LostProcessError": "regraft.errors",
     "MaskPrediction": "regraft.evaluation.masks",
     "MatchReport": "regraft.weights.report",
+    "ModelRow": "regraft.models.zoo.catalogue",
     "Numerics": "regraft.compute.numerics",
     "OutOfMemoryError": "regraft.errors",
     "Plan": "regraft.plan.make",
@@ -111,6 +113,7 @@ _HOMES = {
     "convert": "regraft.conversion",
     "cross_validate": "regraft.folds",
     "cut": "regraft.models.layers.cut",
+    "describe_models": "regraft.models.zoo.catalogue",
     "evaluate": "regraft.evaluation.evaluate",
     "find_lr": "regraft.training.preflight.find_lr",
     "find_pretrained": "regraft.models.zoo.pretrained",
@@ -163,6 +166,7 @@ __all__ = [
     "LostProcessError",
     "MaskPrediction",
     "MatchReport",
+    "ModelRow",
     "Numerics",
     "OutOfMemoryError",
     "Plan",
@@ -188,6 +192,7 @@ __all__ = [
     "convert",
     "cross_validate",
     "cut",
+    "describe_models",
     "evaluate",
     "find_lr",
     "find_pretrained",

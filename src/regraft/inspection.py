@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.commit import as_json
-from regraft.errors import DataError, SettingsError, StorageError, did_you_mean, require_type
+from regraft.errors import DataError, SettingsError, StorageError, require_type
 from regraft.run.invocation import typed_path
 from regraft.wording import quantity
 
@@ -317,16 +317,10 @@ def _held(table: ClassTable) -> str:
 def _network(
     name: str, image_size: int | tuple[int, int] | None, arguments: Mapping[str, Any]
 ) -> tuple[list[Any], str]:
-    if any(sign in name for sign in "*?["):
-        from regraft.models.networks.names import list_models
+    from regraft.models.zoo.catalogue import is_pattern, matching_models
 
-        names = list_models(name)
-        if not names:
-            raise SettingsError(
-                f"No model name matches {name!r}{did_you_mean(name.strip('*?[]'), list_models())}",
-                "a pattern of model names",
-                "`regraft inspect 'resnet*'`",
-            )
+    if is_pattern(name):
+        names = matching_models(name)
         return names, "\n".join(names)
     from regraft.models.layers.layers import format_table, list_layers
     from regraft.models.zoo.build import build_model

@@ -34,7 +34,7 @@ def check_name(name: str) -> None:
         raise SettingsError(
             f"There is no model {name!r}{f'; did you mean {near}?' if near else '.'}",
             "" if near else f"one of the {len(known)} names that regraft knows",
-            "`regraft inspect 'resnet*'` to list names by pattern",
+            "`regraft models 'resnet*'` to list names by pattern",
         )
     architecture, _, tag = name.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(architecture + ".*")] if tag else []

@@ -102,7 +102,7 @@ def source_network(name: str, *, in_chans: int = 3, arguments: Mapping[str, Any]
         raise SettingsError(
             f"There is no encoder {name!r}{f'; did you mean {near}?' if near else '.'}",
             "" if near else "the name of a convolutional network of timm",
-            "`regraft inspect 'resnet*'` to list names by pattern",
+            "`regraft models 'resnet*'` to list names by pattern",
         )
     try:
         network: nn.Module = build_form(name, **options) if name in FORMS else timm.create_model(name, **options)
