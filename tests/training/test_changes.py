@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import regraft as rg
-from regraft import pipeline
+from regraft import commit, pipeline
 from regraft.errors import SettingsError
 from regraft.run.changes import ABSENT, differences
 from regraft.run.folder import RunFolder
+from regraft.training.checkpoint.state import MODEL, OPTIMIZER, STATE
 from regraft.training.loop import gradient_stage
 from tests.training.faults import result
 from tests.training.tiny import Killed, begin, few_photos_in, kill_at_step, stages, tiny_network
@@ -163,8 +165,24 @@ def test_a_stage_that_early_stopping_ended_goes_on_without_it(few_photos: Path, 
     assert result(run)["weights"] == result(whole)["weights"]
 
 
-def test_a_stage_that_ended_with_an_average_of_its_weights_is_not_made_longer(few_photos: Path, tmp_path: Path) -> None:
+def test_a_stage_that_ended_with_an_average_of_its_weights_is_made_longer(few_photos: Path, tmp_path: Path) -> None:
     run = begin(few_photos, tmp_path / "run", plan=stages(epochs=1, ema=0.5))
+    longer = go_on(run, set_in_stage(1, epochs=3), "stages.1.epochs")
+    whole = begin(few_photos, tmp_path / "whole", plan=stages(epochs=3, ema=0.5))
+    for key in ("weights", "best", "last", "networks", "checkpoints", "recipe"):
+        assert result(longer)[key] == result(whole)[key], key
+
+
+def test_an_average_whose_weights_an_earlier_version_did_not_keep_is_not_made_longer(
+    few_photos: Path, tmp_path: Path
+) -> None:
+    run = begin(few_photos, tmp_path / "run", plan=stages(epochs=1, ema=0.5))
+    path = run.checkpoint(run.read(run.last)["step"])
+    kept = {name: tensor for name, tensor in load_file(path / OPTIMIZER).items() if not name.startswith("extra/")}
+    with commit.folder(path) as folder:
+        for name in (MODEL, STATE):
+            shutil.copy(path / name, folder / name)
+        save_file(kept, folder / OPTIMIZER)
     with pytest.raises(SettingsError, match="further stage"):
         go_on(run, set_in_stage(1, epochs=2), "stages.1.epochs")
 

@@ -33,6 +33,8 @@ SETTINGS = {
     "stages.head.epochs": 2,
     "stages.top.epochs": 2,
     "stages.top.early_stopping": "null",
+    "stages.top.ema": 0.9,
+    "stages.top.interpolate": "true",
 }
 OPTIONS = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
 # The order in which one run meets its kills: each at one of the phase's next times, somewhere inside it.
@@ -47,6 +49,7 @@ KILLS = [
     "stage end",
     "step",
     "save",
+    "interpolate",
     "export",
     "measure",
     "report",

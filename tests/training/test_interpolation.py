@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from regraft.run.records import read_metrics
 from regraft.training.loop import interpolation
 from tests.conftest import Cli
 from tests.training.faults import result
-from tests.training.tiny import Killed, begin, few_photos_in, tiny_network
+from tests.training.tiny import Killed, begin, few_photos_in, kill_at_step, tiny_network
 
 
 def far(epochs: int = 2, lr: float = 1.0, **more: Any) -> list[rg.Stage]:
@@ -134,12 +135,84 @@ def test_a_damaged_start_leaves_the_stage_as_it_ended(
     assert "no interpolation" in capsys.readouterr().err
 
 
-def test_such_a_stage_is_not_made_longer(photos: Path, tmp_path: Path) -> None:
-    run = begin(photos, tmp_path / "run", plan=far(epochs=1))
+def extend(run: RunFolder, *, epochs: int, **more: Any) -> RunFolder:
     settings = run.settings()
-    settings["stages"][1]["epochs"] = 2
-    with pytest.raises(SettingsError, match="interpolation of its weights"):
-        pipeline.resume(run, recipe=settings, allow_change=["stages.1.epochs"], model=tiny_network(), show=False)
+    settings["stages"][1] |= {"epochs": epochs, **more}
+    return pipeline.resume(run, recipe=settings, allow_change=["stages.1"], model=tiny_network(), show=False)
+
+
+def require_same(longer: RunFolder, whole: RunFolder, epochs: int) -> None:
+    """Everything that a run leaves is equal, but for the number of epochs that each of them was to have then."""
+    found, expected = result(longer), result(whole)
+    found["metrics"] = [{**row, "epochs": epochs} if row["kind"] == "epoch" else row for row in found["metrics"]]
+    expected["metrics"] = [{**row, "epochs": epochs} if row["kind"] == "epoch" else row for row in expected["metrics"]]
+    for key, value in expected.items():
+        assert found[key] == value, key
+
+
+@pytest.mark.parametrize("more", [{}, {"ema": 0.5}], ids=["weights", "average"])
+@pytest.mark.parametrize(("lr", "is_taken"), [(1.0, True), (0.01, False)])
+def test_a_stage_made_longer_equals_one_that_was_longer_from_the_start(
+    photos: Path, tmp_path: Path, lr: float, is_taken: bool, more: dict[str, Any]
+) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(lr=lr, **more), monitor="val_loss")
+    assert (run.read(run.networks)["stages"][1].get("share") is not None) == is_taken
+    whole = begin(photos, tmp_path / "whole", plan=far(epochs=4, lr=lr, **more), monitor="val_loss")
+    require_same(extend(run, epochs=4), whole, 4)
+
+
+def test_made_longer_twice_and_killed_at_every_step_it_ends_in_the_same_bits(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(epochs=1, ema=0.5), monitor="val_loss")
+    with pytest.raises(Killed), kill_at_step(1):
+        extend(run, epochs=2)
+    for _ in range(9):
+        try:
+            with kill_at_step(2):  # an epoch, then its checkpoint
+                run = pipeline.resume(run, recipe=run.settings(), model=tiny_network(), show=False)
+            break
+        except Killed:
+            continue
+    with pytest.raises(Killed), kill_at_step(0):
+        extend(run, epochs=4)
+    with pytest.raises(Killed), kill_at_step(3):
+        pipeline.resume(run, recipe=run.settings(), model=tiny_network(), show=False)
+    run = pipeline.resume(run, recipe=run.settings(), model=tiny_network(), show=False)
+    whole = begin(photos, tmp_path / "whole", plan=far(epochs=4, ema=0.5), monitor="val_loss")
+    require_same(run, whole, 4)
+
+
+def test_what_an_extension_needs_is_kept_until_the_next_stage_trains(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(), monitor="val_loss")
+    last, start = run.read(run.networks)["last"]["step"], 2
+    assert {start, last, last + 1} <= set(run.checkpoint_steps())
+    more = {"name": "more", "train": "head", "optimizer": "sgd", "epochs": 1, "batch_size": 4, "lr": 0.01}
+    settings = run.settings()
+    settings["stages"].append(more)
+    pipeline.resume(run, recipe=settings, allow_change=["stages.2"], model=tiny_network(), show=False)
+    assert not {start, last} & set(run.checkpoint_steps())
+
+
+def test_made_longer_with_a_further_stage_equals_such_a_run(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(epochs=1), monitor="val_loss")
+    more = rg.Stage("more", train="all", optimizer="sgd", epochs=1, batch_size=4, lr=0.01)
+    whole = begin(photos, tmp_path / "whole", plan=[*far(epochs=3), more], monitor="val_loss")
+    settings = whole.settings()
+    allowed = ["stages.1.epochs", "stages.2"]
+    run = pipeline.resume(run, recipe=settings, allow_change=allowed, model=tiny_network(), show=False)
+    require_same(run, whole, 3)
+
+
+def test_without_what_training_left_a_stage_is_not_made_longer(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(), monitor="val_loss")
+    shutil.rmtree(run.checkpoint(run.read(run.networks)["last"]["step"]))
+    with pytest.raises(SettingsError, match="further stage"):
+        extend(run, epochs=4)
+
+
+def test_a_stage_that_has_ended_without_it_cannot_have_it(photos: Path, tmp_path: Path) -> None:
+    run = begin(photos, tmp_path / "run", plan=far(interpolate=False))
+    with pytest.raises(SettingsError, match="the weights that it began with are not kept"):
+        extend(run, epochs=4, interpolate=True)
 
 
 def test_a_head_that_is_solved_has_nothing_in_between() -> None:
@@ -177,6 +250,13 @@ def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path
     assert share is not None
     assert f"{share:.0%} of the way from its start" in report
     assert report.count("% of the way</td>") == 3
+    longer = ("--set", "stages.top.epochs=3", "--allow-change", "stages.top.epochs")
+    done = cli("resume", tmp_path / "run", *longer)
+    assert done.code == 0, done.err
+    assert [(row["epoch"], row.get("share")) for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [
+        *((epoch, None) for epoch in (1, 2, 3)),
+        *((3, share) for share in interpolation.SHARES),
+    ]
 
 
 def test_a_monitor_of_training_says_nothing_of_what_lies_between(photos: Path, tmp_path: Path) -> None:

@@ -160,6 +160,8 @@ def _impossible(
         yield f"{key}: the stage {name!r} has ended, so the change would do nothing"
     elif len(parts) == 2:
         yield f"{key}: the stage {name!r} has begun and cannot be taken out"
+    elif position.ended and parts[2] == "interpolate" and pair[1]:
+        yield f"{key}: the stage {name!r} has ended; the weights that it began with are not kept"
     elif parts[2] in _FIXED_IN_STAGE:
         yield f"{key}: the stage {name!r} has begun; what it trains, and by what, stays"
 

@@ -9,6 +9,7 @@ from regraft.plan.length import image_work, length_of
 from regraft.plan.make import Plan
 from regraft.settings.stage import Stage
 from regraft.training.checkpoint.state import Progress
+from regraft.training.loop.interpolation import SHARES
 
 __all__ = ["stages_work", "work_done"]
 
@@ -29,7 +30,8 @@ def _stage_work(stage: Stage, size: tuple[int, int], num_train: int, num_val: in
     if stage.optimizer == "lbfgs":
         return image_work(stage, size) * (num_train + num_val)
     length = length_of(stage, num_train, stage.batch_size or batch_size)
-    num_images = length.steps / length.steps_per_epoch * num_train + length.epochs * num_val
+    passes = length.epochs + (len(SHARES) if stage.interpolate else 0)
+    num_images = length.steps / length.steps_per_epoch * num_train + passes * num_val
     return image_work(stage, size) * num_images
 
 

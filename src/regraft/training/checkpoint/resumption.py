@@ -24,13 +24,11 @@ from regraft.run.records import cut_metrics
 from regraft.settings.stage import Stage
 from regraft.training.checkpoint.records import environment, recipe_text
 from regraft.training.checkpoint.saver import latest_checkpoint, settle
-from regraft.training.checkpoint.stage_end import has_epochs_left
+from regraft.training.checkpoint.stage_end import has_epochs_left, reopened
 from regraft.training.checkpoint.state import Progress, read_progress
 from regraft.wording import quantity
 
 __all__ = ["Resumption", "look_up", "require_same_images", "take_up"]
-
-_REPLACES_WEIGHTS = {"ema": "the average of its weights", "interpolate": "an interpolation of its weights"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,13 @@ def look_up(run: RunFolder, recipe: Mapping[str, Any], allow_change: Sequence[st
     changes = differences(before, recipe)
     position = RunPosition(progress.stage, progress.stage_started, progress.stage_ended)
     require_allowed(run, changes, allow_change, position, [stage["name"] for stage in before["stages"]])
-    stage = recipe["stages"][progress.stage]
-    _require_raw_weights(progress, changes, stage)
-    _move_to_batch(progress, images_per_step(stage, batch_size), num_images)
-    _require_a_length(run, progress, changes, Stage(**stage), num_images, batch_size)
+    values = recipe["stages"][progress.stage]
+    stage = Stage(**values)
+    _move_to_batch(progress, images_per_step(values, batch_size), num_images)
+    _require_a_length(run, progress, changes, stage, num_images, batch_size)
+    length = length_of(stage, num_images, stage.batch_size or batch_size)
+    if progress.stage_ended and has_epochs_left(stage, progress, length):
+        progress = reopened(run, progress, stage)
     progress.recipe = dict(recipe)
     return Resumption(progress, changes)
 
@@ -122,22 +123,6 @@ def _require_a_length(
             "a stage that has begun can only be extended beyond what it has already trained",
             "take them back, add a further stage, or train a new run",
             details=[f"{key}: {pair[0]} in the run, {pair[1]} now; {reason}" for key, pair in lines.items()],
-        )
-
-
-def _require_raw_weights(progress: Progress, changes: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
-    """Refuse to make a stage longer whose weights have given way to their average, or to an interpolation.
-
-    Raises:
-        SettingsError: It has ended, and it kept an average or an interpolation.
-    """
-    of_stage = [key for key in changes if key.startswith(f"stages.{progress.stage}.")]
-    key = next((key for key in _REPLACES_WEIGHTS if stage.get(key)), None)
-    if of_stage and progress.stage_ended and key is not None:
-        raise SettingsError(
-            f"The stage {stage['name']!r} has ended with {_REPLACES_WEIGHTS[key]} ({key}), and cannot be made longer.",
-            "a stage that goes on from its own weights",
-            f"add a further stage: `--set 'stages.{progress.stage + 1}={{name: more, train: all}}'`",
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ __all__ = [
     "carry_over",
     "checkpoint_bytes",
     "group_values",
+    "holds_extra",
     "load_weights",
     "model_tensors",
     "optimizer_tensors",
@@ -58,6 +59,7 @@ _BEST = {
 _RULE = {"best": _VALUE}
 _SHAPE = {
     **dict.fromkeys(("version", "stage", "epoch", "batch", "step", "start_step", "num_images", "metrics_bytes"), int),
+    "bytes_before_interpolation": int,
     **dict.fromkeys(("stage_started", "stage_done", "stage_ended", "stop_requested"), bool),
     **dict.fromkeys(("optimizer", "scaler", "callbacks", "recipe"), dict),
     "stage_layers": [str],
@@ -139,6 +141,7 @@ class Progress:
         best: The one of these that the run would deliver.
         last: The last epoch.
         metrics_bytes: Size of metrics.jsonl.
+        bytes_before_interpolation: What it was after the stage's last epoch, where an interpolation followed; else 0.
         stage_layers: Layers that this stage trains.
         trained_layers: Layers that earlier stages trained.
         digests: Hashes of what is frozen, as it was when the stage began (the audit's snapshot).
@@ -171,6 +174,7 @@ class Progress:
     best: Best | None = None
     last: Best | None = None
     metrics_bytes: int = 0
+    bytes_before_interpolation: int = 0
     stage_layers: list[str] = field(default_factory=list)
     trained_layers: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
@@ -203,11 +207,21 @@ class Progress:
                 values[key] = {**values[key], "best": float(values[key]["best"])}
         return cls(**values)
 
+    @property
+    def trained_step(self) -> int:
+        """The step that training came to: an interpolation, which ends a stage, is saved one step after it."""
+        return self.last.step if self.stage_ended and self.last is not None else self.step
+
+    @property
+    def is_interpolated(self) -> bool:
+        """Whether the stage has ended with an interpolation."""
+        return self.trained_step != self.step
+
     def enter_next_stage(self) -> None:
         """Move on to the first step of the next stage."""
         self.trained_layers = sorted({*self.trained_layers, *self.stage_layers})
         self.stage, self.epoch, self.batch = self.stage + 1, 0, 0
-        self.lowest = None
+        self.lowest, self.bytes_before_interpolation = None, 0
         self.stage_started = self.stage_done = self.stage_ended = self.stop_requested = False
         self.digests, self.gradient_norms, self.stage_layers = {}, {}, []
 
@@ -266,6 +280,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
             "pass the same module, built by the same code",
             details=[" ".join(line.split()) for line in str(error).splitlines()[1:4]],
         ) from error
+
+
+def holds_extra(path: Path) -> bool:
+    """Return whether a whole checkpoint keeps tensors beside the model's and the optimizer's."""
+    with safe_open(path / OPTIMIZER, framework="pt") as file:
+        return any(name.startswith("extra/") for name in file.keys())  # noqa: SIM118 (it is not a mapping)
 
 
 def start_tensors(path: Path, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:

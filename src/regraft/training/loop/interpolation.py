@@ -25,6 +25,7 @@ def interpolate(run: StageRun) -> None:
     Each is (1 - share) * start + share * end, of all that the stage changed. Source: WiSE-FT, arXiv:2109.01903. What
     pretraining knew and the stage forgot comes back in between, for the cost of one network.
     """
+    run.progress.bytes_before_interpolation = run.progress.metrics_bytes  # a stage that is extended goes back there
     start = _start(run)
     if start is None or not run.session.monitor.startswith("val_"):  # the plan has warned of a monitor of training
         why = "" if start is not None else ", the checkpoint that the stage began with is damaged"

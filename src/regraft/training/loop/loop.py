@@ -10,27 +10,26 @@ from dataclasses import replace
 
 from regraft import commit
 from regraft.errors import DivergedError, OutOfMemoryError, RegraftError, SettingsError
-from regraft.plan.length import image_work, length_of
+from regraft.plan.length import image_work
 from regraft.plan.optimizers import learning_rate
 from regraft.run.changes import record_change
 from regraft.run.invocation import typed_path
 from regraft.run.records import finite
 from regraft.settings.stage import Stage
 from regraft.training.checkpoint.records import recipe_text
-from regraft.training.checkpoint.stage_end import has_epochs_left
 from regraft.training.checkpoint.state import Best, load_weights
 from regraft.training.limits.lone_image import stands_alone
 from regraft.training.limits.memory import BatchTooLargeError, give_back, in_smaller_batches
 from regraft.training.limits.stage_sizes import size_of
 from regraft.training.loop.begin_stage import begin_stage
 from regraft.training.loop.gradient_stage import descend
-from regraft.training.loop.interpolation import SHARES, interpolate
+from regraft.training.loop.interpolation import interpolate
 from regraft.training.loop.lbfgs_stage import solve
 from regraft.training.loop.session import Session
 from regraft.training.loop.stage_run import StageRun
 from regraft.wording import quantity
 
-__all__ = ["run_stages", "stage_work"]
+__all__ = ["run_stages"]
 
 
 def run_stages(session: Session) -> Best:
@@ -91,7 +90,6 @@ def end_stage(run: StageRun) -> None:
     session, stage, progress, state = run.session, run.stage, run.progress, run.state
     if state.average is not None:
         state.average.settle()
-        state.average = None
     audit = state.snapshot.audit(run.model, run.optimizer, progress.gradient_norms, stage=stage.name)
     folder = session.run_folder
     stages = (folder.read(folder.audit) or {"stages": []})["stages"]
@@ -108,6 +106,8 @@ def end_stage(run: StageRun) -> None:
     session.sinks.tell_bottleneck(stage.name)
     session.callbacks.tell("on_stage_end", run)
     progress.stage_ended = True
+    if progress.is_interpolated:
+        state.average = None  # the last epoch's checkpoint has the weights and their average
     state.snapshot.starts.clear()
     run.saver.save()
 
@@ -186,33 +186,8 @@ def _with_last_good_state(session: Session, error: DivergedError) -> DivergedErr
 def _next_stage(session: Session) -> Stage | None:
     """Return the stage to go on with or to begin; None when the last one has ended."""
     progress, stages = session.progress, session.plan.stages
-    if progress.stage_ended and _has_become_longer(stages[progress.stage], session):
-        progress.stage_ended = False
-        progress.start_step = progress.step  # what its audit counts from: the checkpoint that it began with is gone
     if progress.stage_ended:
         if progress.stage + 1 >= len(stages):
             return None
         progress.enter_next_stage()
     return stages[progress.stage]
-
-
-def _has_become_longer(stage: Stage, session: Session) -> bool:
-    length = length_of(stage, len(session.labels["train"]), stage.batch_size or session.options.batch_size)
-    return has_epochs_left(stage, session.progress, length)
-
-
-def stage_work(stage: Stage, size: tuple[int, int], num_train: int, num_val: int, batch_size: int) -> float:
-    """Return the work of a stage, in images of the run's size that pass once through the network.
-
-    Args:
-        size: Height and width of images in stages that do not say.
-        num_train: Images to train on.
-        num_val: Images to validate on.
-        batch_size: Of stages that do not say.
-    """
-    if stage.optimizer == "lbfgs":
-        return image_work(stage, size) * (num_train + num_val)
-    length = length_of(stage, num_train, stage.batch_size or batch_size)
-    passes = length.epochs + (len(SHARES) if stage.interpolate else 0)
-    num_images = length.steps / length.steps_per_epoch * num_train + passes * num_val
-    return image_work(stage, size) * num_images

@@ -60,11 +60,9 @@ class Average:
         finally:
             self._swap()
 
-    @torch.no_grad()
     def settle(self) -> None:
-        """Copy the averages into the model for good."""
-        for name, average in self.averages.items():
-            self._held[name].data.copy_(average)
+        """Put the averages into the model for good; `weights` are still those that the optimizer moved."""
+        self._swap()
 
     @torch.no_grad()
     def restore_weights(self, stored: Mapping[str, Tensor]) -> None:
