@@ -21,6 +21,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("models",),
     ("plan", "evaluation"),
     ("training",),
+    ("ranking",),
     ("report",),
     ("assembly",),
     ("pipeline",),

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from regraft.pipeline import resume, run_recipe
     from regraft.plan.freezing.freeze import Freeze, freeze, unfreeze
     from regraft.plan.make import Plan, make_plan
+    from regraft.ranking.rank import rank
+    from regraft.ranking.ranking import RankedModel, Ranking
     from regraft.recipe.recipe import Recipe
     from regraft.recipe.text import read_recipe
     from regraft.report.build import write_report
@@ -94,6 +96,8 @@ _HOMES = {
     "Plateau": "regraft.settings.monitor",
     "Prediction": "regraft.evaluation.predict",
     "RangeTest": "regraft.training.preflight.find_lr",
+    "RankedModel": "regraft.ranking.ranking",
+    "Ranking": "regraft.ranking.ranking",
     "Recipe": "regraft.recipe.recipe",
     "RegraftError": "regraft.errors",
     "RunFolder": "regraft.run.folder",
@@ -132,6 +136,7 @@ _HOMES = {
     "predict": "regraft.evaluation.predict",
     "predict_masks": "regraft.evaluation.masks",
     "predict_tiled": "regraft.models.segment.tiles",
+    "rank": "regraft.ranking.rank",
     "read_mask": "regraft.data.masks.masks",
     "read_recipe": "regraft.recipe.text",
     "read_weights": "regraft.weights.file",
@@ -173,6 +178,8 @@ __all__ = [
     "Plateau",
     "Prediction",
     "RangeTest",
+    "RankedModel",
+    "Ranking",
     "Recipe",
     "RegraftError",
     "RunFolder",
@@ -211,6 +218,7 @@ __all__ = [
     "predict",
     "predict_masks",
     "predict_tiled",
+    "rank",
     "read_mask",
     "read_recipe",
     "read_weights",

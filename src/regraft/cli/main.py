@@ -26,7 +26,7 @@ from regraft.cli.verbs import (
     runs,
     train,
 )
-from regraft.cli.verbs.backbones import models
+from regraft.cli.verbs.backbones import models, rank
 from regraft.errors import RegraftError, StorageError
 from regraft.machine.processes import is_main_process
 from regraft.run.invocation import as_typed
@@ -120,6 +120,7 @@ app.command("report", epilog=_EPILOG)(report.report)
 app.command("runs", epilog=_EPILOG)(runs.runs)
 app.command("recipe", epilog=_EPILOG)(recipe.recipe)
 app.command("models", epilog=_EPILOG)(models.models)
+app.command("rank", epilog=_EPILOG)(rank.rank)
 app.command("find-lr", epilog=_EPILOG)(find_lr.find_lr)
 app.command("demo", epilog=_EPILOG)(demo.demo)
 

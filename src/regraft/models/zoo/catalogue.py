@@ -20,7 +20,15 @@ from regraft.models.zoo.pretrained import hub_file, in_local_cache
 from regraft.models.zoo.recommended import GROUPS, recommended
 from regraft.summary import Summary
 
-__all__ = ["ModelRow", "describe_models", "is_pattern", "matching_models", "models_with_weights", "table_of_models"]
+__all__ = [
+    "ModelRow",
+    "describe_models",
+    "is_pattern",
+    "matching_models",
+    "models_with_weights",
+    "num_parameters",
+    "table_of_models",
+]
 
 Where = Literal["installed", "cached", "hub", "none"]
 _FEW = 30  # names whose parameters are counted: each takes about a tenth of a second
@@ -136,7 +144,7 @@ def _row(name: str, *, counts: bool) -> ModelRow:
         where,
         source,
         None if path is None else path.stat().st_size / 1e6,
-        _num_parameters(name) if counts else None,
+        num_parameters(name) if counts else None,
         group,
         "" if entry is None else entry.reason,
     )
@@ -168,7 +176,7 @@ def _is_cached(name: str, held: set[str]) -> bool:
     return place is not None and place.repository in held and in_local_cache(place) is not None
 
 
-def _num_parameters(name: str) -> int | None:
+def num_parameters(name: str) -> int | None:
     """Return the number of a network's parameters, counted without making them; None where that cannot be done."""
     if name in OWN:
         return None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.objective.schedule import is_better
@@ -23,6 +24,12 @@ class Lead(NamedTuple):
     mean: float
     low: float
     high: float
+
+    @classmethod
+    def over(cls, leads: npt.NDArray[np.floating]) -> Lead:
+        """Return the mean of the differences of single images, and its interval."""
+        mean, half = float(leads.mean()), _QUANTILE * float(leads.std(ddof=1)) / math.sqrt(len(leads))
+        return cls(mean, mean - half, mean + half)
 
     @property
     def is_real(self) -> bool:
@@ -105,7 +112,4 @@ def lead_of(epoch: Best, other: Best) -> Lead | None:
         return None
     leads = theirs - ours
     leads = leads[np.isfinite(leads)]
-    if len(leads) < 2:
-        return None
-    mean, half = float(leads.mean()), _QUANTILE * float(leads.std(ddof=1)) / math.sqrt(len(leads))
-    return Lead(mean, mean - half, mean + half)
+    return None if len(leads) < 2 else Lead.over(leads)

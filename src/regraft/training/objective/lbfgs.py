@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,14 @@ class Solution:
 
 
 def solve_head(
-    features: Tensor, labels: Tensor, num_rows: int, loss: Loss, *, num_problems: int = 1, max_iterations: int = 100
+    features: Tensor,
+    labels: Tensor,
+    num_rows: int,
+    loss: Loss,
+    *,
+    num_problems: int = 1,
+    max_iterations: int = 100,
+    strengths: Sequence[float] = _STRENGTHS,
 ) -> Iterator[Solution]:
     """Return solutions of logistic regression (multinomial, of two classes, or of each label) from strong to weak
     penalties.
@@ -48,6 +55,7 @@ def solve_head(
         loss: Logits (N, num_rows) and labels -> the mean loss; convex in the logits.
         num_problems: Labels that the loss is a mean over, each a regression of its own; a strength is that of each.
         max_iterations: Of L-BFGS, for each strength.
+        strengths: Of the penalties, from strong to weak.
     """
     wide = features.numel() * 8 <= _MAX_BYTES_FP64 and features.device.type == "cpu"
     scaled = features.to(torch.float64 if wide else torch.float32)
@@ -57,7 +65,7 @@ def solve_head(
     scaled /= scale
     weight = scaled.new_zeros(num_rows, scaled.shape[1])
     bias = scaled.new_zeros(num_rows)
-    for strength in _STRENGTHS:
+    for strength in strengths:
         weight, bias = _minimise(scaled, labels, weight, bias, strength / num_problems, loss, max_iterations)
         train_loss = float(loss(F.linear(scaled, weight, bias), labels))
         yield Solution(strength, (weight / scale).float(), (bias - weight @ (center / scale)).float(), train_loss)
