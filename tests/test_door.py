@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 PUBLIC = [
+    "Addition",
     "Augment",
     "BayesianMaps",
     "Callback",
@@ -57,6 +58,7 @@ PUBLIC = [
     "WeightFile",
     "WeightsError",
     "adapt",
+    "add_class",
     "bayesian_predict",
     "build_model",
     "choose_numerics",
@@ -70,6 +72,7 @@ PUBLIC = [
     "freeze",
     "graft",
     "inspect",
+    "keep_statistics",
     "keras_tensors",
     "list_layers",
     "list_models",

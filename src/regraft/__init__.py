@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from regraft.evaluation.masks import MaskPrediction, predict_masks
     from regraft.evaluation.predict import Prediction, predict
     from regraft.folds import Folds, cross_validate, resume_folds
+    from regraft.incremental.add_class import Addition, add_class
+    from regraft.incremental.collect import keep_statistics
     from regraft.inspection import Inspection, inspect
     from regraft.models.describe.slots import slots_of
     from regraft.models.graft.graft import graft
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from regraft.weights.writers.keras_tensor import KerasTensor
 
 _HOMES = {
+    "Addition": "regraft.incremental.add_class",
     "Augment": "regraft.settings.augment",
     "BayesianMaps": "regraft.models.segment.bayes",
     "Callback": "regraft.training.callbacks",
@@ -111,6 +114,7 @@ _HOMES = {
     "WeightFile": "regraft.weights.file",
     "WeightsError": "regraft.errors",
     "adapt": "regraft.models.surgery.surgery",
+    "add_class": "regraft.incremental.add_class",
     "bayesian_predict": "regraft.models.segment.bayes",
     "build_model": "regraft.models.zoo.build",
     "choose_numerics": "regraft.compute.numerics",
@@ -124,6 +128,7 @@ _HOMES = {
     "freeze": "regraft.plan.freezing.freeze",
     "graft": "regraft.models.graft.graft",
     "inspect": "regraft.inspection",
+    "keep_statistics": "regraft.incremental.collect",
     "keras_tensors": "regraft.models.graft.keras_tensors",
     "list_layers": "regraft.models.layers.layers",
     "list_models": "regraft.models.networks.names",
@@ -154,6 +159,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Addition",
     "Augment",
     "BayesianMaps",
     "Callback",
@@ -193,6 +199,7 @@ __all__ = [
     "WeightFile",
     "WeightsError",
     "adapt",
+    "add_class",
     "bayesian_predict",
     "build_model",
     "choose_numerics",
@@ -206,6 +213,7 @@ __all__ = [
     "freeze",
     "graft",
     "inspect",
+    "keep_statistics",
     "keras_tensors",
     "list_layers",
     "list_models",

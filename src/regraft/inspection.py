@@ -239,6 +239,11 @@ def _run_facts(run: RunFolder, recipe: dict[str, Any]) -> dict[str, Any]:
     }
     if best is not None:
         facts["best"] = f"{network_name(best)}, {recipe['monitor']} {best['value']:.4f}"
+    added = (run.read(run.additions) or {}).get("additions", [])
+    if added:
+        facts["added without training"] = [
+            f"{name}: {quantity(num, 'image')}, to {one['run']}" for one in added for name, num in one["images"].items()
+        ]
     for measured in sorted(run.predictions.glob("*.json")) if run.predictions.is_dir() else ():
         values = run.read(measured)
         main = task_of(values).main

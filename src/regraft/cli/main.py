@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
+    add_class,
     convert,
     demo,
     evaluate,
@@ -113,6 +114,7 @@ app.command("train", epilog=_EPILOG)(train.train)
 app.command("resume", epilog=_EPILOG)(resume.resume)
 app.command("evaluate", epilog=_EPILOG)(evaluate.evaluate)
 app.command("predict", epilog=_EPILOG)(predict.predict)
+app.command("add-class", epilog=_EPILOG)(add_class.add_class)
 app.command("inspect", epilog=_EPILOG)(inspect.inspect)
 app.command("match", epilog=_EPILOG)(match.match)
 app.command("convert", epilog=_EPILOG)(convert.convert)

@@ -22,7 +22,7 @@ from regraft.machine.prefetch import thread_pool
 from regraft.run.folder import RunFolder
 from regraft.wording import quantity
 
-__all__ = ["SEEN_LABEL", "SEEN_SPLITS", "Seen", "contents_record", "seen_images"]
+__all__ = ["SEEN_LABEL", "SEEN_SPLITS", "Seen", "content_digests", "contents_record", "seen_images", "stored_contents"]
 
 SEEN_SPLITS = ("train", "val")  # what a run learns from, and what chooses its best epoch
 SEEN_LABEL = ", seen in training"  # behind the name of measures on such images
@@ -81,9 +81,12 @@ class Seen:
         return said
 
 
-def contents_record(digests: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, str]:
+def contents_record(digests: Mapping[str, npt.NDArray[np.uint8] | Sequence[bytes]]) -> dict[str, str]:
     """Return the content hashes for splits.json: by split, the first bytes of each file's SHA-256, in base64."""
-    known = {name: np.ascontiguousarray(part[:, :_NUM_BYTES]).tobytes() for name, part in digests.items()}
+    known = {
+        name: np.ascontiguousarray(part[:, :_NUM_BYTES]).tobytes() if isinstance(part, np.ndarray) else b"".join(part)
+        for name, part in digests.items()
+    }
     return {name: base64.b64encode(known[name]).decode() for name in SEEN_SPLITS if name in known}
 
 
@@ -97,25 +100,37 @@ def seen_images(run: RunFolder, paths: Sequence[str]) -> Seen:
     record = run.read(run.splits)
     data = DataSet.from_dict(record)
     if "contents" in record:
-        known, num_lost, digests = _stored(record["contents"]), 0, _digests(paths)
+        known, num_lost, digests = _by_content(stored_contents(record["contents"])), 0, content_digests(paths)
     else:
         known, num_lost, digests = _compared(data, paths)
     return Seen(tuple(known.get(digest, "") if digest else "" for digest in digests), num_lost)
 
 
-def _stored(record: Any) -> dict[bytes, str]:
-    """Return the split of each content; of one that is in both, training."""
-    known: dict[bytes, str] = {}
+def stored_contents(contents: Any) -> dict[str, list[bytes]]:
+    """Return the first bytes of each file's SHA-256 by split, as a splits.json holds them under `contents`.
+
+    Raises:
+        DataError: They are damaged.
+    """
+    known: dict[str, list[bytes]] = {}
     try:
-        for split in reversed(SEEN_SPLITS):
-            data = base64.b64decode(record.get(split, ""), validate=True)
-            known |= dict.fromkeys((data[at : at + _NUM_BYTES] for at in range(0, len(data), _NUM_BYTES)), split)
+        for split in SEEN_SPLITS:
+            data = base64.b64decode(contents.get(split, ""), validate=True)
+            known[split] = [data[at : at + _NUM_BYTES] for at in range(0, len(data), _NUM_BYTES)]
     except (AttributeError, TypeError, ValueError, binascii.Error) as error:
         raise DataError(
             f"The run's record of its images' contents cannot be read ({type(error).__name__}: {error}).",
             "splits.json as regraft wrote it",
             "restore it from a copy, or take `contents` out: the images are then compared at their paths",
         ) from error
+    return known
+
+
+def _by_content(contents: Mapping[str, Sequence[bytes]]) -> dict[bytes, str]:
+    """Return the split of each content; of one that is in both, training."""
+    known: dict[bytes, str] = {}
+    for split in reversed(SEEN_SPLITS):
+        known |= dict.fromkeys(contents[split], split)
     return known
 
 
@@ -131,15 +146,15 @@ def _compared(data: DataSet, paths: Sequence[str]) -> tuple[dict[bytes, str], in
         num_lost += sum(size < 0 for _, size in measured)
         same = [path for path, size in measured if size > 0 and size in wanted]
         own |= {size for _, size in measured}
-        known |= dict.fromkeys(filter(None, _digests(same)), split)
+        known |= dict.fromkeys(filter(None, content_digests(same)), split)
     rows = [row for row, size in enumerate(sizes) if size in own]
     digests = [b""] * len(paths)
-    for row, digest in zip(rows, _digests([paths[row] for row in rows]), strict=True):
+    for row, digest in zip(rows, content_digests([paths[row] for row in rows]), strict=True):
         digests[row] = digest
     return known, num_lost, digests
 
 
-def _digests(paths: Sequence[str]) -> list[bytes]:
+def content_digests(paths: Sequence[str]) -> list[bytes]:
     """Return the first bytes of each file's SHA-256; empty for one that cannot be read."""
     with thread_pool(num_cpus(), "hash") as pool:
         return list(pool.map(_digest, paths))

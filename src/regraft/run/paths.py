@@ -93,6 +93,16 @@ class RunPaths:
         return self.path / "networks.json"
 
     @property
+    def statistics(self) -> Path:
+        """Sums over the features of the training images, from which classes are added."""
+        return self.path / "statistics.safetensors"
+
+    @property
+    def additions(self) -> Path:
+        """Which classes were added to the run that this one was made of."""
+        return self.path / "additions.json"
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions"
 

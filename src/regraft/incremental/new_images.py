@@ -1,0 +1,103 @@
+"""The images that are added to a run: those that it has not seen, once each, of one class each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regraft.data.dataset import DataSet, Split
+from regraft.errors import DataError
+from regraft.evaluation.seen import content_digests, seen_images
+from regraft.incremental.collect import Progress, keys_of
+from regraft.incremental.features import FeatureProgram
+from regraft.incremental.sample import sampled
+from regraft.incremental.statistics import Statistics, collected
+from regraft.run.folder import RunFolder
+from regraft.wording import quantity
+
+__all__ = ["NewImages", "new_images"]
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """Images that are added.
+
+    Attributes:
+        statistics: Those of their features.
+        split: Their files, and their labels among the class names of the statistics.
+        digests: The first bytes of each file's SHA-256.
+        notes: What was left out, a line each.
+    """
+
+    statistics: Statistics
+    split: Split
+    digests: list[bytes]
+    notes: tuple[str, ...]
+
+
+def new_images(run: RunFolder, data: DataSet, program: FeatureProgram, progress: Progress) -> NewImages:
+    """Return the images to add; those that the run has in a split would count twice, and are left out.
+
+    Args:
+        run: The run that they are added to.
+        data: The images: of a source with splits the training split.
+        program: What computes the features.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        DataError: An image has more than one class, or no image is left.
+    """
+    if data.segmentation or data.multilabel:
+        raise DataError(
+            f"The images of {data.source or data.root!r} have {'masks' if data.segmentation else 'several labels'}.",
+            "one class for each image: a folder for each class, a list or a table",
+            "name such images",
+        )
+    split = next(data.splits[name] for name in ("train", "test", "val") if name in data.splits)
+    digests = content_digests(split.paths)
+    first = {digest: row for row, digest in reversed(list(enumerate(digests))) if digest}
+    _require_one_class(split, data, digests, first)
+    seen = ~seen_images(run, split.paths).unseen
+    twice = np.array([first.get(digest, row) != row for row, digest in enumerate(digests)], dtype=bool) & ~seen
+    wanted = np.flatnonzero(~seen & ~twice)
+    found = program([split.paths[row] for row in wanted], progress)
+    unreadable = {split.paths[wanted[place]]: reason for place, reason in found.reasons.items()}
+    notes = tuple(_notes(int(seen.sum()), int(twice.sum()), unreadable))
+    rows = wanted[found.rows]
+    if not len(rows):
+        raise DataError(
+            f"No image of {data.source or data.root!r} can be added.",
+            "at least one readable image that the run has not seen",
+            "check the files",
+            details=notes[:20],
+        )
+    used, labels = np.unique(split.labels[rows], return_inverse=True)
+    names = tuple(data.class_names[number] for number in used)
+    kept = [digests[row] for row in rows]
+    sample = sampled(found.values, labels, keys_of(kept), len(names), counted=True)
+    statistics = collected(names, found.values, labels, sample)
+    return NewImages(statistics, Split([split.paths[row] for row in rows], labels), kept, notes)
+
+
+def _notes(num_seen: int, num_twice: int, unreadable: Mapping[str, str]) -> Iterator[str]:
+    """Yield what was left out, for people."""
+    if num_seen:
+        yield f"left out: {quantity(num_seen, 'image')} that the run has in its training or validation split"
+    if num_twice:
+        yield f"left out: {quantity(num_twice, 'duplicate')}, byte for byte, of other new images"
+    yield from (f"left out: {path!r} {reason}" for path, reason in unreadable.items())
+
+
+def _require_one_class(split: Split, data: DataSet, digests: Sequence[bytes], first: Mapping[bytes, int]) -> None:
+    """Raise DataError where one image is under two classes."""
+    for row, digest in enumerate(digests):
+        other = first.get(digest, row)
+        if split.labels[other] != split.labels[row]:
+            names = [data.class_names[split.labels[place]] for place in (other, row)]
+            raise DataError(
+                f"{split.paths[other]!r} ({names[0]!r}) and {split.paths[row]!r} ({names[1]!r}) are the same image.",
+                "one class for each image",
+                "remove one of them",
+            )
