@@ -22,9 +22,9 @@ from regraft.errors import RegraftError
 from regraft.evaluation.seen import contents_record, stored_contents
 from regraft.incremental.calibrate import temperature_of
 from regraft.incremental.collect import Progress, exact, finished_run, statistics_of
+from regraft.incremental.discriminant import Discriminant, solve
 from regraft.incremental.features import FeatureProgram, classifier_of, network_key
 from regraft.incremental.new_images import NewImages, new_images
-from regraft.incremental.ridge import Ridge, solve_ridge
 from regraft.incremental.statistics import Statistics, merged, places
 from regraft.incremental.stored import write_statistics
 from regraft.models.describe.info import info_of
@@ -51,7 +51,7 @@ class Addition(Summary):
         run: The new run's folder.
         images: How many images were added to each class that has new ones, by name.
         new_classes: Those of them that the old run did not know.
-        strength: The penalty of the classifier, as a share of the mean variance of a feature.
+        strength: The shrinkage of the classifier's covariance, as a share of the mean scatter of a feature.
         temperature: What its scores are divided by before the softmax.
         notes: What was left out, a line each.
     """
@@ -72,7 +72,7 @@ class Addition(Summary):
             f"{name} ({'new, ' if name in self.new_classes else ''}{quantity(num, 'image')})"
             for name, num in self.images.items()
         )
-        solved = f"ridge strength {self.strength:.3g}, temperature {self.temperature:.3g}"
+        solved = f"shrinkage {self.strength:.3g}, temperature {self.temperature:.3g}"
         return "\n".join([f"{self.run.path}: {added}", solved, *self.notes])
 
 
@@ -119,8 +119,8 @@ def add_class(
     old = statistics_of(run, model, program, progress)
     added = new_images(run, data, program, progress)
     whole = merged(old, added.statistics)
-    ridge = solve_ridge(whole)
-    temperature = temperature_of(ridge, whole.sample)
+    classifier = solve(whole)
+    temperature = temperature_of(classifier, whole.sample)
     known = set(old.class_names)
     counts = dict(zip(added.statistics.class_names, added.statistics.counts.tolist(), strict=True))
     target = create_run(out, run.path.resolve().name)
@@ -128,27 +128,27 @@ def add_class(
         target,
         counts,
         tuple(name for name in counts if name not in known),
-        ridge.strength,
+        classifier.strength,
         temperature,
         added.notes,
     )
     try:
         with target.locked():
-            _write(run, addition, added, whole, _with_classes(model, whole.class_names, ridge, temperature))
+            _write(run, addition, added, whole, _with_classes(model, whole.class_names, classifier, temperature))
     except RegraftError:
         commit.remove(target.path)
         raise
     return addition
 
 
-def _with_classes(model: nn.Module, names: Sequence[str], ridge: Ridge, temperature: float) -> nn.Module:
+def _with_classes(model: nn.Module, names: Sequence[str], classifier: Discriminant, temperature: float) -> nn.Module:
     """Return the network with the classifier that was solved, in evaluation mode."""
     head = Head(**{**info_of(model).args.get("head", {}), "output": "softmax"})
     wider = adapt(model, classes=list(names), head=head, keep_rows=False).eval()
     layer = classifier_of(wider)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(ridge.weight / temperature))
-        layer.bias.copy_(torch.from_numpy(ridge.bias / temperature))
+        layer.weight.copy_(torch.from_numpy(classifier.weight / temperature))
+        layer.bias.copy_(torch.from_numpy(classifier.bias / temperature))
     return wider
 
 
@@ -161,7 +161,7 @@ def _write(run: RunFolder, addition: Addition, added: NewImages, statistics: Sta
     facts = {
         "classes added to": run.path.name,
         "images added": ", ".join(f"{name} {num}" for name, num in addition.images.items()),
-        "classifier": f"ridge regression in closed form, strength {addition.strength:.3g}, not trained",
+        "classifier": f"linear discriminant in closed form, shrinkage {addition.strength:.3g}, not trained",
         "temperature": f"{addition.temperature:.3g}",
     }
     write_model(target.model, model, probes={"images": images, "logits": logits}, facts=facts)

@@ -1,34 +1,36 @@
-"""One temperature that turns the scores of a ridge classifier into probabilities."""
+"""One temperature that turns the scores of a classifier into probabilities."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from regraft.incremental.ridge import Ridge
+from regraft.incremental.discriminant import Discriminant
 from regraft.incremental.sample import Sample
 
 __all__ = ["UNKNOWN_TEMPERATURE", "temperature_of"]
 
-UNKNOWN_TEMPERATURE = 0.1  # where there is nothing to choose it by
-_FIRST, _LAST, _NUM = -9.0, 3.0, 49  # exponents of e
+UNKNOWN_TEMPERATURE = 1.0  # where there is nothing to choose it by
+_FIRST, _LAST, _NUM = -6.0, 9.0, 61  # exponents of e
 _GOLDEN = (5**0.5 - 1) / 2
 
 Wide = npt.NDArray[np.float64]
 
 
-def temperature_of(ridge: Ridge, sample: Sample) -> float:
+def temperature_of(classifier: Discriminant, sample: Sample) -> float:
     """Return the temperature of the least cross-entropy on images that the scores do not know.
 
-    Images of the sample that are in the sums are scored without themselves; validation images never were in them. Each
-    class counts alike, however many of its images are in the sample. As in Platt scaling, a sample of n images stands
-    for one wrong answer in n + 2, so that a few right ones do not make the classifier certain of everything.
+    Images of the sample that are in the sums are scored without themselves; validation images never were in them. An
+    image that is the only one of its class says nothing. Each class counts alike, however many of its images are in the
+    sample. As in Platt scaling, a sample of n images stands for one wrong answer in n + 2, so that a few right ones do
+    not make the classifier certain of everything.
     """
-    num, num_classes = len(sample), len(ridge.bias)
+    sample = sample.take(~sample.counted | (classifier.counts[sample.labels] > 1))
+    num, num_classes = len(sample), len(classifier.bias)
     if not num or num_classes < 2:
         return UNKNOWN_TEMPERATURE
-    outside = ridge.scores(sample.features)
-    scores = np.where(sample.counted[:, None], ridge.scores_without(sample.features, sample.labels), outside)
+    scores, own = classifier.scores(sample.features), sample.counted
+    scores[own] = classifier.scores_without(sample.features[own], sample.labels[own])
     weights = 1 / np.bincount(sample.labels)[sample.labels]
     doubt = 1 / (num + 2)
     targets = np.full(scores.shape, doubt / (num_classes - 1))

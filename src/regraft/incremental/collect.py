@@ -140,7 +140,8 @@ def _split_features(
     missing = len(paths) - len(rows)
     if missing and len(rows):
         _log.warning("warning: %s of the %s split cannot be read, or changed", quantity(missing, "image"), split)
-    return found.values, data.splits[split].labels[rows], [digests[row] for row in rows]
+    labels = data.splits[split].labels[rows].astype(np.int64)
+    return found.values, labels, [digests[row] for row in rows.tolist()]
 
 
 def _require_images(

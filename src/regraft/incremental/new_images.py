@@ -62,8 +62,8 @@ def new_images(run: RunFolder, data: DataSet, program: FeatureProgram, progress:
     seen = ~seen_images(run, split.paths).unseen
     twice = np.array([first.get(digest, row) != row for row, digest in enumerate(digests)], dtype=bool) & ~seen
     wanted = np.flatnonzero(~seen & ~twice)
-    found = program([split.paths[row] for row in wanted], progress)
-    unreadable = {split.paths[wanted[place]]: reason for place, reason in found.reasons.items()}
+    found = program([split.paths[row] for row in wanted.tolist()], progress)
+    unreadable = {split.paths[int(wanted[place])]: reason for place, reason in found.reasons.items()}
     notes = tuple(_notes(int(seen.sum()), int(twice.sum()), unreadable))
     rows = wanted[found.rows]
     if not len(rows):
@@ -74,11 +74,11 @@ def new_images(run: RunFolder, data: DataSet, program: FeatureProgram, progress:
             details=notes[:20],
         )
     used, labels = np.unique(split.labels[rows], return_inverse=True)
-    names = tuple(data.class_names[number] for number in used)
-    kept = [digests[row] for row in rows]
+    names = tuple(data.class_names[number] for number in used.tolist())
+    kept = [digests[row] for row in rows.tolist()]
     sample = sampled(found.values, labels, keys_of(kept), len(names), counted=True)
     statistics = collected(names, found.values, labels, sample)
-    return NewImages(statistics, Split([split.paths[row] for row in rows], labels), kept, notes)
+    return NewImages(statistics, Split([split.paths[row] for row in rows.tolist()], labels), kept, notes)
 
 
 def _notes(num_seen: int, num_twice: int, unreadable: Mapping[str, str]) -> Iterator[str]:

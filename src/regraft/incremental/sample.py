@@ -31,6 +31,10 @@ class Sample:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Sample:
+        """Return some of the rows."""
+        return Sample(self.features[rows], self.labels[rows], self.keys[rows], self.counted[rows])
+
     def renumbered(self, classes: npt.NDArray[np.int64]) -> Sample:
         """Return the same rows with other numbers of classes."""
         return Sample(self.features, classes[self.labels], self.keys, self.counted)
@@ -52,7 +56,7 @@ class Sample:
         labels = self.labels[order]
         first = np.searchsorted(labels, labels)  # where the rows of this class begin
         kept = order[np.arange(len(order)) - first < room]
-        return Sample(self.features[kept], self.labels[kept], self.keys[kept], self.counted[kept])
+        return self.take(kept)
 
 
 def sampled(

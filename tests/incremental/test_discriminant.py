@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from regraft.errors import StorageError
 from regraft.incremental.calibrate import temperature_of
-from regraft.incremental.ridge import solve_ridge
+from regraft.incremental.discriminant import solve
 from regraft.incremental.sample import MOST_ROWS, sampled
 from regraft.incremental.statistics import Statistics, collected, merged, ordered
 from regraft.incremental.stored import read_statistics, write_statistics
@@ -40,14 +40,17 @@ def hash_of(name: str, seed: int, row: int) -> int:
     return int(np.random.default_rng([*name.encode(), seed, row]).integers(2**63))
 
 
-def joint(features: Wide, labels: npt.NDArray[np.int64], penalty: float) -> tuple[Wide, Wide]:
-    """Ridge regression with an intercept of its own, as least squares on rows that are written out."""
-    num, width = features.shape
-    targets = np.eye(labels.max() + 1)[labels]
-    rows = np.vstack([np.hstack([features, np.ones((num, 1))]), np.sqrt(penalty) * np.eye(width, width + 1)])
-    zeros = np.zeros((width, targets.shape[1]))
-    solution = np.linalg.lstsq(rows, np.vstack([targets, zeros]), rcond=None)[0]
-    return solution[:-1].T, solution[-1]
+def joint(features: Wide, labels: npt.NDArray[np.int64], strength: float, scale: float) -> tuple[Wide, Wide]:
+    """Linear discriminant analysis of images that are all there, with the covariance written out."""
+    means = np.array([features[labels == place].mean(0) for place in range(labels.max() + 1)])
+    within = (features - means[labels]).T @ (features - means[labels])
+    covariance = (within + strength * scale * np.eye(len(within))) / len(features)
+    weight = np.linalg.solve(covariance, means.T).T
+    return weight, -(weight * means).sum(1) / 2
+
+
+def scatter_of(features: Wide) -> float:
+    return float(((features - features.mean(0)) ** 2).sum() / features.shape[1])
 
 
 def test_the_solution_is_that_of_all_images_at_once() -> None:
@@ -55,24 +58,24 @@ def test_the_solution_is_that_of_all_images_at_once() -> None:
     features = np.concatenate([features_of(name, 30, width) for name in names]).astype(np.float64)
     labels = np.repeat(np.arange(3), 30)
     old, new = images(["hat", "shoe"], 30, width), images(["cap"], 30, width)
-    ridge = solve_ridge(merged(old, new))
-    scale = np.linalg.eigvalsh(np.cov(features.T, bias=True) * len(features)).mean()
-    weight, bias = joint(features, labels, ridge.strength * scale)
-    assert np.abs(ridge.weight - weight).max() < 1e-6
-    assert np.abs(ridge.bias - bias).max() < 1e-6
+    found = solve(merged(old, new))
+    weight, bias = joint(features, labels, found.strength, scatter_of(features))
+    assert np.abs(found.weight - weight).max() < 1e-6
+    assert np.abs(found.bias - bias).max() < 1e-6
 
 
 def test_scores_without_an_image_are_those_of_a_solution_without_it() -> None:
-    names, width, num = ["a", "b"], 6, 15
+    names, width, num = ["a", "b", "c"], 6, 5
     features = np.concatenate([features_of(name, num, width) for name in names]).astype(np.float64)
-    labels = np.repeat(np.arange(2), num)
-    ridge = solve_ridge(images(names, num, width))
-    penalty = ridge.strength * np.linalg.eigvalsh(np.cov(features.T, bias=True) * len(features)).mean()
-    left_out = ridge.scores_without(features, labels)
-    for row in (0, 7, 20):
-        rest = np.delete(np.arange(2 * num), row)
-        weight, bias = joint(features[rest], labels[rest], penalty)
-        assert np.abs(left_out[row] - (weight @ features[row] + bias)).max() < 1e-8
+    labels = np.repeat(np.arange(3), num)
+    found = solve(images(names, num, width))
+    left_out = found.scores_without(features, labels)
+    for row in range(len(labels)):
+        rest = np.delete(np.arange(len(labels)), row)
+        weight, bias = joint(features[rest], labels[rest], found.strength, scatter_of(features))
+        expected = weight @ features[row] + bias
+        centred = left_out[row] - left_out[row].mean(), expected - expected.mean()
+        assert np.abs(centred[0] - centred[1]).max() < 1e-6
 
 
 def test_the_strength_is_that_of_the_least_error_on_single_images_left_out() -> None:
@@ -87,7 +90,7 @@ def test_the_strength_is_that_of_the_least_error_on_single_images_left_out() -> 
     for strength in 10.0 ** np.arange(-4, 2.01, 0.25):
         hat = centred @ np.linalg.solve(centred.T @ centred + strength * scale * np.eye(30), centred.T) + 1 / 160
         errors[strength] = float((((targets - hat @ targets) / (1 - np.diag(hat))[:, None]) ** 2).sum())
-    chosen = solve_ridge(statistics).strength
+    chosen = solve(statistics).strength
     best = min(errors, key=lambda strength: errors[strength])
     assert abs(np.log10(chosen / best)) <= 0.5
 
@@ -113,10 +116,13 @@ def test_one_after_the_other_is_both_at_once(names: list[str], seed: int, random
     first, second = merged(old, whole), one_by_one
     assert first.class_names == second.class_names == tuple(sorted({"cat", "dog", *names}))
     assert (first.counts == second.counts).all()
-    solved = solve_ridge(first), solve_ridge(second)
+    solved = solve(first), solve(second)
     assert np.abs(solved[0].weight - solved[1].weight).max() < 1e-6
     assert np.abs(solved[0].bias - solved[1].bias).max() < 1e-6
-    warmth = [temperature_of(ridge, part.sample) for ridge, part in zip(solved, (first, second), strict=True)]
+    assert (
+        solved[0].scores(features_of("cow", 5, 12)).argmax(1) == solved[1].scores(features_of("cow", 5, 12)).argmax(1)
+    ).all()
+    warmth = [temperature_of(found, part.sample) for found, part in zip(solved, (first, second), strict=True)]
     assert abs(warmth[0] / warmth[1] - 1) < 1e-5
 
 
@@ -125,9 +131,9 @@ def test_rows_follow_names() -> None:
     both = merged(old, images(["ant", "bug"], 20))
     assert both.class_names == ("ant", "bee", "bug", "cow")
     assert (both.sums[[1, 3]] == old.sums).all()
-    ridge = solve_ridge(both)
+    found = solve(both)
     for row, name in enumerate(both.class_names):
-        assert (ridge.scores(features_of(name, 50, 12, seed=9)).argmax(1) == row).mean() > 0.9
+        assert (found.scores(features_of(name, 50, 12, seed=9)).argmax(1) == row).mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -183,10 +189,10 @@ def test_probabilities_mean_what_they_say() -> None:
     """The temperature is of images that the scores do not know: it is right for new ones."""
     names = list("abcdef")
     statistics = images(names, 60, 40)
-    ridge = solve_ridge(statistics)
-    temperature = temperature_of(ridge, statistics.sample)
+    found = solve(statistics)
+    temperature = temperature_of(found, statistics.sample)
     labels = np.repeat(np.arange(6), 300)
-    scores = np.concatenate([ridge.scores(features_of(name, 300, 40, seed=5)) for name in names])
+    scores = np.concatenate([found.scores(features_of(name, 300, 40, seed=5)) for name in names])
 
     def loss(warmth: float) -> float:
         logits = scores / warmth
