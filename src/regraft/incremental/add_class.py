@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from regraft import commit
 from regraft.compute.numerics import Numerics
 from regraft.data.dataset import DataSet, Split
 from regraft.data.open import open_undivided
-from regraft.errors import RegraftError
 from regraft.evaluation.seen import contents_record, stored_contents
 from regraft.incremental.calibrate import temperature_of
 from regraft.incremental.collect import Progress, exact, finished_run, statistics_of
@@ -132,12 +132,12 @@ def add_class(
         temperature,
         added.notes,
     )
-    try:
+    with ExitStack() as unfinished:
+        unfinished.callback(commit.remove, target.path)
         with target.locked():
-            _write(run, addition, added, whole, _with_classes(model, whole.class_names, classifier, temperature))
-    except RegraftError:
-        commit.remove(target.path)
-        raise
+            widened = _with_classes(model, whole.class_names, classifier, temperature)
+            _write(run, addition, added, whole, widened)
+        unfinished.pop_all()
     return addition
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,8 @@ from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, RunArgu
 from regraft.cli.say import say
 
 __all__ = ["add_class"]
+
+_LINE_SECONDS = 10.0
 
 
 def add_class(
@@ -43,9 +48,22 @@ def add_class(
 
     keep_freed_memory()
     numerics = choose_numerics(device, "fp32", threads)
+    progress = _Patience()
     if photos is None:
         say_unused({"--out": out, "--labels": labels, "--names": names}, "no images of new classes were named")
-        kept = keep_statistics(run, numerics=numerics)
+        kept = keep_statistics(run, numerics=numerics, progress=progress)
         say(f"{kept.statistics}: statistics of the run's features, from which classes are added")
         return
-    say(str(add(run, photos, out=out, labels=labels, names=names, numerics=numerics)))
+    say(str(add(run, photos, out=out, labels=labels, names=names, numerics=numerics, progress=progress)))
+
+
+class _Patience:
+    """A line on stderr every ten seconds: how many images have passed the network."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LINE_SECONDS
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._next and logging.getLogger("regraft").isEnabledFor(logging.INFO):
+            self._next = time.monotonic() + _LINE_SECONDS
+            print(f"features of {done}/{total} images", file=sys.stderr, flush=True)
