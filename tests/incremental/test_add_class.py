@@ -87,7 +87,8 @@ def test_the_classifier_is_that_of_all_images_together(tiny_run: Path, yellow: P
     away, centred = features - means[labels], features - features.mean(0)
     penalty = added.strength * (centred**2).sum() / features.shape[1] * np.eye(features.shape[1])
     solved = len(features) * np.linalg.solve(away.T @ away + penalty, means.T).T / added.temperature
-    intercept = -(solved * means).sum(1) / 2
+    freedom = np.trace(np.linalg.solve(away.T @ away + penalty, away.T @ away))
+    intercept = (freedom / np.bincount(labels) / added.temperature - (solved * means).sum(1)) / 2
     assert np.abs(weight - solved).max() < 1e-6 * np.abs(solved).max()  # the network is in 32 bits
     assert np.abs(bias - intercept).max() < 1e-6 * np.abs(intercept).max()
 

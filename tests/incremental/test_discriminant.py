@@ -41,12 +41,16 @@ def hash_of(name: str, seed: int, row: int) -> int:
 
 
 def joint(features: Wide, labels: npt.NDArray[np.int64], strength: float, scale: float) -> tuple[Wide, Wide]:
-    """Linear discriminant analysis of images that are all there, with the covariance written out."""
+    """Linear discriminant analysis of images that are all there, with the covariance written out.
+
+    The squared length of a mean is taken without what the noise of its images adds to it.
+    """
     means = np.array([features[labels == place].mean(0) for place in range(labels.max() + 1)])
     within = (features - means[labels]).T @ (features - means[labels])
     covariance = (within + strength * scale * np.eye(len(within))) / len(features)
     weight = np.linalg.solve(covariance, means.T).T
-    return weight, -(weight * means).sum(1) / 2
+    noise = np.trace(np.linalg.solve(covariance, within / len(features))) / np.bincount(labels)
+    return weight, (noise - (weight * means).sum(1)) / 2
 
 
 def scatter_of(features: Wide) -> float:
@@ -76,6 +80,17 @@ def test_scores_without_an_image_are_those_of_a_solution_without_it() -> None:
         expected = weight @ features[row] + bias
         centred = left_out[row] - left_out[row].mean(), expected - expected.mean()
         assert np.abs(centred[0] - centred[1]).max() < 1e-6
+
+
+def test_new_classes_with_few_images_are_named() -> None:
+    """Ten images of one class against 200 of each of the others, with more features than it has images."""
+    others = list("abcdefgh")
+    whole = merged(images(others, 200, 120), images(["new"], 10, 120, seed=1))
+    found = solve(whole)
+    right = found.scores(features_of("new", 200, 120, seed=2)).argmax(1) == whole.class_names.index("new")
+    assert right.mean() > 0.95
+    for name in others:
+        assert (found.scores(features_of(name, 200, 120, seed=2)).argmax(1) == others.index(name)).mean() > 0.95
 
 
 def test_the_strength_is_that_of_the_least_error_on_single_images_left_out() -> None:

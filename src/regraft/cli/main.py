@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
-    add_class,
     convert,
     demo,
     evaluate,
@@ -28,6 +27,7 @@ from regraft.cli.verbs import (
     train,
 )
 from regraft.cli.verbs.backbones import models, rank
+from regraft.cli.verbs.finished import add_class
 from regraft.errors import RegraftError, StorageError
 from regraft.machine.processes import is_main_process
 from regraft.run.invocation import as_typed

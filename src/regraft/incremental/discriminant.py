@@ -7,7 +7,7 @@ Ridge regression itself, as in RanPAC (arXiv:2307.02251), reads the same sums an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ class Discriminant:
         means: The mean features of each class, float64 (classes, features).
         counts: Images of each class, int64 (classes,).
         precision: The inverse of the scatter within classes and the penalty, float64 (features, features).
+        penalty: What was added to the diagonal of that scatter.
     """
 
     weight: Wide
@@ -39,6 +40,12 @@ class Discriminant:
     means: Wide
     counts: npt.NDArray[np.int64]
     precision: Wide
+    penalty: float
+
+    @property
+    def freedom(self) -> float:
+        """Effective number of features: the trace of the scatter within classes times its shrunk inverse."""
+        return len(self.precision) - self.penalty * float(np.trace(self.precision))
 
     def scores(self, features: npt.NDArray[np.floating]) -> Wide:
         """Return the scores of images (images, classes): log-likelihoods, up to a number for each image."""
@@ -63,12 +70,21 @@ class Discriminant:
         of_mean[rows, labels] += (own / others - 2 * of_away[rows, labels]) / others
         of_image[rows, labels] -= cross / others
         of_away[rows, labels] -= own / others
-        scores: Wide = of_image + gain * cross[:, None] * of_away - (of_mean + gain * of_away**2) / 2
-        return scores * (int(self.counts.sum()) - 1)
+        scores = of_image + gain * cross[:, None] * of_away - (of_mean + gain * of_away**2) / 2
+        scores *= int(self.counts.sum()) - 1
+        left = np.tile(self.counts.astype(np.float64), (len(labels), 1))
+        left[rows, labels] = others
+        freedom = self.freedom - self.penalty * gain * (turned_away**2).sum(1, keepdims=True)
+        corrected: Wide = scores + freedom / left / 2
+        return corrected
 
 
 def solve(statistics: Statistics) -> Discriminant:
-    """Return the classifier, with the same prior for each class, however many images it has."""
+    """Return the classifier, with the same prior for each class, however many images it has.
+
+    A mean of few images is far from all images, their own class's too: its squared distance is too large by the
+    variance of that mean, which the bias takes off. Without that, new classes with few images would hardly be named.
+    """
     num, counts = statistics.num_images, statistics.counts
     means, centre = statistics.sums / counts[:, None], statistics.sums.sum(0) / num
     scatter = statistics.products - num * np.outer(centre, centre)
@@ -77,7 +93,8 @@ def solve(statistics: Statistics) -> Discriminant:
     within = scatter - between.T @ between
     precision = np.linalg.inv(within + penalty * np.eye(len(within)))
     weight = num * means @ precision
-    return Discriminant(weight, -(weight * means).sum(1) / 2, strength, means, counts, precision)
+    found = Discriminant(weight, -(weight * means).sum(1) / 2, strength, means, counts, precision, penalty)
+    return replace(found, bias=found.bias + found.freedom / counts / 2)
 
 
 def _penalty(statistics: Statistics, scatter: Wide, centre: Wide) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""Commands that make something new of a run that has finished."""
