@@ -18,7 +18,7 @@ from regraft.weights.limits import LimitError, check_shape
 def small_run(root: Path, cli: Cli) -> Path:
     photos(root / "photos", {"cat": 6, "dog": 6})
     trained = cli(
-        "train", str(root / "photos"), *NO_WEIGHTS, "--epochs", "1", "--stages", "top", "--out", str(root / "run")
+        "train", str(root / "photos"), *NO_WEIGHTS, "--epochs", "1", "--stages", "all", "--out", str(root / "run")
     )
     assert trained.code == 0, trained.err
     return root / "run"
@@ -29,7 +29,7 @@ def test_patterns_and_stages_that_match_nothing_have_a_suggestion(tmp_path: Path
     assert_error(cli("inspect", "resnt*"), 2, "No model name matches 'resnt*'; did you mean 'res")
     photos(tmp_path / "photos", {"cat": 6, "dog": 6})
     train = ("train", str(tmp_path / "photos"), *NO_WEIGHTS)
-    assert_error(cli(*train, "--stages", "tpo"), 2, "The recipe has no stage 'tpo'; did you mean 'top'?")
+    assert_error(cli(*train, "--stages", "al"), 2, "The recipe has no stage 'al'; did you mean 'all'?")
     assert_error(cli(*train, "--device", "cpuu"), 2, "Unknown device 'cpuu'; did you mean 'cpu'")
     mistyped = cli(*train, "--set", "stages.0.train=stge:-1", "--dry-run")
     assert mistyped.code == 2
@@ -42,10 +42,10 @@ def test_patterns_and_stages_that_match_nothing_have_a_suggestion(tmp_path: Path
         (("--epochs", "0"), "it must be 1 or more"),
         (("--folds", "x"), "it must be a whole number"),
         (("--set", "epochs=0"), "epochs: must be 1 or more; it is 0"),
-        (("--set", "top.schedule=step"), "step needs `every` or `milestones`"),
-        (("--set", "top.schedule={name: step}"), "schedule: the schedule step needs `every` or `milestones`"),
-        (("--set", "top.loss={}"), "or must have at least 1 entry, not 0"),
-        (("--set", "top.decay_norm_and_bias=perhaps"), "must be true or false; it is 'perhaps'"),
+        (("--set", "all.schedule=step"), "step needs `every` or `milestones`"),
+        (("--set", "all.schedule={name: step}"), "schedule: the schedule step needs `every` or `milestones`"),
+        (("--set", "all.loss={}"), "or must have at least 1 entry, not 0"),
+        (("--set", "all.decay_norm_and_bias=perhaps"), "must be true or false; it is 'perhaps'"),
         (("--set", "data.preprocess={pixels: 3}"), "data.preprocess.pixels: must be a mapping; it is 3"),
     ],
 )

@@ -132,7 +132,7 @@ def test_resume_of_a_run_that_was_stopped(
     assert cli("train", tiny_photos, "--out", "whole", *options).code == 0
 
     def epoch(self, record):  # type: ignore[no-untyped-def]
-        if record["stage"] == "top":
+        if record["stage"] == "all":
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, record)
 

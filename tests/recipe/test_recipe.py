@@ -25,9 +25,9 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_default_recipe_is_a_head_stage_and_a_gentler_stage() -> None:
+def test_the_default_recipe_is_a_head_stage_and_one_of_all_layers() -> None:
     recipe = validate_recipe(default_recipe())
-    assert [stage.name for stage in recipe.stages] == ["head", "top"]
+    assert [stage.name for stage in recipe.stages] == ["head", "all"]
     assert recipe.stages[0].train == "head"
     assert validate_recipe({}).stages == recipe.stages
 
@@ -121,8 +121,8 @@ def test_defaults_have_an_effect_on_the_built_in_stages() -> None:
     ("assignment", "value"),
     [
         ("stages.1.lr=3e-5", 3e-5),
-        ("stages.top.lr=3e-5", 3e-5),
-        ("stages.top.lr=1", 1),
+        ("stages.all.lr=3e-5", 3e-5),
+        ("stages.all.lr=1", 1),
     ],
 )
 def test_set_finds_stages_by_number_and_by_name(assignment: str, value: float) -> None:
@@ -134,7 +134,7 @@ def test_set_finds_stages_by_number_and_by_name(assignment: str, value: float) -
 def test_set_reaches_the_built_in_stages_of_a_recipe_without_any() -> None:
     values: dict[str, Any] = {}
     apply_set(values, "stages.head.epochs=7")
-    assert [stage.epochs for stage in validate_recipe(values).stages] == [7, 3]
+    assert [stage.epochs for stage in validate_recipe(values).stages] == [7, 4]
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ def test_the_feature_cache_is_a_word_or_a_number_of_views(tmp_path: Path, text: 
 
 def test_only_some_stages_in_the_order_of_the_recipe() -> None:
     recipe = validate_recipe(default_recipe())
-    assert [stage.name for stage in recipe.with_stages(["top", "head"]).stages] == ["head", "top"]
-    assert [stage.name for stage in recipe.with_stages(["top"]).stages] == ["top"]
-    with pytest.raises(SettingsError, match="no stage 'tops'"):
-        recipe.with_stages(["tops"])
+    assert [stage.name for stage in recipe.with_stages(["all", "head"]).stages] == ["head", "all"]
+    assert [stage.name for stage in recipe.with_stages(["all"]).stages] == ["all"]
+    with pytest.raises(SettingsError, match="no stage 'alls'"):
+        recipe.with_stages(["alls"])
 
 
 def test_what_a_recipe_says_about_data() -> None:

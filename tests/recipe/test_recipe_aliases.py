@@ -120,7 +120,7 @@ def test_defaults_are_rewritten_too() -> None:
 
 def test_notes_reach_the_user(cli: Cli, tiny_photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = ("--model", "test_efficientnet", "--set", "model.weights=none", "--image-size", "32", "--dry-run")
-    result = cli("train", tiny_photos, *options, "--set", "stages.top.learning_rate=1e-3")
+    result = cli("train", tiny_photos, *options, "--set", "stages.all.learning_rate=1e-3")
     assert result.code == 2
     assert "learning_rate and lr are both given" in result.err
     kinds = "--set", "stages=[{name: a, train: head, optimizer: adam, learning_rate: 1e-3}]"

@@ -28,7 +28,7 @@ def test_a_bare_setting_is_of_the_last_stage_that_takes_steps() -> None:
 
 def test_without_stages_it_is_one_of_the_usual_ones() -> None:
     recipe, _ = made({}, "epochs=2", "lr=3e-5", "augment.rotation=20")
-    assert recipe.stages[1].name == "top"
+    assert recipe.stages[1].name == "all"
     assert (recipe.stages[1].epochs, recipe.stages[1].lr) == (2, 3e-5)
     assert recipe.stages[1].augment is not None
     assert recipe.stages[1].augment.rotation == 20
@@ -36,7 +36,7 @@ def test_without_stages_it_is_one_of_the_usual_ones() -> None:
 
 
 def test_a_stage_by_its_name_all_stages_and_a_section_of_the_same_name() -> None:
-    recipe, notes = made({}, "top.lr=2e-5", "stages.*.label_smoothing=0.1", "head.epochs=3", "head.dropout=0.2")
+    recipe, notes = made({}, "all.lr=2e-5", "stages.*.label_smoothing=0.1", "head.epochs=3", "head.dropout=0.2")
     assert recipe.stages[1].lr == 2e-5
     assert [stage.label_smoothing for stage in recipe.stages] == [0.1, 0.1]
     assert recipe.stages[0].epochs == 3, "the stage called head"
@@ -49,7 +49,7 @@ def test_of_the_stages_that_run_alone() -> None:
     head = recipe.stages[0]
     assert (head.epochs, head.optimizer) == (5, "adamw"), "a solved head would take no epochs"
     assert "instead of lbfgs" in notes[0]
-    assert recipe.stages[1].epochs == 3
+    assert recipe.stages[1].epochs == 4
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,9 @@ SETTINGS = {
     "numerics.threads": 1,
     "stages.head.optimizer": "adamw",
     "stages.head.epochs": 2,
-    "stages.top.epochs": 2,
-    "stages.top.early_stopping": "null",
-    "stages.top.ema": 0.9,
-    "stages.top.interpolate": "true",
+    "stages.all.epochs": 2,
+    "stages.all.ema": 0.9,
+    "stages.all.interpolate": "true",
 }
 OPTIONS = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
 # The order in which one run meets its kills: each at one of the phase's next times, somewhere inside it.

@@ -121,6 +121,45 @@ def test_stages_with_their_own_image_sizes(photos: Path, tmp_path: Path) -> None
     )
 
 
+def test_training_images_that_are_smaller_than_those_of_validation_and_of_the_model(
+    photos: Path, tmp_path: Path
+) -> None:
+    sizes = Watch(lambda stage: [tuple(stage.source.images.pixels[name].program.size) for name in ("train", "val")])
+    common: dict[str, Any] = {"train": "all", "optimizer": "sgd", "epochs": 2, "train_image_size": 24}
+    run = run_stages(photos, tmp_path / "run", [rg.Stage("a", lr=0.01, **common)], callbacks=[sizes])
+    assert all(seen == [(24, 24), (32, 32)] for seen in sizes.seen)
+    pixels = json.loads((run.model / "config.json").read_text())["regraft"]["preprocessing"]["pixels"]
+    assert pixels["size"] == [32, 32]
+    best = json.loads(run.best.read_text())
+    value = next(row["val_loss"] for row in read_metrics(run.metrics) if row["epoch"] == best["epoch"])
+    assert rg.evaluate(run)["loss"] == pytest.approx(value, rel=1e-4)
+    whole = run_stages(photos, tmp_path / "whole", [rg.Stage("a", lr=0.01, **{**common, "train_image_size": None})])
+    assert (whole.model / "model.safetensors").read_bytes() != (run.model / "model.safetensors").read_bytes()
+
+
+def test_features_of_smaller_training_images_are_kept_as_they_would_be_computed_again(
+    photos: Path, tmp_path: Path
+) -> None:
+    stage = rg.Stage("head", train="head", optimizer="sgd", lr=0.1, epochs=3, train_image_size=24)
+    runs = [run_stages(photos, tmp_path / mode, [stage], feature_cache=mode, cache="ram") for mode in ("auto", "off")]
+    one, other = ((run.model / "model.safetensors").read_bytes() for run in runs)
+    assert one == other
+
+
+def test_an_automatic_size_of_training_images() -> None:
+    def resolved(name: str, size: int | tuple[int, int], **settings: Any) -> Any:
+        head = rg.Head(pool="flatten") if settings.pop("flat", False) else rg.Head()
+        model = rg.adapt(rg.build_model(name, **settings), classes=("a", "b"), image_size=size, head=head)
+        (stage,) = rg.make_plan(model, [rg.Stage("a", optimizer="adamw", train_image_size="auto")])
+        return stage.train_image_size
+
+    assert resolved("test_efficientnet", 224) == 192
+    assert resolved("test_efficientnet", 128) == 112
+    assert resolved("test_efficientnet", (448, 224)) == (384, 192)
+    assert resolved("test_efficientnet", 112) is None, "small images have no pixels to spare"
+    assert resolved("test_efficientnet", 224, flat=True) is None, "its head takes images of one size"
+
+
 def test_an_image_size_that_the_network_cannot_take_is_refused(photos: Path, tmp_path: Path) -> None:
     model = small_model(("bright", "dark"), head=rg.Head(pool="flatten"))
     with pytest.raises(SettingsError, match="image_size"):

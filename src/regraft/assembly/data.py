@@ -31,7 +31,7 @@ def opened_recipe(recipe: Recipe | Mapping[str, Any], data: DataSet | None = Non
     else:
         checked = validate_recipe(recipe)
         data = data or _open(checked)
-        usual = default_recipe(default_size(data), has_budget=checked.budget is not None)
+        usual = default_recipe(default_size(data), num_images=len(data.train), has_budget=checked.budget is not None)
         recipe = validate_recipe(recipe, usual)
     _require_task(recipe, data)
     return recipe, data

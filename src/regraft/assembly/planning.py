@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from regraft.machine.processes import num_processes
 from regraft.plan.make import Plan, make_plan
 from regraft.recipe.recipe import Recipe
 from regraft.settings.duration import seconds_of
+from regraft.settings.stage import Stage
 from regraft.training.preflight.forecast import SECONDS, Forecast, RunSize, Tried, try_stages
 from regraft.training.preflight.time_budget import open_places, plan_within
 
@@ -58,18 +60,30 @@ def planned(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics,
         SettingsError: The budget is too short, or several processes share the run.
     """
     plan = make_plan(model, recipe.stages)
+    resolved = tuple(_resolved(recipe.stages, plan.stages))
     if recipe.budget is None:
-        return Planned(plan)
+        return Planned(plan, resolved)
     if not open_places(recipe.stages, plan.stages):
-        return Planned(plan, ("budget: no effect; no stage leaves its length open",))
+        return Planned(plan, (*resolved, "budget: no effect; no stage leaves its length open"))
     if num_processes() > 1:
         raise SettingsError("A budget plans for one process, and several share this run.", "", "set `epochs` instead")
     seconds = seconds_of(recipe.budget)
     tried = _tried(recipe, model, plan, data, numerics, clock, min(max(SECONDS, _TRIAL * seconds), _LONGEST_TRIAL))
     tried = replace(tried, starting=time.perf_counter() - clock.started)  # the trial is part of the run
     found = plan_within(recipe.stages, plan.stages, tried, seconds)
-    chosen = tuple(f"budget {recipe.budget}: {reason}" for reason in found.reasons)
-    return Planned(make_plan(model, found.stages), chosen, found.expected)
+    budgeted = (f"budget {recipe.budget}: {reason}" for reason in found.reasons)
+    return Planned(make_plan(model, found.stages), (*resolved, *budgeted), found.expected)
+
+
+def _resolved(asked: Sequence[Stage], resolved: Sequence[Stage]) -> Iterator[str]:
+    """Yield what the network decided where a stage says `auto`."""
+    for stage, found in zip(asked, resolved, strict=True):
+        if stage.lr == "auto":
+            yield f"stage {stage.name}: lr {found.lr:g} (auto)"
+        if stage.train_image_size == "auto":
+            size = found.train_image_size
+            reason = "6/7 of the images that are validated" if size else "the images, or the network, allow no less"
+            yield f"stage {stage.name}: trains on {f'images of {size} px' if size else 'whole images'} (auto: {reason})"
 
 
 def expected_of(

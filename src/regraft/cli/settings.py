@@ -51,7 +51,8 @@ def opened_recipe(
         except SettingsError:
             _checked(said, assignments, usual, stages)  # tells the mistakes of the stages too
             raise
-        usual = default_recipe(None if data is None else default_size(data), has_budget=has_budget)
+        if data is not None:
+            usual = default_recipe(default_size(data), num_images=len(data.train), has_budget=has_budget)
     checked = _checked(said, assignments, usual, stages)
     return checked, _opened(checked) if data is None else data
 

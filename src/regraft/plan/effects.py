@@ -14,7 +14,7 @@ from regraft.settings.stage import DEFAULT_EPOCHS, Stage
 __all__ = ["direction", "too_late", "without_effect"]
 
 _READ_BY_LBFGS = {
-    *("name", "train", "bn", "start", "optimizer", "image_size", "precision", "augment"),
+    *("name", "train", "bn", "start", "optimizer", "image_size", "train_image_size", "precision", "augment"),
     *("label_smoothing", "class_weights"),
 }
 

@@ -43,6 +43,6 @@ def length_of(stage: Stage, num_images: int, batch_size: int) -> Length:
 
 
 def image_work(stage: Stage, size: tuple[int, int]) -> float:
-    """Return the work of one image in a stage, relative to an image of the run's `size` (height and width)."""
-    height, width = stage.size or size
+    """Return the work of a training image in a stage, relative to an image of the run's `size` (height and width)."""
+    height, width = stage.train_size or size
     return height * width / (size[0] * size[1])

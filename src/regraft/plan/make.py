@@ -11,7 +11,7 @@ from torch import nn
 
 from regraft.compute.program import split_program
 from regraft.errors import SettingsError, require_type
-from regraft.models.describe.info import info_of
+from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.outputs import output_of
 from regraft.models.describe.trace import trace
 from regraft.plan.class_weights import by_class_name, class_weight_mistakes
@@ -26,6 +26,8 @@ from regraft.summary import Summary
 from regraft.wording import quantity
 
 __all__ = ["Plan", "make_plan"]
+
+_FEWEST_REDUCED = 128  # pixels a side; smaller images have none to spare
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,7 +93,7 @@ def make_plan(model: nn.Module, stages: Sequence[Stage]) -> Plan:
         except SettingsError as error:
             mistakes.append(f"stage {stage.name!r}: {error}")
             continue
-        stage = _with_rate(stage, trial)
+        stage = _with_training_size(_with_rate(stage, trial), trial)
         found = list(_misfits(trial, stage, frozen.trainable))
         mistakes += [f"stage {stage.name!r}: {text}" for text in found]
         if not found:
@@ -126,8 +128,7 @@ def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) ->
             "lbfgs fits a single linear layer on fixed images; this stage trains more, augments its images, samples "
             "classes or averages weights; set `optimizer: adamw`"
         )
-    if stage.image_size is not None:
-        yield from _size_misfits(frozen_model, stage)
+    yield from _size_misfits(frozen_model, stage)
     yield from monitor_mistakes(stage, frozen_model)
     yield from _mask_misfits(stage, output_of(frozen_model))
     yield from class_weight_mistakes(stage.class_weights, info_of(frozen_model).class_names or ())
@@ -136,10 +137,12 @@ def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) ->
 
 
 def _size_misfits(model: nn.Module, stage: Stage) -> Iterator[str]:
-    try:
-        trace(model, stage.image_size)
-    except SettingsError as error:
-        yield f"image_size: {error.what}"
+    for key, size in (("image_size", stage.image_size), ("train_image_size", stage.train_image_size)):
+        try:
+            if size is not None and size != "auto":
+                trace(model, size)
+        except SettingsError as error:
+            yield f"{key}: {error.what}"
 
 
 def _mask_misfits(stage: Stage, output: str) -> Iterator[str]:
@@ -179,6 +182,33 @@ def _with_rate(stage: Stage, model: nn.Module) -> Stage:
     """Return the stage with a number for `lr: auto`."""
     optimizer = "adamw" if stage.optimizer in ("auto", "lbfgs") else stage.optimizer
     return replace(stage, lr=fine_tuning_rate(model, optimizer)) if stage.lr == "auto" else stage
+
+
+def _with_training_size(stage: Stage, model: nn.Module) -> Stage:
+    """Return the stage with a size, or none, for `train_image_size: auto`.
+
+    A network knows images best that are a little larger than those it was trained on, and smaller ones cost less.
+    Source: Touvron et al., arXiv:1906.06423.
+    """
+    if stage.train_image_size != "auto":
+        return stage
+    height, width = stage.size or preprocessing_of(model).pixels.size
+    full = replace(stage, train_image_size=None)
+    if min(height, width) < _FEWEST_REDUCED:
+        return full
+    smaller = _smaller(height), _smaller(width)
+    if round(smaller[0] / smaller[1], 2) != round(height / width, 2):
+        return full
+    try:
+        trace(model, smaller)
+    except SettingsError:
+        return full
+    return replace(stage, train_image_size=smaller[0] if smaller[0] == smaller[1] else smaller)
+
+
+def _smaller(side: int) -> int:
+    """Return 6/7 of a side, in steps of 16 pixels, by which most networks are whole at every stage."""
+    return round(side * 6 / 7 / 16) * 16
 
 
 def _resolve(stage: Stage, frozen_model: nn.Module) -> Stage:

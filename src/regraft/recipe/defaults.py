@@ -10,23 +10,8 @@ from regraft.settings.model import DEFAULT_MODEL
 
 __all__ = ["default_recipe", "fill"]
 
-# The head on the frozen network, then the last resolution stage of the network with it, gently.
-_STAGES: list[dict[str, Any]] = [
-    {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto"},
-    {
-        "name": "top",
-        "train": ["stage:-1", "head"],
-        "epochs": 3,
-        "optimizer": "adamw",
-        "lr": 1e-4,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-        "augment": {"flip": "horizontal", "rotation": 8, "zoom": 0.1, "shift": 0.05},
-        "early_stopping": {"patience": 2},
-    },
-]
-# What a budget is spent on after the head: all layers, the earlier ones at lower rates.
+_HEAD: dict[str, Any] = {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto"}
+# All layers, the earlier ones at lower rates; the end of it is no worse than the head by validation.
 _ALL: dict[str, Any] = {
     "name": "all",
     "train": "all",
@@ -36,6 +21,7 @@ _ALL: dict[str, Any] = {
     "weight_decay": 0.02,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
+    "train_image_size": "auto",
     "label_smoothing": 0.1,
     "ema": 0.99,
     "interpolate": True,
@@ -48,6 +34,8 @@ _ALL: dict[str, Any] = {
         "contrast": 0.15,
     },
 }
+_TRAINED_ON, _MOST_EPOCHS = 9_000, 10  # images in all epochs together: with the default network, four minutes
+_USUAL_IMAGES = 2_000
 # A decoder that is narrow enough for a CPU, as in recipes/camvid-unet-lite0.yaml.
 _MASK_MODEL = {"name": "unet", "args": {"encoder": DEFAULT_MODEL, "filters": [96, 64, 48, 24], "convs": 1}}
 _OF_PIXELS: dict[str, Any] = {
@@ -73,15 +61,19 @@ _MASK_STAGES: list[dict[str, Any]] = [
 ]
 
 
-def default_recipe(image_size: tuple[int, int] | None = None, *, has_budget: bool = False) -> dict[str, Any]:
+def default_recipe(
+    image_size: tuple[int, int] | None = None, *, num_images: int = _USUAL_IMAGES, has_budget: bool = False
+) -> dict[str, Any]:
     """Return the recipe of a run without options, as plain data.
 
     Args:
         image_size: Height and width for images with masks; None: images with labels.
+        num_images: To train on; the fewer there are, the more often each is seen.
         has_budget: Whether a budget says how long its last stage is, and the head where it cannot be solved.
     """
     if image_size is None:
-        stages = [_open_ended(_STAGES[0]), _ALL] if has_budget else _STAGES
+        epochs = max(1, min(_MOST_EPOCHS, round(_TRAINED_ON / max(num_images, 1))))
+        stages = [_open_ended(_HEAD), _ALL] if has_budget else [_HEAD, {**_ALL, "epochs": epochs}]
         return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
     stages = [_MASK_STAGES[0], _open_ended(_MASK_STAGES[1])]
     return {

@@ -77,6 +77,11 @@ class Stage:
     image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
         default=None, description="side, or [height, width], in pixels; null: model.image_size"
     )
+    train_image_size: Pixels | tuple[Pixels, Pixels] | Literal["auto"] | None = Field(
+        default=None,
+        description="side, or [height, width], of the images that are trained on, where validation and the model take "
+        "larger ones (arXiv:1906.06423); auto: 6/7 of them, where the network can; null: image_size",
+    )
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
         default=None, description="precision of this stage; null: numerics.precision"
     )
@@ -176,7 +181,12 @@ class Stage:
     @property
     def size(self) -> tuple[int, int] | None:
         """Height and width in pixels, where the stage has its own."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+        return _height_and_width(self.image_size)
+
+    @property
+    def train_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that are trained on, where the stage has its own."""
+        return None if self.train_image_size == "auto" else _height_and_width(self.train_image_size) or self.size
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for recipes and runs; a schedule without further settings is its name."""
@@ -185,6 +195,10 @@ class Stage:
         if isinstance(self.schedule, Schedule):
             values["schedule"] = {key: value for key, value in values["schedule"].items() if value is not None}
         return values
+
+
+def _height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _contradictions(stage: Stage) -> Iterator[str]:

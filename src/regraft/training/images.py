@@ -40,9 +40,15 @@ class Images:
         """Whether every pixel has a class."""
         return any(cache.masks is not None for cache in self.pixels.values())
 
-    def sized(self, size: tuple[int, int] | None) -> Images:
-        """Return the same images at another (height, width); None is as they are decoded for the run."""
-        caches = {name: cache.sized(size or cache.program.size) for name, cache in self.pixels.items()}
+    def sized(self, size: tuple[int, int] | None, train: tuple[int, int] | None = None) -> Images:
+        """Return the same images at another (height, width); None is as they are decoded for the run.
+
+        Args:
+            size: Of all of them.
+            train: Of those that are trained on; None takes `size`.
+        """
+        sizes = {"train": train or size}
+        caches = {name: cache.sized(sizes.get(name, size) or cache.program.size) for name, cache in self.pixels.items()}
         return replace(self, pixels=caches)
 
     def targets(self, split: str) -> Labels | PixelCache:

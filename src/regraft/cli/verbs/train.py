@@ -124,8 +124,9 @@ def train(
 ) -> None:
     """Train on images, evaluate, and write a report.
 
-    Without options: a new head on the frozen network, then the top of the network with it at a lower rate; the best
-    epoch is kept. Images with masks train a U-Net: its decoder on the frozen encoder, then all of it.
+    Without options: a new head on the frozen network, then all layers, the earlier ones at lower rates. The best
+    network by validation is kept, be it one between the two. Images with masks train a U-Net: its decoder on the
+    frozen encoder, then all of it.
     """
     from regraft.run.folder import require_new
 

@@ -68,8 +68,9 @@ def look_ahead(
 
 
 def _takes_the_same(present: Stage, later: Stage) -> bool:
-    """Return whether two stages compute at the same image size and precision."""
-    return (present.size, present.precision) == (later.size, later.precision)
+    """Return whether two stages compute at the same image sizes and precision."""
+    one, other = ((stage.size, stage.train_size, stage.precision) for stage in (present, later))
+    return one == other
 
 
 def stage_splits(stage: Stage) -> frozenset[str]:

@@ -91,7 +91,7 @@ def _has_one_alone(stage: Stage, num_images: int, batch_size: int, *, fewest: in
 def _takes_one(trial: nn.Module, stage: Stage) -> bool:
     """Return whether the network, as the stage trains it, takes a batch of one image."""
     pixels = preprocessing_of(trial).pixels
-    image = torch.zeros(1, pixels.num_channels, *(stage.size or pixels.size))
+    image = torch.zeros(1, pixels.num_channels, *(stage.train_size or pixels.size))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             trial(image)

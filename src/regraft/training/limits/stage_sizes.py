@@ -28,7 +28,8 @@ def keep_room(model: nn.Module, plan: Plan) -> None:
         SettingsError: The sizes are of different shapes, and the resize policy keeps the shape.
     """
     pixels = preprocessing_of(model).pixels
-    sizes = {pixels.size, *(stage.size for stage in plan if stage.size is not None)}
+    own = (size for stage in plan for size in (stage.size, stage.train_size))
+    sizes = {pixels.size, *(size for size in own if size is not None)}
     if pixels.stored is not None or len(sizes) == 1:
         return
     shapes = {round(height / width, 2) for height, width in sizes}
@@ -52,7 +53,7 @@ def require_room(model: nn.Module, stages: Iterable[Stage]) -> None:
         SettingsError: A side has fewer than 8 pixels, or the network's maps have none left at its end.
     """
     trial: nn.Module | None = None
-    for size in sorted({stage.size or size_of(model) for stage in stages}):
+    for size in sorted({size or size_of(model) for stage in stages for size in (stage.size, stage.train_size)}):
         if min(size) < _FEWEST_PIXELS:
             raise _too_small(size, f"at least {_FEWEST_PIXELS} pixels a side")
         if min(size) >= _SURE_PIXELS:
@@ -73,7 +74,7 @@ def _too_small(size: tuple[int, int], why: str) -> SettingsError:
     return SettingsError(
         f"Images of {size[0]}x{size[1]} pixels are too small for this network.",
         why,
-        "a larger `--image-size`, or set `image_size` of the stage that has it",
+        "a larger `--image-size`, or set `image_size` or `train_image_size` of the stage that has it",
     )
 
 

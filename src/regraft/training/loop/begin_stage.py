@@ -164,7 +164,8 @@ def _source(
         session.sinks.line,
     )
     variation = Variation.of(stage, options.seed, len(session.class_names), row_weights)
-    return FeatureSource(session.model, program, session.images.sized(stage.size), session.engine, variation, keeping)
+    images = session.images.sized(stage.size, train=stage.train_size)
+    return FeatureSource(session.model, program, images, session.engine, variation, keeping)
 
 
 def _announcement(run: StageRun) -> str:

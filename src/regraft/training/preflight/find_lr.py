@@ -241,7 +241,7 @@ def _images(
         masks = PixelCache(few.train.masks, MaskProgram(pixels, data.class_table), split="train")
         labels = paired(few, {"train": cache}, {"train": masks}, threads=1).train.labels
     normaliser = Normaliser(preprocessing, device)
-    images = Images({"train": cache}, {"train": labels}, data.class_names, normaliser).sized(stage.size)
+    images = Images({"train": cache}, {"train": labels}, data.class_names, normaliser).sized(stage.train_size)
     return images, len(images.pixels["train"])
 
 

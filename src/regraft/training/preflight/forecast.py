@@ -40,7 +40,7 @@ class StageForecast:
 
     Attributes:
         name: The stage's name.
-        size: Height and width of its images.
+        size: Height and width of its training images.
         batch_size: Images at a time.
         length: Its steps and epochs; None for a head that is solved.
         seconds: About how long.
@@ -199,7 +199,7 @@ def try_stages(
 
 def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -> StageForecast:
     batch_size = stage.batch_size or images.batch_size
-    size = stage.size or size
+    size = stage.train_size or size
     once = _padded(images.train, costs) * (costs.inputs + costs.prefix)
     validated_once = _padded(images.val, costs) * (costs.inputs + costs.exact_prefix)
     if stage.optimizer == "lbfgs":
@@ -248,8 +248,10 @@ def _try(
     engine = Engine(replace(numerics, precision=stage.precision or numerics.precision))
     engine.place(model)
     batch_size = min(stage.batch_size or images.batch_size, images.train)
-    trial = Trial(model, stage, stage.size or size, engine, batch_size)
-    return trial.costs(max(ends - time.perf_counter(), 0.0))
+    trained_on, validated_on = stage.train_size or size, stage.size or size
+    trial = Trial(model, stage, trained_on, engine, batch_size)
+    costs = trial.costs(max(ends - time.perf_counter(), 0.0))
+    return costs.validated_at(math.prod(validated_on) / math.prod(trained_on))
 
 
 def _decoding(paths: Sequence[str], pixels: PixelProgram) -> float:

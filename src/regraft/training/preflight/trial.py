@@ -10,7 +10,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -96,6 +96,11 @@ class Costs:
     per_image: int
     num_images: int
 
+    def validated_at(self, pixels: float) -> Costs:
+        """Return the same with images to validate on that have so many times the pixels of training images."""
+        evaluate = Line(self.evaluate.base, self.evaluate.each * pixels)
+        return replace(self, exact_prefix=self.exact_prefix * pixels, evaluate=evaluate)
+
 
 class Trial:
     """A stage on a copy of the model, with everything that a step needs.
@@ -103,7 +108,7 @@ class Trial:
     Args:
         model: The copy, frozen as the stage says; its weights are changed.
         stage: The stage.
-        size: Height and width of its images.
+        size: Height and width of its training images.
         engine: What to compute with.
         batch_size: Images in a batch of its own.
     """
