@@ -91,7 +91,7 @@ def test_data_that_cannot_be_used(
         (("--set", "model.weights=no-such.pth", "--model", "test_resnet"), 4, ("no-such.pth",)),
         (("--set", "stages.0.train=nowhere", *NO_WEIGHTS), 2, ("nowhere",)),
         (("--set", "stages.1.name=head", *NO_WEIGHTS), 2, ("two stages are named 'head'",)),
-        (("--set", "stages.1.optimizer=lbfgs", *NO_WEIGHTS), 2, ("stage 'all'", "lbfgs")),
+        (("--set", "stages.1.optimizer=lbfgs", *NO_WEIGHTS), 2, ("stages.1", "lbfgs")),
         ((*SMALL_ALEXNET, "--image-size", "8"), 2, ("8x8 pixels",)),
         (("--set", "head.pool=flatten", "--model", "test_vit", "--set", "model.weights=none"), 2, ("feature map",)),
     ],

@@ -232,16 +232,10 @@ def test_the_last_epoch_stays_to_be_taken(photos: Path, tmp_path: Path) -> None:
 def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path: Path) -> None:
     network = ("--model", "test_resnet", "--set", "model.weights=none", "--image-size", "32", "--threads", "1")
     stage = (
-        "--set",
-        "top.interpolate=true",
-        "--set",
-        "top.epochs=2",
-        "--set",
-        "top.optimizer=sgd",
-        "--set",
-        "top.lr=30",
+        "{name: top, train: [stage:-1, head], epochs: 2, optimizer: sgd, lr: 30, schedule: cosine, warmup_epochs: 0.5, "
+        "interpolate: true, augment: {flip: horizontal, rotation: 8, zoom: 0.1, shift: 0.05}}"
     )
-    done = cli("train", photos, *network, *stage, "--stages", "top", "--out", tmp_path / "run")
+    done = cli("train", photos, *network, "--set", f"stages=[{stage}]", "--out", tmp_path / "run")
     assert done.code == 0, done.err
     assert "top 25% of the way from its start" in done.err
     assert done.err.count("% of the way from its start") >= 4

@@ -80,10 +80,9 @@ def _resolved(asked: Sequence[Stage], resolved: Sequence[Stage]) -> Iterator[str
     for stage, found in zip(asked, resolved, strict=True):
         if stage.lr == "auto":
             yield f"stage {stage.name}: lr {found.lr:g} (auto)"
-        if stage.train_image_size == "auto":
-            size = found.train_image_size
-            reason = "6/7 of the images that are validated" if size else "the images, or the network, allow no less"
-            yield f"stage {stage.name}: trains on {f'images of {size} px' if size else 'whole images'} (auto: {reason})"
+        if stage.train_image_size == "auto" and found.train_image_size is not None:
+            size = "x".join(map(str, found.train_size or ()))
+            yield f"stage {stage.name}: trains on {size} images (auto: 6/7 of those that are validated)"
 
 
 def expected_of(
