@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regraft import commit
+from regraft.assembly.choosing import with_network
 from regraft.assembly.data import opened_recipe
 from regraft.errors import DataError, SettingsError, StorageError
 from regraft.evaluation.evaluate import evaluate
@@ -21,6 +23,7 @@ from regraft.run.folder import RunFolder, create_run, open_run
 from regraft.run.folds_folder import FOLDS, fold_runs, is_folds, open_folds
 from regraft.run.stored import stored_json, stored_text
 from regraft.settings.duration import seconds_of
+from regraft.settings.model import AUTO_MODEL
 from regraft.training.callbacks import Callback
 from regraft.wording import quantity
 
@@ -87,8 +90,15 @@ def cross_validate(
             "a cross-validation makes its own folds",
             "take data.fold out of the recipe",
         )
+    spent = 0.0
+    if recipe.model.name == AUTO_MODEL:  # chosen once, on the images of all folds
+        began = time.perf_counter()
+        recipe, reasons = with_network(*opened_recipe(recipe))
+        spent = time.perf_counter() - began
+        for line in reasons:
+            _log.info("%s", line)
     if recipe.budget is not None:
-        share = seconds_of(recipe.budget) / folds
+        share = (seconds_of(recipe.budget) - spent) / folds
         recipe = recipe.model_copy(update={"budget": f"{max(share, 0.001):.3f}s"})
         _log.info("budget: %.0f s for each of %d folds", share, folds)
     name = Path(recipe.data.source or "photos").name

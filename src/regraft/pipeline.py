@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from regraft import commit
+from regraft.assembly.choosing import with_network
 from regraft.assembly.data import opened_recipe, stored_data
 from regraft.assembly.network import network_for, resumed_network
 from regraft.assembly.options import measured, numerics_for, options_for, stored_settings, write_notes
@@ -60,13 +61,14 @@ def run_recipe(
     recipe, data = opened_recipe(recipe, data)
     write_notes(recipe)
     require_loggers(recipe.log)
+    recipe, reasons = with_network(recipe, data)
     options = options_for(recipe)
     began = time.perf_counter()
     model = network_for(recipe, data)
     clock = Clock(started, time.perf_counter() - began)
     options = measured(options, recipe, model)
     plan, chosen, _ = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock)
-    return carry_out(RunRequest(model, plan, data, options, out, callbacks, show, chosen=chosen))
+    return carry_out(RunRequest(model, plan, data, options, out, callbacks, show, chosen=(*reasons, *chosen)))
 
 
 def resume(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from regraft.assembly.choosing import with_network
 from regraft.assembly.data import opened_recipe
 from regraft.assembly.network import network_for
 from regraft.assembly.options import numerics_for
@@ -15,6 +17,8 @@ from regraft.recipe.recipe import Recipe
 from regraft.training.preflight.find_lr import RangeTest, find_lr
 
 __all__ = ["range_test"]
+
+_log = logging.getLogger("regraft")
 
 
 def range_test(
@@ -32,6 +36,9 @@ def range_test(
         SettingsError: The recipe has no such stage.
     """
     recipe, data = opened_recipe(recipe, data)
+    recipe, reasons = with_network(recipe, data)
+    for line in reasons:
+        _log.info("%s", line)
     model = network_for(recipe, data)
     plan = make_plan(model, recipe.stages)
     for chosen in plan:

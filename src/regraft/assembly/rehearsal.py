@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from regraft.assembly.choosing import with_network
 from regraft.assembly.data import opened_recipe
 from regraft.assembly.network import before_surgery, surgery_for, unfilled_network
 from regraft.assembly.options import numerics_for, write_notes
@@ -43,6 +44,7 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     recipe, data = opened_recipe(recipe, data)
     write_notes(recipe)
     require_loggers(recipe.log)
+    recipe, reasons = with_network(recipe, data, cache="ram")  # which writes nothing
     began = time.perf_counter()
     model = before_surgery(recipe, unfilled_network(recipe))
     surgery = surgery_for(recipe, model, data)
@@ -59,5 +61,12 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     of_data = [finding.text for finding in check(with_leaks(data)) if finding.level == "warning"]
     warnings = [f"warning: {text}" for text in (*of_data, *found, *unfilled)]
     return "\n".join(
-        [surgery_plan(model, **surgery).render(), images, *chosen, *warnings, render_plan(adapted, plan, expected)]
+        [
+            surgery_plan(model, **surgery).render(),
+            images,
+            *reasons,
+            *chosen,
+            *warnings,
+            render_plan(adapted, plan, expected),
+        ]
     )

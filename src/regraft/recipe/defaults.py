@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from regraft.settings.model import DEFAULT_MODEL
+from regraft.settings.model import BUDGET_MODEL, DEFAULT_MODEL
 
 __all__ = ["default_recipe", "fill"]
 
@@ -74,7 +74,8 @@ def default_recipe(
     if image_size is None:
         epochs = max(1, min(_MOST_EPOCHS, round(_TRAINED_ON / max(num_images, 1))))
         stages = [_open_ended(_HEAD), _ALL] if has_budget else [_HEAD, {**_ALL, "epochs": epochs}]
-        return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
+        name = BUDGET_MODEL if has_budget else DEFAULT_MODEL
+        return {"model": {"name": name}, "stages": copy.deepcopy(stages)}
     stages = [_MASK_STAGES[0], _open_ended(_MASK_STAGES[1])]
     return {
         "model": {**copy.deepcopy(_MASK_MODEL), "image_size": list(image_size)},

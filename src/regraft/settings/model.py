@@ -8,9 +8,11 @@ from pydantic import Field
 
 from regraft.settings.strict import Count, Pixels, Seed, Strict
 
-__all__ = ["DEFAULT_MODEL", "ChannelsSettings", "MatchSettings", "ModelSettings"]
+__all__ = ["AUTO_MODEL", "BUDGET_MODEL", "DEFAULT_MODEL", "ChannelsSettings", "MatchSettings", "ModelSettings"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
+AUTO_MODEL = "auto"  # the one that suits the images best, of those with weights on this machine
+BUDGET_MODEL = DEFAULT_MODEL  # of a run with a budget that names none; AUTO_MODEL compares what is installed
 
 
 class MatchSettings(Strict):
@@ -34,7 +36,7 @@ class ChannelsSettings(Strict):
 class ModelSettings(Strict):
     """Which network, with which weights, at which image size."""
 
-    name: str = Field(DEFAULT_MODEL, description="a timm name, `alexnet`, `keras_NAME`, `keras:NAME`")
+    name: str = Field(DEFAULT_MODEL, description="a timm name, `alexnet`, `keras_NAME`, `keras:NAME`, or `auto`")
     weights: str = Field("pretrained", description="a weights file, a run or its model folder, `pretrained` or `none`")
     skip: list[str] = Field(default_factory=list, description="patterns of tensors in the file to leave out")
     match: MatchSettings | None = Field(None, description="how the weights are matched, beside the rules")

@@ -51,7 +51,10 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="Name of a network: any timm model, alexnet, unet, segnet, keras_NAME.", show_default=False
+            "--model",
+            help="Name of a network: any timm model, alexnet, unet, segnet, keras_NAME; auto compares those with "
+            "weights on this machine.",
+            show_default=False,
         ),
     ] = None,
     out: OutOption = None,

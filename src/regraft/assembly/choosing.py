@@ -1,0 +1,122 @@
+"""`model.name: auto`: the network that suits the images, among those whose weights are on this machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NamedTuple
+
+from torch import nn
+
+from regraft.assembly.network import network_for
+from regraft.assembly.options import numerics_for
+from regraft.data.cache.cache import CacheMode
+from regraft.data.dataset import DataSet
+from regraft.errors import SettingsError
+from regraft.machine.processes import num_processes
+from regraft.models.zoo.catalogue import models_with_weights
+from regraft.ranking.candidates import Candidate
+from regraft.ranking.comparison import Search
+from regraft.ranking.rank import rank_candidates
+from regraft.ranking.ranking import RankedModel, Ranking
+from regraft.ranking.sample import pooled
+from regraft.recipe.recipe import Recipe
+from regraft.settings.duration import seconds_of
+from regraft.settings.model import AUTO_MODEL
+from regraft.wording import duration, percent, quantity
+
+__all__ = ["Choice", "with_network"]
+
+_log = logging.getLogger("regraft")
+_SHARE = 0.08  # of a budget
+_WITHOUT_BUDGET = 60.0  # seconds
+_LEAST = 4.0  # seconds for each network: what building and trying it takes
+
+
+class Choice(NamedTuple):
+    """A recipe with a network, and how that was chosen, a line each."""
+
+    recipe: Recipe
+    reasons: tuple[str, ...] = ()
+
+
+def with_network(recipe: Recipe, data: DataSet, *, cache: CacheMode | None = None) -> Choice:
+    """Return the recipe with a network's name instead of `auto`: of those with weights here, the one that ranks first.
+
+    Comparing them takes a small share of the budget; where that is too little for all, the first one is taken.
+
+    Args:
+        recipe: Checked settings; one that names a network is returned as it is.
+        data: The images; a test split is not looked at.
+        cache: Where decoded pixels are kept; None: as the recipe says.
+
+    Raises:
+        SettingsError: The images are not of one class each, settings that belong to one network, several processes, or
+            no network that can be ranked.
+    """
+    if recipe.model.name != AUTO_MODEL:
+        return Choice(recipe)
+    _check(recipe)
+    pooled(data)
+    names = models_with_weights()
+    seconds = _WITHOUT_BUDGET if recipe.budget is None else _SHARE * seconds_of(recipe.budget)
+    if len(names) == 1:
+        return _chosen(recipe, names[0], "the only network with weights on this machine; `regraft models` lists others")
+    if not names:
+        raise SettingsError("No network has pretrained weights on this machine.", "", "name one with `--model`")
+    if seconds < _LEAST * len(names):
+        short = f"{duration(seconds)} are too short to compare {quantity(len(names), 'network')}"
+        return _chosen(recipe, names[0], short)
+    ranking = _ranked(recipe, data, names, seconds, cache)
+    return _chosen(recipe, ranking.best.name, *_reasons(ranking))
+
+
+def _check(recipe: Recipe) -> None:
+    model = recipe.model
+    own = {"weights": model.weights != "pretrained", "skip": model.skip, "match": model.match, "args": model.args}
+    given = [f"model.{name}" for name, is_given in own.items() if is_given]
+    if given:
+        raise SettingsError(
+            f"model.name is auto, and {', '.join(given)} belongs to one network.",
+            "auto with pretrained weights, or the name of a network",
+            f"leave {given[0]} out, or name the network (`--model`)",
+        )
+    if num_processes() > 1:
+        raise SettingsError(
+            "model.name is auto, and several processes share this run.",
+            "one process, which compares networks",
+            "`regraft rank` before, and name the network (`--model`)",
+        )
+
+
+def _ranked(recipe: Recipe, data: DataSet, names: list[str], seconds: float, cache: CacheMode | None) -> Ranking:
+    def build(candidate: Candidate) -> nn.Module:
+        return network_for(_named(recipe, candidate.name), data)
+
+    kept = recipe.data.cache if cache is None else cache
+    search = Search(seconds, recipe.seed, numerics_for(recipe), time.perf_counter(), kept)
+    return rank_candidates(data, [Candidate(name) for name in names], build, search)
+
+
+def _chosen(recipe: Recipe, name: str, *reasons: str) -> Choice:
+    first, *more = reasons
+    return Choice(_named(recipe, name), (f"model auto: {name}, {first}", *more))
+
+
+def _named(recipe: Recipe, name: str) -> Recipe:
+    model = recipe.model.model_copy(update={"name": name})
+    return recipe.model_copy(update={"model": model})
+
+
+def _reasons(ranking: Ranking) -> list[str]:
+    """Return why the first network was chosen, and what became of the others."""
+    images = quantity(ranking.num_images, "image")
+    first = f"first of {len(ranking.rows)} by a linear probe on {images} ({percent(ranking.best.accuracy)})"
+    return [first, *(f"model auto: {_of_other(row)}" for row in ranking.rows[1:])]
+
+
+def _of_other(row: RankedModel) -> str:
+    if row.reason:
+        return f"{row.label} could not be compared: {row.reason}"
+    noise = ", within noise" if row.is_within_noise else ""
+    return f"{row.label} reaches {percent(row.accuracy)}{noise}"
