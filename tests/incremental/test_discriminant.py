@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from regraft.errors import StorageError
 from regraft.incremental.calibrate import temperature_of
@@ -198,6 +200,23 @@ def test_damaged_statistics_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(StorageError, match="cannot be read"):
             read_statistics(path, "key")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("counts", 0), ("sums", np.nan), ("products", np.inf), ("sample_features", np.nan)]
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    path = tmp_path / "statistics.safetensors"
+    write_statistics(path, images(["a", "b"], 4), "key")
+    with safe_open(path, framework="numpy") as file:
+        facts, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors[name].flat[0] = value
+    path.write_bytes(save(tensors, metadata=facts))
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_statistics(path, "key")
+    path.write_bytes(save({**tensors, "sums": np.array(1.0)}, metadata=facts))
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_statistics(path, "key")
 
 
 def test_probabilities_mean_what_they_say() -> None:

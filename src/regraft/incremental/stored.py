@@ -75,7 +75,7 @@ def read_statistics(path: Path, network: str) -> Statistics:
             tensors = {name: file.get_tensor(name) for name in _KINDS}
         names = tuple(facts["class_names"])
         statistics = _checked(names, tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RecursionError) as error:
         raise _unusable(path, f"cannot be read ({type(error).__name__}: {error})") from error
     if facts.get("format") != _FORMAT or facts.get("network") != network:
         raise _unusable(path, "belongs to another network than the model beside it")
@@ -105,8 +105,9 @@ def _checked(names: tuple[Any, ...], tensors: dict[str, npt.NDArray[Any]]) -> St
         if tensors[name].shape != shape:
             raise ValueError(f"{name} has the shape {tensors[name].shape}, expected {shape}")
     labels = tensors["sample_labels"]
-    if (counts < 0).any() or not (np.isfinite(sums).all() and np.isfinite(packed).all()):
-        raise ValueError("a count is negative, or a sum is not finite")
+    numbers = (sums, packed, tensors["sample_features"])
+    if (counts < 1).any() or not all(np.isfinite(values).all() for values in numbers):
+        raise ValueError("a class has no image, or a number is not finite")
     if rows and not 0 <= labels.min() <= labels.max() < num:
         raise ValueError("the sample has a class that is not in class_names")
     products = np.zeros((width, width))
