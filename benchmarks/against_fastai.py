@@ -46,9 +46,9 @@ def fastai(photos: Path, schedule: str) -> Run:
     name, epochs = schedule.split(":")
     with tempfile.TemporaryDirectory() as out:
         script, saved = Path(__file__).with_name("fastai_peer.py"), Path(out) / "model.pkl"
-        command = [environment("fastai", PEER), script, photos, backbone(), name, epochs, saved]
+        command = [environment("fastai", PEER), script, photos, backbone(), name, epochs, "--save", saved]
         took, text = timed([str(part) for part in command])
-    log = json.loads(text.splitlines()[-1])
+    log = json.loads(text.splitlines()[-1])["epochs"]
     return {"seconds": took, "accuracy": log[-1]["accuracy"], "epochs": log}
 
 
