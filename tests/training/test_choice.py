@@ -70,6 +70,9 @@ def test_a_later_stage_is_given_up_only_for_one_that_is_really_better() -> None:
     assert alike.value > head.value
     assert not lead_of(head, alike).is_real  # type: ignore[union-attr]
     assert choose([head, alike], "min") is alike
+    assert choose([head, alike], "min", {"all"}) is head, "the way back to the head was open, and it is no worse"
+    better = epoch("all", torch.tensor(base - 0.001))
+    assert choose([head, better], "min", {"all"}) is better
     assert lead_of(head, worse).is_real  # type: ignore[union-attr]
     assert choose([head, worse], "min") is head
     assert choose([worse, head], "min") is head

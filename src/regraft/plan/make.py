@@ -50,6 +50,11 @@ class Plan(Summary):
     def __len__(self) -> int:
         return len(self.stages)
 
+    @property
+    def interpolated(self) -> frozenset[str]:
+        """The names of the stages that end with a network between their start and their end."""
+        return frozenset(stage.name for stage in self.stages if stage.interpolate)
+
     def facts(self) -> dict[str, object]:
         """Return each stage in a line: what trains, by which optimizer, for how long."""
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -56,6 +56,7 @@ def take_in(
     is_solved: bool,
     thresholds: Mapping[str, float] | None = None,
     losses: str = "",
+    interpolated: Collection[str] = (),
 ) -> bool:
     """Update the choice with a validated epoch; returns whether it is the best of its stage so far.
 
@@ -69,6 +70,7 @@ def take_in(
         is_solved: Whether it is a solution of a head.
         thresholds: Those of its validation.
         losses: Of each validation image, where they are compared (`Best.losses`).
+        interpolated: As for `choose`.
     """
     progress.last = replace(epoch, thresholds=dict(thresholds or {}))
     candidate = replace(progress.last, losses=losses)
@@ -79,22 +81,28 @@ def take_in(
     is_best = is_lowest or (lowest is not None and not is_solved and is_as_good(lowest, candidate))
     if is_best:
         progress.bests = [*others, candidate]
-    progress.best = choose(progress.bests, mode)
+    progress.best = choose(progress.bests, mode, interpolated)
     return is_best
 
 
-def choose(bests: Sequence[Best], mode: str) -> Best | None:
+def choose(bests: Sequence[Best], mode: str, interpolated: Collection[str] = ()) -> Best | None:
     """Return the network to deliver, of the best one of each stage in order.
 
     A later stage is taken when it is better, and an earlier one only when its lead is real: what a later one has learnt
     is not given up for the luck of some images. Where no losses of single images are known, the best value counts.
+
+    Args:
+        bests: The best of each stage.
+        mode: `min` or `max`.
+        interpolated: Names of stages that end with the best network between their start and their end. The start is one
+            of those, so such a stage is taken only when it is better.
     """
     best: Best | None = None
     for epoch in bests:
         best = better_epoch(best, epoch, mode)
     if best is None:
         return None
-    later = bests[bests.index(best) + 1 :]
+    later = [other for other in bests[bests.index(best) + 1 :] if other.stage not in interpolated]
     as_good = [other for other in later if is_as_good(best, other)]
     return as_good[-1] if as_good else best
 

@@ -88,4 +88,4 @@ def _take(run: StageRun, best: Best) -> None:
     if rule is None or not rule.restore_best:  # which has its own metric
         progress.stage_best = replace(best, losses="")
     progress.lowest = best
-    progress.best = choose(progress.bests, run.session.mode)
+    progress.best = choose(progress.bests, run.session.mode, run.session.plan.interpolated)

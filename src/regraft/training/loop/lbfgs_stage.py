@@ -63,6 +63,6 @@ def _call_this_step_best(run: StageRun) -> None:
     if chosen is None:
         return
     progress.bests = [replace(best, step=step) if best.step == chosen.step else best for best in progress.bests]
-    progress.best = choose(progress.bests, run.session.mode)
+    progress.best = choose(progress.bests, run.session.mode, run.session.plan.interpolated)
     progress.last = next((best for best in progress.bests if best.step == step), progress.last)
     progress.stage_best = replace(chosen, step=step)

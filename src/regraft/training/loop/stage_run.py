@@ -132,7 +132,11 @@ class StageRun:
         """
         progress, stage = self.progress, self.stage
         epoch = Best(progress.step, stage.name, progress.epoch, values[self.session.monitor])
-        is_best = take_in(progress, epoch, self.session.mode, is_solved=self.is_solved, **self.evidence())
+        interpolated = self.session.plan.interpolated
+        evidence = self.evidence()
+        is_best = take_in(
+            progress, epoch, self.session.mode, is_solved=self.is_solved, interpolated=interpolated, **evidence
+        )
         rule = stage.early_stopping
         if is_best and (rule is None or not rule.restore_best or self.is_solved):
             progress.stage_best = epoch
