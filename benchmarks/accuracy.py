@@ -35,8 +35,9 @@ from regraft.wording import wilson_interval
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 RESAMPLES = 10_000
-TIMM = [package for package in FASTAI if not package.startswith("fastai")]
-KERAS = ["keras==3.15.1", *TIMM]
+KERAS = ["keras==3.15.1", *(package for package in FASTAI if not package.startswith("fastai"))]
+# timm's RandAugment posterizes to 0 bits at times, which Pillow 13 refuses.
+TIMM = ["pillow==12.*", *(package for package in KERAS[1:] if not package.startswith("pillow"))]
 EPOCHS = (1, 3, 5)  # of fastai's fine_tune
 
 # "right": for each image of the split in the order of their paths 1, 0, or - where there is no answer; None: too slow.
