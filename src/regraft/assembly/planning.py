@@ -79,7 +79,7 @@ def _resolved(asked: Sequence[Stage], resolved: Sequence[Stage]) -> Iterator[str
     """Yield what the network decided where a stage says `auto`."""
     for stage, found in zip(asked, resolved, strict=True):
         if stage.lr == "auto":
-            yield f"stage {stage.name}: lr {found.lr:g} (auto)"
+            yield f"stage {stage.name}: lr {found.lr:g} (auto: by {found.optimizer}, and whether the network has norms)"
         if stage.train_image_size == "auto" and found.train_image_size is not None:
             size = "x".join(map(str, found.train_size or ()))
             yield f"stage {stage.name}: trains on {size} images (auto: 6/7 of those that are validated)"
