@@ -178,10 +178,10 @@ def test_within_a_stage_a_later_epoch_is_given_up_only_for_one_that_is_really_be
 
 
 def test_a_solved_head_is_not_its_own_next_best(tmp_path: Path) -> None:
-    """The chosen solution is put back at the end, at a step of its own."""
+    """The chosen solution is put back at the end, at a step of its own. Weights of classes: there are several."""
     data = rg.open_data(few_photos_in(tmp_path / "photos"))
     model = rg.adapt(rg.build_model("test_efficientnet"), classes=data.class_names, image_size=32)
-    plan = rg.make_plan(model, [rg.Stage("head", optimizer="lbfgs")])
+    plan = rg.make_plan(model, [rg.Stage("head", optimizer="lbfgs", class_weights=[1.0, 1.0])])
     run = rg.train(model, plan, data, out=tmp_path / "run", show=False)
     best = json.loads(run.best.read_text())
     (said,) = [line for line in run.log.read_text().splitlines() if "chosen by val_calibrated_loss" in line]

@@ -211,7 +211,9 @@ def _rates_text(rates: Record) -> str:
 
 def _length(epochs: Sequence[Record], planned: Any) -> str:
     if epochs and all(is_number(epoch.get("l2")) for epoch in epochs):
-        return quantity(len(epochs), "solution")
+        folds = epochs[-1].get("folds")
+        how = f"; l2 by {folds}-fold cross-validation, as images are few" if is_number(folds) and folds else ""
+        return quantity(len(epochs), "solution") + how
     return f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}"
 
 

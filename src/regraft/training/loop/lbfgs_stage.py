@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from regraft.errors import SettingsError
 from regraft.settings.monitor import DEFAULT_MONITOR
 from regraft.training.loop.choice import choose
 from regraft.training.loop.stage_run import StageRun
-from regraft.training.objective.lbfgs import solve_head
+from regraft.training.objective.few_photos import Choice, are_few, choose_strength
+from regraft.training.objective.lbfgs import STRENGTHS, Solution, solve_head
 from regraft.training.objective.schedule import is_better
+from regraft.wording import quantity
 
 __all__ = ["solve"]
 
@@ -20,6 +24,8 @@ _NUM_WORSE = 2  # weaker regularisations in a row that do not lower the validati
 
 def solve(run: StageRun) -> None:
     """Solve the head at ever weaker regularisation, while the validation loss falls; keep the best.
+
+    Where photos are few, the strength is chosen by cross-validation over the training images instead.
 
     The loss is the one at the best temperature, unless the raw one selects: weaker regularisation is surer of itself,
     which is not what makes it better or worse.
@@ -30,8 +36,7 @@ def solve(run: StageRun) -> None:
         raise SettingsError("lbfgs needs one linear layer to solve.", "", "set `optimizer: adamw`")
     watched = "val_loss" if run.session.monitor == "val_loss" else DEFAULT_MONITOR
     worse, best_loss, best_state = 0, float("inf"), None
-    num_problems = head.out_features if run.objective.output == "multilabel" else 1
-    for solution in solve_head(features, labels, head.out_features, run.objective.loss, num_problems=num_problems):
+    for solution, facts in _solutions(run, features, labels, head.out_features):
         with torch.no_grad():
             head.weight.copy_(solution.weight)
             head.bias.copy_(solution.bias)
@@ -39,7 +44,7 @@ def solve(run: StageRun) -> None:
         values = {"train_loss": solution.train_loss, **run.validate()}
         run.progress.epoch += 1
         run.progress.step += 1
-        run.record(values, lr={}, images_per_second=None, l2=solution.strength)
+        run.record(values, lr={}, images_per_second=None, l2=solution.strength, **facts)
         run.session.checkpoints.raise_failure()
         run.session.checkpoints.stop_if_asked()
         worse = 0 if is_better(values[watched], best_loss, "min") else worse + 1
@@ -54,6 +59,33 @@ def solve(run: StageRun) -> None:
             head.weight.copy_(best_state[0])
             head.bias.copy_(best_state[1])
     _call_this_step_best(run)
+
+
+def _solutions(
+    run: StageRun, features: Tensor, labels: Tensor, num_rows: int
+) -> Iterator[tuple[Solution, dict[str, int]]]:
+    """Yield heads to validate, and more to record of each; of few photos one, whose strength is known before."""
+    loss = run.objective.loss
+    if run.objective.class_weights is not None or not are_few(labels, len(run.session.class_names)):
+        num_problems = num_rows if run.objective.output == "multilabel" else 1
+        for solution in solve_head(features, labels, num_rows, loss, num_problems=num_problems):
+            yield solution, {}
+        return
+    choice = run.engine.from_main(lambda: choose_strength(features, labels, num_rows, loss, seed=run.session.seed))
+    run.sinks.line(f"{run.stage.name}: {_told(choice, len(labels), len(run.session.class_names))}")
+    for solution in solve_head(features, labels, num_rows, loss, strengths=[choice.strength]):
+        yield solution, {"folds": choice.num_folds}
+
+
+def _told(choice: Choice, num_images: int, num_classes: int) -> str:
+    few = f"{quantity(num_images, 'image')} of {num_classes} classes are few, so "
+    if not choice.num_folds:
+        return f"{few}l2 is {choice.strength:g}: with one image of each class there is nothing to choose it by"
+    plain = max(STRENGTHS)  # the strongest of those that validation images choose from
+    return (
+        f"{few}the l2 is chosen by {choice.num_folds}-fold cross-validation over them instead of by validation images: "
+        f"{choice.strength:g} (loss {choice.losses[choice.best]:.4f}; with {plain:g} {choice.losses[plain]:.4f})"
+    )
 
 
 def _call_this_step_best(run: StageRun) -> None:

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from regraft.training.objective.losses import Loss
 
-__all__ = ["Solution", "solve_head"]
+__all__ = ["STRENGTHS", "Solution", "solve_head"]
 
 # Strengths on features scaled to unit variance; each solution starts the next, weaker one.
-_STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 _MAX_BYTES_FP64 = 512 * 2**20
 
 
@@ -43,7 +43,7 @@ def solve_head(
     *,
     num_problems: int = 1,
     max_iterations: int = 100,
-    strengths: Sequence[float] = _STRENGTHS,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Iterator[Solution]:
     """Return solutions of logistic regression (multinomial, of two classes, or of each label) from strong to weak
     penalties.
@@ -55,7 +55,7 @@ def solve_head(
         loss: Logits (N, num_rows) and labels -> the mean loss; convex in the logits.
         num_problems: Labels that the loss is a mean over, each a regression of its own; a strength is that of each.
         max_iterations: Of L-BFGS, for each strength.
-        strengths: Of the penalties, from strong to weak.
+        strengths: From strong to weak.
     """
     wide = features.numel() * 8 <= _MAX_BYTES_FP64 and features.device.type == "cpu"
     scaled = features.to(torch.float64 if wide else torch.float32)
