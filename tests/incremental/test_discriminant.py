@@ -203,7 +203,17 @@ def test_damaged_statistics_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("counts", 0), ("sums", np.nan), ("products", np.inf), ("sample_features", np.nan)]
+    ("name", "value"),
+    [
+        ("counts", 0),
+        ("counts", 2.0**62),
+        ("sums", np.nan),
+        ("sums", 1e300),
+        ("products", np.inf),
+        ("products", -1.0),
+        ("products", 1e308),
+        ("sample_features", np.nan),
+    ],
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path: Path, name: str, value: float) -> None:
     path = tmp_path / "statistics.safetensors"

@@ -20,6 +20,9 @@ from regraft.run.stored import require_plain
 __all__ = ["read_statistics", "write_statistics"]
 
 _FORMAT = "1"
+_MOST_IMAGES = 10**12
+_MOST_PRODUCT = 1e100  # features are in fp32, so that their squares are below 1e77
+_ROUNDING = 1e-6
 _KINDS = {
     "counts": np.int64,
     "sums": np.float64,
@@ -113,6 +116,11 @@ def _checked(names: tuple[Any, ...], tensors: dict[str, npt.NDArray[Any]]) -> St
     products = np.zeros((width, width))
     products[np.triu_indices(width)] = packed
     products = products + np.triu(products, 1).T
+    with np.errstate(over="ignore"):
+        least = (sums**2 / counts[:, None]).sum(0)  # what equal images of a class would give
+    most = products.diagonal()
+    if counts.max() > _MOST_IMAGES or most.max() > _MOST_PRODUCT or (least > most * (1 + _ROUNDING)).any():
+        raise ValueError("counts, sums and products contradict each other")
     sample = Sample(tensors["sample_features"], labels, tensors["sample_keys"], tensors["sample_counted"])
     return Statistics(names, counts, sums, products, sample)
 
