@@ -51,7 +51,7 @@ def are_few(labels: Tensor, num_classes: int) -> bool:
 
 
 def choose_strength(features: Tensor, labels: Tensor, num_rows: int, loss: Loss, *, seed: int) -> Choice:
-    """Cross-validate the strengths of regularisation, each class spread evenly over the folds.
+    """Return the best strength of regularisation by cross-validation, each class spread evenly over the folds.
 
     Args:
         features: (N, D), any precision.
