@@ -124,6 +124,24 @@ def test_the_same_images_do_not_count_twice(kept: Path, yellow: Path, tmp_path: 
     assert "are the same image" in result.err
 
 
+def test_what_a_run_is_tested_on_is_not_learnt(cli: Cli, tiny_run: Path, tiny_photos: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.copytree(tiny_photos, tmp_path / "all")
+    photos(tmp_path / "all", {"yellow": 4}, seed=5)  # a new class beside the old ones
+    result = cli("add-class", run, tmp_path / "all", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "that the run has in its test split" in result.out + result.err
+    splits = json.loads((tmp_path / "out" / "splits.json").read_text())
+    before = json.loads((run / "splits.json").read_text())
+    assert len(splits["splits"]["train"]) == len(before["splits"]["train"]) + 4
+    assert rg.open_run(tmp_path / "out").read(tmp_path / "out" / "additions.json")["additions"][0]["images"] == {
+        "yellow": 4
+    }
+    longer = cli("resume", tmp_path / "out", "--set", "stages.top.epochs=9", "--allow-change", "stages.top.epochs")
+    assert longer.code == 2
+    assert "was made by add-class" in longer.err
+
+
 def test_one_image_and_images_that_cannot_be_read(cli: Cli, kept: Path, tmp_path: Path) -> None:
     photo(tmp_path / "new" / "yellow" / "one.png", (150, 150, 30), 3)
     (tmp_path / "new" / "yellow" / "bad.jpg").write_bytes(b"\xff\xd8\xff not an image")

@@ -38,7 +38,10 @@ class NewImages:
 
 
 def new_images(run: RunFolder, data: DataSet, program: FeatureProgram, progress: Progress) -> NewImages:
-    """Return the images to add; those that the run has in a split would count twice, and are left out.
+    """Return the images to add.
+
+    Those that the run has in a split are left out: learnt from or validated on, they would count twice, and what the
+    run is tested on must stay new to it.
 
     Args:
         run: The run that they are added to.
@@ -59,12 +62,16 @@ def new_images(run: RunFolder, data: DataSet, program: FeatureProgram, progress:
     digests = content_digests(split.paths)
     first = {digest: row for row, digest in reversed(list(enumerate(digests))) if digest}
     _require_one_class(split, data, digests, first)
+    tested = _test_digests(run)
     seen = ~seen_images(run, split.paths).unseen
+    held_out = np.array([digest in tested for digest in digests], dtype=bool) & ~seen
+    seen |= held_out
     twice = np.array([first.get(digest, row) != row for row, digest in enumerate(digests)], dtype=bool) & ~seen
     wanted = np.flatnonzero(~seen & ~twice)
     found = program([split.paths[row] for row in wanted.tolist()], progress)
     unreadable = {split.paths[int(wanted[place])]: reason for place, reason in found.reasons.items()}
-    notes = tuple(_notes(int(seen.sum()), int(twice.sum()), unreadable))
+    num_tested = int(held_out.sum())
+    notes = tuple(_notes(int(seen.sum()) - num_tested, num_tested, int(twice.sum()), unreadable))
     rows = wanted[found.rows]
     if not len(rows):
         raise DataError(
@@ -81,10 +88,18 @@ def new_images(run: RunFolder, data: DataSet, program: FeatureProgram, progress:
     return NewImages(statistics, Split([split.paths[row] for row in rows.tolist()], labels), kept, notes)
 
 
-def _notes(num_seen: int, num_twice: int, unreadable: Mapping[str, str]) -> Iterator[str]:
+def _test_digests(run: RunFolder) -> set[bytes]:
+    """Return the digests of the run's test images, as far as the files are there; no record holds them."""
+    test = DataSet.from_dict(run.read(run.splits)).test
+    return set() if test is None else {digest for digest in content_digests(test.paths) if digest}
+
+
+def _notes(num_seen: int, num_tested: int, num_twice: int, unreadable: Mapping[str, str]) -> Iterator[str]:
     """Yield what was left out, for people."""
     if num_seen:
         yield f"left out: {quantity(num_seen, 'image')} that the run has in its training or validation split"
+    if num_tested:
+        yield f"left out: {quantity(num_tested, 'image')} that the run has in its test split"
     if num_twice:
         yield f"left out: {quantity(num_twice, 'duplicate')}, byte for byte, of other new images"
     yield from (f"left out: {path!r} {reason}" for path, reason in unreadable.items())

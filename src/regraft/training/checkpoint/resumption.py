@@ -57,6 +57,7 @@ def look_up(run: RunFolder, recipe: Mapping[str, Any], allow_change: Sequence[st
         SettingsError: Settings differ that nobody allowed, or that cannot.
         StorageError: No checkpoint is whole.
     """
+    _require_trained(run)
     batch_size = recipe["data"]["batch_size"]  # of stages that do not say
     progress = read_progress(latest_checkpoint(run))
     before = run.settings() if not progress.recipe or accepted_recipe(run) else progress.recipe
@@ -72,6 +73,20 @@ def look_up(run: RunFolder, recipe: Mapping[str, Any], allow_change: Sequence[st
         progress = reopened(run, progress, stage)
     progress.recipe = dict(recipe)
     return Resumption(progress, changes)
+
+
+def _require_trained(run: RunFolder) -> None:
+    """Refuse a run whose classes were added without training: it has no checkpoint to go on from.
+
+    Raises:
+        SettingsError: It is one.
+    """
+    if run.additions.exists() and not run.checkpoint_steps():
+        raise SettingsError(
+            f"The run {str(run.path)!r} was made by add-class, not trained, so it cannot be trained further.",
+            "a run that `regraft train` made",
+            "train the one that the classes were added to, or a new run on all images",
+        )
 
 
 def take_up(run: RunFolder, found: Resumption, say: Callable[[str], None]) -> None:
