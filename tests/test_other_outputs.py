@@ -268,7 +268,10 @@ def test_heads_are_solved_too(pairs: Path, scenes: Path, tmp_path: Path) -> None
         run = rg.run_recipe({**recipe(source), "head": head, "stages": solved}, out=tmp_path / name, show=False)
         rows = read_metrics(run.metrics)
         assert all("l2" in row for row in rows)
-        assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+        if "folds" in rows[0]:  # images are few, so the strength is known before
+            assert len(rows) == 1
+        else:
+            assert rows[-1]["train_loss"] < rows[0]["train_loss"]
         assert max(row[f"val_{name}"] for row in rows) > 0.6
 
 

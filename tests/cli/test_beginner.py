@@ -102,7 +102,7 @@ def test_a_start_that_is_refused_leaves_nothing(cli: Cli, here: Path) -> None:
 def test_options_of_stages_reach_the_run(cli: Cli, here: Path) -> None:
     shown = cli("train", "photos", *TINY, "--epochs", "2", "--lr", "0.003", "--batch-size", "3", "--dry-run", "-q")
     assert shown.code == 0, shown.err
-    top = shown.out[shown.out.index("  top: ") :]
-    assert "2 epochs" in top
-    assert "batches of 3" in top
-    assert "0.003" in top
+    shown_all = shown.out[shown.out.index("  all: ") :]
+    assert "2 epochs" in shown_all
+    assert "batches of 3" in shown_all
+    assert "0.003" in shown_all

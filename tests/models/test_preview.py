@@ -105,7 +105,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(cli: Any, tiny_photos: Any
     assert result.code == 0
     assert "flatten  384 inputs" in result.out
     assert "head: trains head (2 tensors, 1,155 parameters) on 64x64 images\n    fit with L-BFGS" in result.out
-    assert "3 epochs of 1 step (3 steps), batches of 32, adamw, lr 0.0001, cosine" in result.out
+    assert "10 epochs of 1 step (10 steps), batches of 32, adamw, lr backbone/depth-0 " in result.out
     assert "whole run: about" in result.out
     assert "timed and counted just now on this machine (cpu, " in result.out
     assert not out.exists()

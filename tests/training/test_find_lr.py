@@ -97,10 +97,10 @@ def test_the_command_line(cli: Cli, photos: Path, tmp_path: Path) -> None:
     shown = cli("find-lr", str(photos), *network, "--out", str(tmp_path / "curve.html"))
     assert shown.code == 0, shown.err
     assert "suggested lr: " in shown.out
-    assert "stage top" in shown.out, "the first stage is solved and has no rate"
+    assert "stage all" in shown.out, "the first stage is solved and has no rate"
     assert "<svg" in (tmp_path / "curve.html").read_text()
     values = json.loads(cli("find-lr", str(photos), *network, "--json").out)
     assert f"suggested lr: {values['suggestion']:.1e}" in shown.out
-    wrong = cli("find-lr", str(photos), *network, "--stage", "tpo")
+    wrong = cli("find-lr", str(photos), *network, "--stage", "al")
     assert wrong.code == 2
-    assert "head, top" in wrong.err
+    assert "head, all" in wrong.err
