@@ -149,6 +149,7 @@ def train_30_epochs(photos: Path, out: Path) -> None:
 def test_on_a_terminal_there_is_a_bar_with_the_time_left_of_the_run(
     tiny_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("regraft.training.loop.progress_bar._SECONDS", -1.0)  # these steps take less than one drawing
     with terminal(monkeypatch) as written:
         train_30_epochs(tiny_photos, tmp_path / "run")
     text = b"".join(written).decode()

@@ -42,6 +42,10 @@ def test_patterns_and_stages_that_match_nothing_have_a_suggestion(tmp_path: Path
         (("--epochs", "0"), "it must be 1 or more"),
         (("--folds", "x"), "it must be a whole number"),
         (("--set", "epochs=0"), "epochs: must be 1 or more; it is 0"),
+        (
+            ("--set", "all.train_image_size=big"),
+            "must be a whole number of pixels, or two as [height, width], or 'auto'; it is 'big'",
+        ),
         (("--set", "all.schedule=step"), "step needs `every` or `milestones`"),
         (("--set", "all.schedule={name: step}"), "schedule: the schedule step needs `every` or `milestones`"),
         (("--set", "all.loss={}"), "or must have at least 1 entry, not 0"),

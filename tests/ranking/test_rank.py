@@ -106,7 +106,7 @@ def test_a_short_budget_takes_fewer_images_of_each_class(
         ranking = rank(root, TINY[:1], image_size=32, budget="0.01s")
     assert ranking.num_images == 20
     assert ranking.num_available == 84
-    assert "allow 20 images for each of 1 networks" in caplog.text
+    assert "as few as can be compared are taken: 20 images for each of 1 network" in caplog.text
     assert "on 20 of 84 images" in str(ranking)
 
 

@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +86,21 @@ def test_bad_requests_say_what_was_expected(settings: dict[str, float], says: st
     stage = rg.Stage("head", optimizer="sgd")
     with pytest.raises(SettingsError, match=says):
         rg.find_lr(small_model(data.class_names), stage, data, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [{"image_size": 24}, {"train_image_size": 24}, {"train_image_size": "auto"}])
+def test_a_stage_with_its_own_image_size(size: dict[str, Any], photos: Path) -> None:
+    data = rg.open_data(photos)
+    stage = rg.Stage("all", train="all", optimizer="sgd", batch_size=8, **size)
+    test = rg.find_lr(small_model(data.class_names), stage, data, steps=12, numerics=CPU)
+    whole = rg.find_lr(
+        small_model(data.class_names),
+        replace(stage, image_size=None, train_image_size=None),
+        data,
+        steps=12,
+        numerics=CPU,
+    )
+    assert (test.losses != whole.losses) == (size != {"train_image_size": "auto"})
 
 
 def test_a_solved_stage_has_no_rate(photos: Path) -> None:

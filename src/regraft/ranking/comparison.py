@@ -121,7 +121,9 @@ class Comparison:
         num = affordable(costs, len(self.sample), left, fewest=_FEWEST_IMAGES)
         if num < len(self.sample):
             self._choose(num)
-            _log.info("%s allow %s for each of %d networks", duration(seconds), quantity(num, "image"), len(costs))
+            how = "allow" if num > _FEWEST_IMAGES else "are short, so that as few as can be compared are taken:"
+            each = f"{quantity(num, 'image')} for each of {quantity(len(costs), 'network')}"
+            _log.info("%s %s %s", duration(seconds), how, each)
         return failed
 
     def _cost(self, candidate: Candidate) -> Cost:

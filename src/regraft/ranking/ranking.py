@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from regraft.ranking.candidates import Candidate
 from regraft.summary import Summary
 from regraft.visible import visible
 from regraft.wording import duration, percent, quantity
@@ -49,7 +50,7 @@ class RankedModel(Summary):
     @property
     def label(self) -> str:
         """The name, with its weights where they are not the pretrained ones."""
-        return self.name if self.weights == "pretrained" else f"{self.name}@{self.weights}"
+        return Candidate(self.name, self.weights).label
 
     @property
     def is_within_noise(self) -> bool:
@@ -62,7 +63,7 @@ class RankedModel(Summary):
         return {"name": self.label, **said}
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "is_within_noise": self.is_within_noise}
+        return {**asdict(self), "label": self.label, "is_within_noise": self.is_within_noise}
 
 
 @dataclass(frozen=True, repr=False)

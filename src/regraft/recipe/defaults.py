@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from regraft.settings.model import BUDGET_MODEL, DEFAULT_MODEL
+from regraft.settings.model import DEFAULT_MODEL
 
 __all__ = ["default_recipe", "fill"]
 
@@ -34,7 +34,7 @@ _ALL: dict[str, Any] = {
         "contrast": 0.15,
     },
 }
-_TRAINED_ON, _MOST_EPOCHS = 9_000, 10  # images in all epochs together: with the default network, four minutes
+_TRAINED_ON, _MOST_EPOCHS = 9_000, 10  # images in all epochs together
 _USUAL_IMAGES = 2_000
 # A decoder that is narrow enough for a CPU, as in recipes/camvid-unet-lite0.yaml.
 _MASK_MODEL = {"name": "unet", "args": {"encoder": DEFAULT_MODEL, "filters": [96, 64, 48, 24], "convs": 1}}
@@ -74,8 +74,7 @@ def default_recipe(
     if image_size is None:
         epochs = max(1, min(_MOST_EPOCHS, round(_TRAINED_ON / max(num_images, 1))))
         stages = [_open_ended(_HEAD), _ALL] if has_budget else [_HEAD, {**_ALL, "epochs": epochs}]
-        name = BUDGET_MODEL if has_budget else DEFAULT_MODEL
-        return {"model": {"name": name}, "stages": copy.deepcopy(stages)}
+        return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
     stages = [_MASK_STAGES[0], _open_ended(_MASK_STAGES[1])]
     return {
         "model": {**copy.deepcopy(_MASK_MODEL), "image_size": list(image_size)},

@@ -6,8 +6,6 @@ forbids scripts and any request, so that a hostile file name can do nothing even
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from regraft import commit
 from regraft.errors import SettingsError
 from regraft.report import folds, sections, training
 from regraft.report.evidence import Evidence, gather
-from regraft.report.html.markup import PAGE_MARK, Html, html, join, package_text
+from regraft.report.html.markup import PAGE_MARK, Html, html, join
+from regraft.report.html.page import page, write_page
 from regraft.report.results import results
 from regraft.run.folder import RunFolder
 
@@ -60,19 +59,14 @@ def write_report(run: RunFolder | Path | str) -> Path:
         )
     target = RunFolder(path).report
     commit.require_replaceable(target, PAGE_MARK)
-    commit.write_text(target, _page(gather(path)))
-    return target
+    return write_page(target, _page(gather(path)))
 
 
 def _page(evidence: Evidence) -> Html:
-    style, chosen = package_text("style.css"), _OF_FOLDS if evidence.folds else _SECTIONS
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    return html(
-        package_text("page.html"),
+    chosen = _OF_FOLDS if evidence.folds else _SECTIONS
+    return page(
         title=f"{evidence.path.resolve().name}: regraft report",
         name=evidence.path.resolve().name,
-        style=style,
-        style_digest=digest,
         links=join(html('<a href="#{}">{}</a>', key, title) for key, title, _ in chosen),
         verdict=_guarded(folds.verdict if evidence.folds else sections.verdict, evidence),
         gaps=_gaps(evidence),

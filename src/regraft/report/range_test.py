@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft import commit
 from regraft.report.html.charts import Series, XText, line_chart
-from regraft.report.html.markup import PAGE_MARK, Html, html, package_text
-from regraft.version import __version__
+from regraft.report.html.markup import Html, html
+from regraft.report.html.page import page, write_page
 
 __all__ = ["write_range_test"]
 
@@ -23,7 +20,6 @@ def write_range_test(path: str | Path, found: Mapping[str, Any]) -> Path:
     Raises:
         StorageError: It cannot be written.
     """
-    path = Path(path)
     ceiling = _ceiling(found["smoothed"])
     points = [
         tuple((math.log10(rate), min(loss, ceiling)) for rate, loss in zip(found["rates"], found[key], strict=True))
@@ -42,22 +38,13 @@ def write_range_test(path: str | Path, found: Mapping[str, Any]) -> Path:
     if num_above:
         text = '<p class="note">{} of {} losses are above {:.3g}, where the chart ends: the rate is too high there.</p>'
         note = html(text, num_above, len(found["losses"]), ceiling)
-    style = package_text("style.css")
-    page = html(
-        package_text("page.html"),
+    whole = page(
         title="regraft find-lr",
         name=f"Range test of stage {found['stage']}",
-        style=style,
-        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
-        links=Html(""),
         verdict=html("<p>Suggested learning rate: <strong>{}</strong></p>", f"{found['suggestion']:.1e}"),
-        gaps=Html(""),
         sections=html('<section id="curve"><div class="charts">{}</div>{}</section>', chart, note),
-        version=__version__,
     )
-    commit.require_replaceable(path, PAGE_MARK)
-    commit.write_text(path, page)
-    return path
+    return write_page(path, whole)
 
 
 def _ceiling(smoothed: Sequence[float]) -> float:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft import commit
-from regraft.report.html.markup import PAGE_MARK, Html, html, package_text
+from regraft.report.html.markup import Html, html
+from regraft.report.html.page import page, write_page
 from regraft.report.html.scatter import Point, scatter_chart
 from regraft.report.html.tables import listing, table
-from regraft.version import __version__
 from regraft.wording import percent
 
 __all__ = ["write_ranking"]
@@ -27,30 +24,20 @@ def write_ranking(path: str | Path, found: Mapping[str, Any]) -> Path:
     Raises:
         StorageError: It cannot be written.
     """
-    path = Path(path)
-    style = package_text("style.css")
-    page = html(
-        package_text("page.html"),
+    whole = page(
         title="regraft rank",
         name=f"Backbones for {found['data']}",
-        style=style,
-        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
-        links=Html(""),
-        verdict=html("<p>First: <strong>{}</strong></p>", _label(found["rows"][0])),
-        gaps=Html(""),
+        verdict=html("<p>First: <strong>{}</strong></p>", found["rows"][0]["label"]),
         sections=_section(found),
-        version=__version__,
     )
-    commit.require_replaceable(path, PAGE_MARK)
-    commit.write_text(path, page)
-    return path
+    return write_page(path, whole)
 
 
 def _section(found: Mapping[str, Any]) -> Html:
     """Return the plot, the table, and what could not be ranked."""
     ranked = [row for row in found["rows"] if not row["reason"]]
     points = [
-        Point(_label(row), row["seconds_per_1000"], 100 * row["accuracy"], *(100 * end for end in row["interval"]))
+        Point(row["label"], row["seconds_per_1000"], 100 * row["accuracy"], *(100 * end for end in row["interval"]))
         for row in ranked
     ]
     chart = scatter_chart(
@@ -61,7 +48,7 @@ def _section(found: Mapping[str, Any]) -> Html:
         "inside each. Bars are 95 % intervals (Wilson); a difference is within noise where the 95 % interval of the "
         "images' paired differences includes 0."
     )
-    failed = [f"{_label(row)}: {row['reason']}" for row in found["rows"] if row["reason"]]
+    failed = [f"{row['label']}: {row['reason']}" for row in found["rows"] if row["reason"]]
     return html(
         '<section id="ranking"><div class="charts">{}</div><p class="note">{}</p>{}{}</section>',
         chart,
@@ -71,15 +58,11 @@ def _section(found: Mapping[str, Any]) -> Html:
     )
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    return str(row["name"]) if row["weights"] == "pretrained" else f"{row['name']}@{row['weights']}"
-
-
 def _cells(place: int, row: Mapping[str, Any]) -> Sequence[Any]:
     low, high = row["interval"]
     return (
         place,
-        _label(row),
+        row["label"],
         percent(row["accuracy"]),
         f"{percent(low)} to {percent(high)}",
         _behind(row),

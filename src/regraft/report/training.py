@@ -94,7 +94,8 @@ def _chosen(evidence: Evidence) -> Html:
     calibrated = part(evidence.status, "best").get("monitor") == "val_calibrated_loss"
     why = (
         " The calibrated loss is the one at the best temperature: it compares networks whatever they minimised. "
-        "A later epoch or stage is taken unless an earlier one is better by more than the noise of the images."
+        "A later epoch or stage is taken unless an earlier one is better by more than the noise of the images; a stage "
+        "that interpolates between its start and its end only where it is better."
     )
     return html('<p class="note">Marked as best is the network in model/: {}.{}</p>', best, why if calibrated else "")
 

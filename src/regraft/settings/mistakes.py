@@ -103,7 +103,7 @@ def _nearest_kind(reasons: list[str], kinds: Sequence[str], given: Any) -> list[
     Where a number may be a word instead, text is taken for neither, and a number is not compared with the words.
     """
     others = ["_type", "_parsing"]
-    if any(kind.startswith("float_") for kind in kinds) or isinstance(given, int | float):
+    if any(kind.startswith(("float_", "int_")) for kind in kinds) or isinstance(given, int | float):
         others.append("literal_error")
     fitting = [reason for reason, kind in zip(reasons, kinds, strict=False) if not kind.endswith(tuple(others))]
     return fitting or reasons
@@ -115,7 +115,8 @@ def _line(path: str, reasons: Sequence[str], given: Any) -> str:
     shown = given is None or isinstance(given, (str, int, float, bool))
     unique = list(dict.fromkeys(reasons))
     if path.endswith("image_size") and set(unique) >= _PAIR:
-        unique = ["must be a whole number of pixels, or two as [height, width]"]
+        others = [reason for reason in unique if reason not in _PAIR]
+        unique = ["must be a whole number of pixels, or two as [height, width]", *others]
     text = ", or ".join([unique[0], *(reason.removeprefix("must be ") for reason in unique[1:])])
     return f"{path}: {text}" + (f"; it is {given!r}" if shown and not text.endswith("?") else "")
 

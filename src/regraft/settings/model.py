@@ -8,11 +8,10 @@ from pydantic import Field
 
 from regraft.settings.strict import Count, Pixels, Seed, Strict
 
-__all__ = ["AUTO_MODEL", "BUDGET_MODEL", "DEFAULT_MODEL", "ChannelsSettings", "MatchSettings", "ModelSettings"]
+__all__ = ["AUTO_MODEL", "DEFAULT_MODEL", "ChannelsSettings", "MatchSettings", "ModelSettings"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 AUTO_MODEL = "auto"  # the one that suits the images best, of those with weights on this machine
-BUDGET_MODEL = DEFAULT_MODEL  # of a run with a budget that names none; AUTO_MODEL compares what is installed
 
 
 class MatchSettings(Strict):

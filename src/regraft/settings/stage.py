@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from regraft.settings.augment import Augment
 from regraft.settings.monitor import EarlyStopping, Plateau
@@ -34,6 +34,19 @@ EXCLUSIVE = (("epochs", "steps"), ("warmup_epochs", "warmup_steps"))  # a stage 
 Loss = Literal["cross_entropy", "dice", "focal"]
 
 
+def _known_optimizer(name: str) -> str:
+    mistake = optimizer_mistake(name)
+    if mistake is not None:
+        raise ValueError(mistake)
+    return name
+
+
+def _with_some_weight(weights: Sequence[float]) -> Sequence[float]:
+    if max(weights) <= 0:
+        raise ValueError("must have a number above 0: with 0 for every class nothing would train")
+    return weights
+
+
 @settings
 class Stage:
     """One stage of a training run."""
@@ -42,7 +55,7 @@ class Stage:
     train: str | ListOf[str] = Field(default="head", description="selectors of what trains; all else is frozen")
     epochs: Count | None = Field(default=None, description="maximum passes over the training images; default 10")
     steps: Count | None = Field(default=None, description="the length in optimizer steps instead of epochs")
-    optimizer: str = Field(
+    optimizer: Annotated[str, AfterValidator(_known_optimizer)] = Field(
         default="auto",
         description="adamw, adam, sgd (Nesterov), momentum (plain), any other of timm's, lbfgs (fits a linear head on "
         "fixed features), or auto: lbfgs where it can, else adamw",
@@ -102,7 +115,7 @@ class Stage:
     label_smoothing: ShareBelowOne = Field(default=0.0, description="fraction of the target spread over all classes")
     class_weights: (
         Literal["balanced", "median_frequency"]
-        | Annotated[ListOf[NotNegative], Field(min_length=1)]
+        | Annotated[ListOf[NotNegative], Field(min_length=1), AfterValidator(_with_some_weight)]
         | Annotated[DictOf[str, NotNegative], Field(min_length=1)]
         | None
     ) = Field(
@@ -131,14 +144,6 @@ class Stage:
         default="best", description="start from the best or the last state of the previous stage"
     )
 
-    @field_validator("optimizer")
-    @classmethod
-    def _known_optimizer(cls, name: str) -> str:
-        mistake = optimizer_mistake(name)
-        if mistake is not None:
-            raise ValueError(mistake)
-        return name
-
     @field_validator("schedule", mode="before")
     @classmethod
     def _whole(cls, schedule: Any) -> Any:
@@ -150,13 +155,6 @@ class Stage:
     @classmethod
     def _short(cls, schedule: Any) -> Any:
         return schedule.name if isinstance(schedule, Schedule) and schedule.is_plain else schedule
-
-    @field_validator("class_weights")
-    @classmethod
-    def _some_weight(cls, weights: Any) -> Any:
-        if isinstance(weights, list) and max(weights) <= 0:
-            raise ValueError("must have a number above 0: with 0 for every class nothing would train")
-        return weights
 
     @model_validator(mode="after")
     def _consistent(self) -> Stage:

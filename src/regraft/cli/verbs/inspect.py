@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
 from typing import Annotated
 
 import typer
@@ -20,11 +17,10 @@ from regraft.cli.options import (
     arguments_of,
     ignored_items,
 )
-from regraft.cli.say import say
+from regraft.cli.say import Patience, say
 
 __all__ = ["inspect"]
 
-_LINE_SECONDS = 10.0
 _OPTIONS = {"key": "--from", "arguments": "--arg"}
 
 
@@ -56,7 +52,7 @@ def inspect(
         key=key,
         image_size=image_size,
         arguments=arguments_of(arguments),
-        progress=_Patience(),
+        progress=Patience("decoding"),
         labels=labels,
         names=names,
         masks=masks,
@@ -69,15 +65,3 @@ def inspect(
         typer.echo(found.to_json())
     else:
         say(found.text)
-
-
-class _Patience:
-    """A line on stderr every ten seconds: how many images are decoded."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _LINE_SECONDS
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() >= self._next and logging.getLogger("regraft").isEnabledFor(logging.INFO):
-            self._next = time.monotonic() + _LINE_SECONDS
-            print(f"decoding {done}/{total} images", file=sys.stderr, flush=True)

@@ -44,7 +44,7 @@ class ProgressBar:
         self._drawn_at = time.monotonic()
         news = "" if loss is None else f"loss {loss:.4f}"  # of what is done now, not of the stage before
         self._progress.update(
-            self._task, total=total, completed=done, description=visible(doing), left=left(), news=news
+            self._task, total=total, completed=done, description=visible(doing), left=left(), news=news, refresh=True
         )
 
     def close(self, done: float, total: float) -> None:

@@ -231,7 +231,7 @@ def _images(
     are.
     """
     preprocessing = preprocessing_of(model)
-    pixels = preprocessing.pixels
+    pixels = preprocessing.pixels if stage.train_size is None else preprocessing.pixels.sized(stage.train_size)
     rows = np.sort(permutation(seed, 0, len(data.train))[:wanted])
     few = replace(data, splits={"train": data.train.take(rows)})
     cache = PixelCache(few.train.paths, pixels, split="train")
@@ -241,7 +241,7 @@ def _images(
         masks = PixelCache(few.train.masks, MaskProgram(pixels, data.class_table), split="train")
         labels = paired(few, {"train": cache}, {"train": masks}, threads=1).train.labels
     normaliser = Normaliser(preprocessing, device)
-    images = Images({"train": cache}, {"train": labels}, data.class_names, normaliser).sized(stage.train_size)
+    images = Images({"train": cache}, {"train": labels}, data.class_names, normaliser)
     return images, len(images.pixels["train"])
 
 

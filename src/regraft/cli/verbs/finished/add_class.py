@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, RunArgument, ThreadsOption
-from regraft.cli.say import say
+from regraft.cli.say import Patience, say
 
 __all__ = ["add_class"]
-
-_LINE_SECONDS = 10.0
 
 
 def add_class(
@@ -48,22 +43,10 @@ def add_class(
 
     keep_freed_memory()
     numerics = choose_numerics(device, "fp32", threads)
-    progress = _Patience()
+    progress = Patience("features of")
     if photos is None:
         say_unused({"--out": out, "--labels": labels, "--names": names}, "no images of new classes were named")
         kept = keep_statistics(run, numerics=numerics, progress=progress)
         say(f"{kept.statistics}: statistics of the run's features, from which classes are added")
         return
     say(str(add(run, photos, out=out, labels=labels, names=names, numerics=numerics, progress=progress)))
-
-
-class _Patience:
-    """A line on stderr every ten seconds: how many images have passed the network."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _LINE_SECONDS
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() >= self._next and logging.getLogger("regraft").isEnabledFor(logging.INFO):
-            self._next = time.monotonic() + _LINE_SECONDS
-            print(f"features of {done}/{total} images", file=sys.stderr, flush=True)
