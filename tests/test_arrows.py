@@ -22,6 +22,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("plan", "evaluation"),
     ("training",),
     ("ranking",),
+    ("checkup",),
     ("report", "incremental"),
     ("assembly",),
     ("pipeline",),

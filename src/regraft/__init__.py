@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from regraft.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from regraft.checkup.check import check
+    from regraft.checkup.checkup import Checkup
+    from regraft.checkup.issue import Issue, Item
     from regraft.compute.numerics import Numerics, choose_numerics
     from regraft.conversion import Conversion, convert
     from regraft.data.dataset import DataSet
@@ -78,6 +81,7 @@ _HOMES = {
     "Augment": "regraft.settings.augment",
     "BayesianMaps": "regraft.models.segment.bayes",
     "Callback": "regraft.training.callbacks",
+    "Checkup": "regraft.checkup.checkup",
     "Conversion": "regraft.conversion",
     "DataError": "regraft.errors",
     "DataSet": "regraft.data.dataset",
@@ -87,6 +91,8 @@ _HOMES = {
     "Freeze": "regraft.plan.freezing.freeze",
     "Head": "regraft.settings.head",
     "Inspection": "regraft.inspection",
+    "Issue": "regraft.checkup.issue",
+    "Item": "regraft.checkup.issue",
     "KerasTensor": "regraft.weights.writers.keras_tensor",
     "Layer": "regraft.models.layers.layers",
     "LostProcessError": "regraft.errors",
@@ -117,6 +123,7 @@ _HOMES = {
     "add_class": "regraft.incremental.add_class",
     "bayesian_predict": "regraft.models.segment.bayes",
     "build_model": "regraft.models.zoo.build",
+    "check": "regraft.checkup.check",
     "choose_numerics": "regraft.compute.numerics",
     "convert": "regraft.conversion",
     "cross_validate": "regraft.folds",
@@ -163,6 +170,7 @@ __all__ = [
     "Augment",
     "BayesianMaps",
     "Callback",
+    "Checkup",
     "Conversion",
     "DataError",
     "DataSet",
@@ -172,6 +180,8 @@ __all__ = [
     "Freeze",
     "Head",
     "Inspection",
+    "Issue",
+    "Item",
     "KerasTensor",
     "Layer",
     "LostProcessError",
@@ -202,6 +212,7 @@ __all__ = [
     "add_class",
     "bayesian_predict",
     "build_model",
+    "check",
     "choose_numerics",
     "convert",
     "cross_validate",

@@ -1,0 +1,110 @@
+"""`check`: everything that can be told of a data set before it is trained on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from regraft.checkup.checkup import Checkup
+from regraft.checkup.faults import image_faults
+from regraft.checkup.issue import LEVELS, Issue
+from regraft.checkup.labels import class_issues, conflicts, counts_by_split
+from regraft.checkup.rows import Rows
+from regraft.checkup.survey import Survey, survey
+from regraft.data.check import check as basic_findings
+from regraft.data.dataset import DataSet, Quarantined
+from regraft.data.decode.decode import PixelProgram, Resize
+from regraft.data.open import open_data, open_undivided
+from regraft.errors import DataError
+
+__all__ = ["check"]
+
+Progress = Callable[[int, int], None]
+_SIZE = (224, 224)
+
+
+def check(
+    data: DataSet | str | os.PathLike[str],
+    *,
+    resize: Resize = "squash",
+    image_size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress = lambda done, total: None,
+    **options: Any,
+) -> Checkup:
+    """Look for what is wrong with a data set: its files, its labels, its splits. Nothing is changed.
+
+    Args:
+        data: The images, opened, or as `open_data` takes them.
+        resize: How images come to the network's size, of which is told what is lost.
+        image_size: That size: a side, or (height, width), in pixels; None takes 224.
+        seed: Which splits to draw where the source has none, as `open_data` does.
+        threads: Threads that decode; None takes one for each processor.
+        progress: Called with the number of images that are decoded, and of all.
+        **options: How images are labelled, as `open_data` takes it: `labels`, `names`, `masks`, `class_table`,
+            `ignore`.
+
+    Raises:
+        DataError: There are no labelled images.
+        SettingsError: Options that contradict each other.
+    """
+    began = time.perf_counter()
+    refusal, data = ("", data) if isinstance(data, DataSet) else _opened(data, seed, options)
+    rows = Rows(data)
+    seen = survey(rows.paths, threads=threads, progress=progress)
+    side = image_size or _SIZE
+    program = PixelProgram((side, side) if isinstance(side, int) else side, resize)
+    found = _Images(rows, seen, program)
+    issues = [*_refused(refusal), *_basic(found), *class_issues(counts_by_split(rows)), *_of_images(found)]
+    return Checkup(
+        data=data.name,
+        root=data.root,
+        splits=counts_by_split(rows),
+        num_images={name: len(split) for name, split in data.splits.items()},
+        issues=_in_order(issues),
+        seconds=time.perf_counter() - began,
+    )
+
+
+class _Images(NamedTuple):
+    rows: Rows
+    seen: Survey
+    program: PixelProgram
+
+
+def _opened(source: str | os.PathLike[str], seed: int, options: dict[str, Any]) -> tuple[str, DataSet]:
+    """Return the data set, and why it could not be trained on as it is; empty where it can."""
+    try:
+        return "", open_data(source, seed=seed, **options)
+    except DataError as error:
+        try:
+            return "\n".join([error.what, *error.details]), open_undivided(source, **options)
+        except DataError:
+            raise error from None
+
+
+def _refused(refusal: str) -> Iterator[Issue]:
+    if refusal:
+        yield Issue("not-trainable", "Cannot be trained on", "error", refusal)
+
+
+def _basic(found: _Images) -> Iterator[Issue]:
+    """Yield what `data.check` says of the rows that can be read, but for the files that cannot."""
+    data, rows, reasons = found.rows.data, found.rows, found.seen.reasons
+    gone = [Quarantined(rows.paths[row], reasons[row], rows.splits[rows.split_of[row]]) for row in reasons]
+    left = data if data.segmentation else replace(data.without(gone), quarantined=())
+    for finding in basic_findings(left):
+        yield Issue("data", "The data set as a whole", finding.level, finding.text)
+
+
+def _of_images(found: _Images) -> Iterator[Issue]:
+    yield from image_faults(found.rows, found.seen, found.program)
+    yield from conflicts(found.rows, found.seen)
+
+
+def _in_order(issues: Iterable[Issue]) -> tuple[Issue, ...]:
+    return tuple(sorted(issues, key=lambda issue: LEVELS.index(issue.level)))

@@ -1,0 +1,115 @@
+"""What a checkup of a data set found: issues with their images, as text, as plain data, and as rows of a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from regraft.checkup.issue import LEVELS, Issue
+from regraft.summary import Summary
+from regraft.visible import visible
+from regraft.wording import quantity
+
+__all__ = ["COLUMNS", "Checkup"]
+
+COLUMNS = ("kind", "level", "path", "split", "label", "detail", "group", "suggestion", "score")
+_NAMED = 3  # images that are named below an issue
+_MOST_CLASSES = 12
+
+
+@dataclass(frozen=True, repr=False)
+class Checkup(Summary):
+    """What was found of a data set.
+
+    Attributes:
+        data: Its name.
+        root: The absolute path of the folder that paths are seen from.
+        splits: For each split, how many images each class has.
+        issues: What was found: errors first, then warnings, then notes.
+        not_computed: What could not be looked for, and why, a sentence each.
+        network: Whose features images were compared by; empty where none were.
+        seconds: How long it took.
+    """
+
+    data: str
+    root: str
+    splits: dict[str, dict[str, int]]
+    num_images: dict[str, int]
+    issues: tuple[Issue, ...] = ()
+    not_computed: tuple[str, ...] = ()
+    network: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is neither an error nor a warning; `--strict` goes by it."""
+        return not any(issue.level in ("error", "warning") for issue in self.issues)
+
+    def of(self, kind: str) -> Issue | None:
+        """Return the issue of a kind, such as `blank`; None where there is none."""
+        return next((issue for issue in self.issues if issue.kind == kind), None)
+
+    def facts(self) -> dict[str, object]:
+        """Return the data set's name, its images, and how many issues of each level there are."""
+        levels = [issue.level for issue in self.issues]
+        return {"data": self.data, "images": sum(self.num_images.values())} | {
+            f"{level}s": levels.count(level) for level in LEVELS
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, for JSON."""
+        return {
+            "data": self.data,
+            "root": self.root,
+            "num_images": self.num_images,
+            "splits": self.splits,
+            "is_sound": self.is_sound,
+            "issues": [issue.to_dict() for issue in self.issues],
+            "not_computed": list(self.not_computed),
+            "network": self.network,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def to_csv(self) -> str:
+        """Return a table with a row for each image of each issue."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for issue in self.issues:
+            for item in issue.items:
+                score = "" if item.score is None else f"{item.score:.4f}"
+                group = "" if item.group is None else item.group
+                row = (item.path, item.split, item.label, item.detail, group, item.suggestion, score)
+                writer.writerow((issue.kind, issue.level, *row))
+        return stream.getvalue()
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self) -> str:
+        """Return lines for people: the images by split and class, then each issue with its first images."""
+        return "\n".join([*self._counts(), *self._found(), *(f"not computed: {text}" for text in self.not_computed)])
+
+    def _counts(self) -> Iterator[str]:
+        total = sum(self.num_images.values())
+        yield f"{quantity(total, 'image')} in {visible(self.data)}"
+        for split, counts in self.splits.items():
+            shown = ", ".join(f"{visible(name)} {num:,}" for name, num in list(counts.items())[:_MOST_CLASSES])
+            more = ", ..." if len(counts) > _MOST_CLASSES else ""
+            yield f"{split}: {quantity(self.num_images[split], 'image')} ({shown}{more})"
+
+    def _found(self) -> Iterator[str]:
+        for issue in self.issues:
+            yield f"{issue.level}: {issue.text}"
+            for item in issue.items[:_NAMED]:
+                said = [item.label, item.detail, f"group {item.group}" if item.group is not None else ""]
+                said += [f"{item.suggestion}?" if item.suggestion else ""]
+                words = "; ".join(visible(word) for word in said if word)
+                yield f"  {visible(item.path)} ({item.split})" + (f": {words}" if words else "")
+            if len(issue.items) > _NAMED:
+                yield f"  and {len(issue.items) - _NAMED:,} more"
+        if not self.issues:
+            yield "nothing found"

@@ -1,0 +1,1 @@
+"""Commands about images that nothing was trained on yet."""
