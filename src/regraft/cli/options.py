@@ -22,6 +22,7 @@ __all__ = [
     "PrecisionOption",
     "RunArgument",
     "ThreadsOption",
+    "ViewsOption",
     "arguments_of",
     "log_names",
 ]
@@ -59,6 +60,15 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         help="Network of a run: `last`, or the name of a stage for its best epoch; default: the chosen one.",
+        show_default=False,
+    ),
+]
+ViewsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: flip, crops, multi, or auto (what the run's validation images gain by); masks: "
+        "flip.",
         show_default=False,
     ),
 ]

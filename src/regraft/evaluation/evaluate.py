@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -17,10 +17,11 @@ from regraft.evaluation.labelled_rows import MaskRows, Rows, other_mask_rows, ot
 from regraft.evaluation.mask_split import measure_masks
 from regraft.evaluation.masks import MaskPredictor
 from regraft.evaluation.out_of_fold import pooled_measures
-from regraft.evaluation.predict import Predictor
+from regraft.evaluation.predict import Asked, predictor_for
 from regraft.evaluation.rounding import rounding_note
 from regraft.evaluation.seen import SEEN_LABEL, Seen
 from regraft.models.describe.outputs import output_of
+from regraft.models.segment.tiles import TTA
 from regraft.models.store.folder import load_model
 from regraft.models.store.unfinished import named_epoch
 from regraft.run.folder import RunFolder, open_run
@@ -44,6 +45,7 @@ def evaluate(
     ignore: object = None,
     split: str | None = None,
     checkpoint: str | None = None,
+    tta: Asked | None = None,
     model: nn.Module | None = None,
     numerics: Numerics | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -64,6 +66,9 @@ def evaluate(
         split: One of the run's own splits (train, val, test) instead.
         checkpoint: Measure another network than the one that the run has chosen, as for `load_model`; its rows and
             measures go to a folder of its own in predictions/.
+        tta: Test-time augmentation, as for `predict` (for masks `flip` alone); its rows and measures go to a folder
+            of its own in predictions/, and `tta` in them has the views, the measures of the images alone, and by how
+            much the views lower the loss at the best temperature, with a 95 % interval (paired bootstrap).
         model: The module itself, for a run that trained a module of the user's own.
         numerics: Device, precision, layout, threads; None takes the run's, as far as this machine has them.
         progress: Called with (images done, images in all).
@@ -85,19 +90,24 @@ def evaluate(
         require_run_first("evaluate", run, [data])
     run = run if isinstance(run, RunFolder) else open_folds(run) or open_run(run)
     if isinstance(run, FoldsFolder) and data is None and split != "test" and (split or not _has_test(run)):
-        _require_out_of_fold(run, split, checkpoint)
+        _require_out_of_fold(run, split, checkpoint, tta)
         return pooled_measures(run, METRICS)
     loaded = load_model(run.path, model=model, checkpoint=checkpoint)
     folder = run.predictions if checkpoint is None else run.predictions / _folder_name(run, checkpoint)
+    folder = folder if tta is None else folder / f"tta-{tta}"
     names_pixels = output_of(loaded) == "segmentation"
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
     _require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
     _require_masks(said, run, data, names_pixels=names_pixels)
     numerics = numerics or stored_numerics(run)
     notes = _precision_notes(run, loaded, numerics, own=data is None, checkpoint=checkpoint)
-    of_what = {"output": output_of(loaded), **({} if checkpoint is None else {"checkpoint": checkpoint})}
+    of_what: dict[str, Any] = {
+        "output": output_of(loaded),
+        **({} if checkpoint is None else {"checkpoint": checkpoint}),
+    }
     if names_pixels:
-        of_masks = MaskPredictor(loaded, numerics)
+        of_masks = MaskPredictor(loaded, numerics, tta=cast("TTA | None", tta))
+        of_what |= {} if tta is None else {"tta": {"views": tta, "num_views": 2}}
         masked = (
             own_mask_rows(run, of_masks.class_names, split=split)
             if data is None
@@ -105,7 +115,7 @@ def evaluate(
         )
         measured, seen = measure_masks(of_masks, masked, folder, progress)
         return _written(folder, masked, of_what | measured, seen, notes)
-    predictor = Predictor(loaded, numerics)
+    predictor = predictor_for(run.path, loaded, numerics, checkpoint=checkpoint, tta=tta)
     known, multilabel = predictor.class_names, predictor.output == "multilabel"
     rows = (
         own_rows(run, known, multilabel=multilabel, split=split)
@@ -113,6 +123,7 @@ def evaluate(
         else other_rows(data, run, known, multilabel=multilabel, labels=labels, names=names)
     )
     measured, seen = measure_images(predictor, rows, folder, progress)
+    of_what |= {"tta": {"views": None, "num_views": 1}} if tta == "auto" else {}
     return _written(folder, rows, of_what | measured, seen, notes)
 
 
@@ -128,7 +139,13 @@ def _folder_name(run: RunFolder, checkpoint: str) -> str:
     return f"step-{named_epoch(first.path, checkpoint).step:06d}"
 
 
-def _require_out_of_fold(folds: FoldsFolder, split: str | None, checkpoint: str | None) -> None:
+def _require_out_of_fold(folds: FoldsFolder, split: str | None, checkpoint: str | None, tta: str | None) -> None:
+    if tta is not None:
+        raise SettingsError(
+            f"{str(folds.path)!r} is a cross-validation, whose out-of-fold rows were predicted without other views.",
+            "a fold, a test split, or other images, to look at in several views",
+            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --tta {tta}` for one fold",
+        )
     if checkpoint is not None:
         raise SettingsError(
             f"{str(folds.path)!r} is a cross-validation, whose figures are those of the networks that its folds chose.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from regraft.evaluation.metrics.metrics import classification_metrics
 from regraft.evaluation.metrics.multilabel import multilabel_metrics
 from regraft.evaluation.predict import Prediction, Predictor
 from regraft.evaluation.seen import Seen
+from regraft.evaluation.tta.choice import gain_of, losses_of
 from regraft.wording import quantity
 
 __all__ = ["METRICS", "measure_images"]
@@ -40,13 +42,16 @@ def measure_images(
     Raises:
         DataError: None can be read.
     """
-    predictions = []
-    for prediction in predictor.predict(rows.paths):
+    predictions, views = [], []
+    for prediction, of_views in predictor.predict_views(rows.paths):
         predictions.append(prediction)
+        views.append(of_views)
         progress(len(predictions), len(rows.paths))
     seen = rows.seen
     counted = None if seen is None else seen.among([prediction.error is None for prediction in predictions])
     measures = _measured_apart(predictions, rows.labels, predictor, rows.name, counted)
+    if predictor.tta is not None:
+        measures |= {"tta": _of_views(views, rows.labels, predictor)}
     truths = label_names(rows.labels, predictor.class_names)
     lines = [
         {**prediction.to_dict(), "label": truth, **({} if seen is None else {"seen": seen.splits[row] or None})}
@@ -55,6 +60,15 @@ def measure_images(
     folder.mkdir(parents=True, exist_ok=True)
     commit.write_text(folder / f"{rows.name}.jsonl", "".join(commit.as_json(line) + "\n" for line in lines))
     return measures, counted
+
+
+def _of_views(views: Sequence[npt.NDArray[np.floating] | None], labels: Labels, predictor: Predictor) -> dict[str, Any]:
+    """Return what the views of each image change against the image alone, over all images that could be read."""
+    good = [row for row, of_image in enumerate(views) if of_image is not None]
+    found = np.stack([of_image for of_image in views if of_image is not None])
+    losses = [losses_of(each, labels[good], predictor.output) for each in (found[:, 0], found.mean(1))]
+    alone = METRICS[predictor.output](found[:, 0], labels[good], predictor.class_names, predictor.thresholds)
+    return {"views": predictor.tta, "num_views": found.shape[1], "gain": asdict(gain_of(*losses)), "alone": alone}
 
 
 def _softmax_metrics(

@@ -264,4 +264,4 @@ def _palette(colours: Sequence[Sequence[int]]) -> Mask:
 def _known(tta: TTA | None) -> TTA | None:
     if tta in (None, "flip"):
         return tta
-    raise SettingsError(f"There is no test-time augmentation {tta!r}.", "flip", "leave it out, or set flip")
+    raise SettingsError(f"There is no test-time augmentation {tta!r} for masks.", "flip", "leave it out, or set flip")

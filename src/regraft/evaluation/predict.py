@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +21,22 @@ from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode.memory import MemoryImage
 from regraft.data.inputs import list_inputs
 from regraft.errors import SettingsError
+from regraft.evaluation.tta.auto import views_asked_for
 from regraft.machine.prefetch import Prefetch, thread_pool
 from regraft.models.describe.info import ModelInfo, info_of
 from regraft.models.describe.inputs import Normaliser
 from regraft.models.describe.outputs import DEFAULT_THRESHOLD, decide, threshold_names
 from regraft.models.describe.outputs import probabilities as probabilities_of
+from regraft.models.describe.views import Views, require_views, views_of
 from regraft.models.keras.layer import KerasLayer
 from regraft.models.store.folder import loaded_model
 from regraft.summary import Summary
 
-__all__ = ["Inputs", "Prediction", "Predictor", "predict"]
+__all__ = ["Asked", "Inputs", "Prediction", "Predictor", "predict", "predictor_for"]
 
 _Input = str | Path | npt.NDArray[np.uint8] | Image | bytes
 Inputs = _Input | Iterable[_Input]
+Asked = Views | Literal["auto"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,12 +85,20 @@ class Predictor:
         model: From `load_model`: it has class names and preprocessing.
         numerics: Device, precision of inference, layout, threads; None chooses for this machine.
         threshold: From which probability on a name is given, for models that have thresholds; None takes the stored.
+        tta: Views of each image whose mean probabilities count (`views_of`); None looks at the image alone.
 
     Raises:
-        SettingsError: The model has no class names, or no thresholds where one is given.
+        SettingsError: The model has no class names, or no thresholds where one is given; or there are no such views.
     """
 
-    def __init__(self, model: nn.Module, numerics: Numerics | None = None, *, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        numerics: Numerics | None = None,
+        *,
+        threshold: float | None = None,
+        tta: Views | None = None,
+    ) -> None:
         info = info_of(model)
         if info.class_names is None or info.preprocessing is None:
             raise SettingsError(
@@ -104,6 +115,8 @@ class Predictor:
         self.class_names: Sequence[str] = info.class_names
         self.output = info.output
         self.thresholds = _thresholds(info, threshold)
+        require_views(tta)
+        self.tta = tta
         self.numerics = (numerics or choose_numerics()).for_inference
         preprocessing = info.preprocessing
         self.pixels: PixelProgram = preprocessing.pixels
@@ -117,11 +130,19 @@ class Predictor:
             paths: Files and images in memory, or the stream of those that are being decoded already, in the model's
                 own program.
         """
+        for prediction, _ in self.predict_views(paths):
+            yield prediction
+
+    def predict_views(
+        self, paths: Iterable[str | MemoryImage] | DecodedStream
+    ) -> Iterator[tuple[Prediction, npt.NDArray[np.floating] | None]]:
+        """Yield what `predict` does, each with the probabilities (views, classes) behind it, the image's own first."""
         stream = paths if isinstance(paths, DecodedStream) else self._stream(paths)
         try:
             for batch, probabilities in self._computed(_regrouped(stream, self._program.batch_size)):
                 for row, (path, reason) in enumerate(zip(batch.paths, batch.reasons, strict=True)):
-                    yield self._prediction(path, None if reason else probabilities[row], reason)
+                    views = None if reason else probabilities[:, row]
+                    yield self._prediction(path, None if views is None else views.mean(0), reason), views
         finally:
             stream.close()
 
@@ -135,11 +156,12 @@ class Predictor:
         )
 
     def probabilities(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-        """Return pixels uint8 (N, H, W, channels) of the model's image size -> probabilities (N, classes)."""
-        inputs = self._normaliser(self._normaliser.pixels(images_NHWC))
-        (logits,) = self._program(inputs)
-        result: npt.NDArray[np.floating] = probabilities_of(self.output, logits.float()).cpu().numpy()
-        return result
+        """Return pixels uint8 (N, H, W, channels) of the model's image size -> probabilities (views, N, classes)."""
+        found: list[npt.NDArray[np.floating]] = []
+        for view in views_of(self._normaliser.pixels(images_NHWC), self.tta):
+            (logits,) = self._program(self._normaliser(view))
+            found.append(probabilities_of(self.output, logits.float()).cpu().numpy())
+        return np.stack(found)
 
     def _computed(self, stream: Iterable[DecodedBatch]) -> Iterator[tuple[DecodedBatch, npt.NDArray[np.floating]]]:
         """Yield each batch with its probabilities, in order; on a CPU several are computed at once.
@@ -209,6 +231,50 @@ def _thresholds(info: ModelInfo, threshold: float | None) -> dict[str, float]:
     return dict.fromkeys(names, threshold)
 
 
+def predictor_for(
+    path: str | Path | None,
+    model: nn.Module,
+    numerics: Numerics | None,
+    *,
+    threshold: float | None = None,
+    checkpoint: str | None = None,
+    tta: Asked | str | None = None,
+) -> Predictor:
+    """Return a model ready to predict; where views are `auto`, with those that the run's validation images ask for.
+
+    Args:
+        path: Where the model was loaded from; None where that is not known.
+        model: That model.
+        numerics: As for `Predictor`.
+        threshold: As for `Predictor`.
+        checkpoint: That was loaded.
+        tta: The views.
+
+    Raises:
+        SettingsError: As `Predictor`; or `auto` of something that is no run.
+        DataError: `auto`, and no validation image can be read.
+    """
+    if tta != "auto":
+        require_views(tta)
+        return Predictor(model, numerics, threshold=threshold, tta=cast("Views | None", tta))
+    if path is None:
+        raise SettingsError(
+            "`tta='auto'` was set for a model that is loaded already.",
+            "the path of a run, whose validation images choose the views",
+            "name the run, or the views: flip, crops or multi",
+        )
+    of_all = Predictor(model, numerics, tta="multi")
+    precision = of_all.numerics.inference
+    views = views_asked_for(
+        path,
+        info_of(model),
+        lambda paths: (views for _, views in of_all.predict_views(paths)),
+        checkpoint=checkpoint,
+        precision=precision,
+    )
+    return Predictor(model, numerics, threshold=threshold, tta=views)
+
+
 def predict(
     model: str | Path | nn.Module,
     inputs: Inputs,
@@ -216,6 +282,7 @@ def predict(
     numerics: Numerics | None = None,
     threshold: float | None = None,
     checkpoint: str | None = None,
+    tta: Asked | None = None,
 ) -> list[Prediction]:
     """Predict the class, or the labels, of images: one row for each input, in input order.
 
@@ -228,6 +295,9 @@ def predict(
         numerics: Device, precision of inference, layout, threads; None chooses for this machine.
         threshold: From which probability on a name is given, for models that have thresholds; None takes the stored.
         checkpoint: Of a run folder, another network than the one it has chosen, as for `load_model`.
+        tta: Test-time augmentation: the mean of the probabilities of several views of each image. `flip`: the image
+            and its mirror image; `crops`: the image, its corners and its centre; `multi`: these six, each with its
+            mirror image. `auto`: of these what the run's validation images gain by, if they do.
 
     Raises:
         SettingsError: There is no model there, or it has no thresholds where one is given; or an input is no image.
@@ -235,4 +305,6 @@ def predict(
     """
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)
-    return list(Predictor(loaded, numerics, threshold=threshold).predict(paths))
+    of = None if isinstance(model, nn.Module) else model
+    predictor = predictor_for(of, loaded, numerics, threshold=threshold, checkpoint=checkpoint, tta=tta)
+    return list(predictor.predict(paths))

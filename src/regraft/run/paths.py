@@ -103,6 +103,11 @@ class RunPaths:
         return self.path / "additions.json"
 
     @property
+    def tta(self) -> Path:
+        """Which views at prediction the validation images ask for."""
+        return self.path / "tta.json"
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions"
 

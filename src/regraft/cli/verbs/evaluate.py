@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,11 +18,15 @@ from regraft.cli.options import (
     NamesOption,
     RunArgument,
     ThreadsOption,
+    ViewsOption,
     ignored_items,
 )
 from regraft.cli.say import say
 from regraft.visible import one_line
 from regraft.wording import quantity
+
+if TYPE_CHECKING:
+    from regraft.evaluation.predict import Asked
 
 __all__ = ["evaluate", "show_measures"]
 
@@ -39,6 +43,7 @@ def evaluate(
     ignore: IgnoreOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of the run: train, val or test.")] = None,
     checkpoint: CheckpointOption = None,
+    tta: ViewsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON.")] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps; default: the run's.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")] = None,
@@ -54,8 +59,9 @@ def evaluate(
     numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
     said: dict[str, Any] = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
     chosen_rows: dict[str, Any] = {"labels": labels, "names": names, "split": split, **said}
-    measures = measure(run, data, checkpoint=checkpoint, numerics=numerics, **chosen_rows)
-    folds = None if checkpoint or data is not None else read_folds(run)
+    views = cast("Asked | None", tta)
+    measures = measure(run, data, checkpoint=checkpoint, tta=views, numerics=numerics, **chosen_rows)
+    folds = None if checkpoint or tta or data is not None else read_folds(run)
     if folds is not None and not as_json:
         say(folds.render())
     if as_json:
@@ -81,6 +87,7 @@ def show_measures(measures: dict[str, Any]) -> None:
         images = ""
     if "threshold" in measures:
         say(f"threshold: {measures['positive']!r} from a probability of {measures['threshold']:.4g}")
+    _show_views(measures)
     for note in measures.get("notes", ()):
         say(f"note: {note}")
     _show_seen(measures)
@@ -89,6 +96,22 @@ def show_measures(measures: dict[str, Any]) -> None:
     width = max(len(row["name"]) for row in measures["per_class"])
     for row in measures["per_class"] if len(measures["per_class"]) <= 20 else ():
         say(f"  {row['name']:<{width}}  " + "  ".join(_columns(row)))
+
+
+def _show_views(measures: dict[str, Any]) -> None:
+    """Print what the views of each image change against the image alone."""
+    from regraft.evaluation.tasks import task_of, told
+
+    tta = measures.get("tta")
+    if tta is None:
+        return
+    text = f"tta: {tta['views'] or 'the image alone'}"
+    if "alone" in tta:
+        key, gain = task_of(measures).main, tta["gain"]
+        alone = "not defined" if tta["alone"].get(key) is None else told(key, tta["alone"][key])
+        text += f", {tta['num_views']} views (the image alone: {alone}); loss at the best temperature lower by "
+        text += f"{gain['mean']:.4f} (95 % interval {gain['low']:.4f} to {gain['high']:.4f})"
+    say(text)
 
 
 def _show_seen(measures: dict[str, Any]) -> None:

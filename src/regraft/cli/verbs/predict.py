@@ -16,7 +16,7 @@ from regraft import commit
 from regraft.cli.destination import TABLES, output_folder, written_table
 from regraft.cli.effects import tell_rounding
 from regraft.cli.masks import MaskOptions, listed, names_pixels, refuse_options, write_masks
-from regraft.cli.options import CheckpointOption, DeviceOption, PrecisionOption, ThreadsOption
+from regraft.cli.options import CheckpointOption, DeviceOption, PrecisionOption, ThreadsOption, ViewsOption
 from regraft.cli.say import say
 from regraft.cli.stdin import lines_of_stdin
 from regraft.run.file_suffix import file_suffix
@@ -55,9 +55,7 @@ def predict(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Segmentation: also write the images with the masks drawn on them.")
     ] = False,
-    tta: Annotated[
-        str | None, typer.Option("--tta", help="Segmentation: test-time augmentation: flip.", show_default=False)
-    ] = None,
+    tta: ViewsOption = None,
     tile: Annotated[
         int | None,
         typer.Option("--tile", min=32, help="Segmentation: predict at full resolution, in tiles of this side."),
@@ -89,11 +87,11 @@ def predict(
         computing = (device, precision, threads)
         _tell_errors(*write_masks(run, inputs, of_masks, computing, checkpoint=checkpoint, as_json=as_json))
         return
-    refuse_options(of_masks.of_pixels(), "the model classifies whole images")
+    refuse_options({**of_masks.of_pixels(), "--tta": None}, "the model classifies whole images")
     table = None if out is None else _table(out, as_json=as_json, as_csv=as_csv)
     with ExitStack() as stack:
         paths = _begun(run, checkpoint, inputs, threads, stack)
-        predictor = _predictor(run, checkpoint, (device, precision, threads), threshold)
+        predictor = _predictor(run, checkpoint, (device, precision, threads), threshold, tta)
         predictions = _Counted(predictor.predict(paths))
         if table is None:
             if isinstance(sys.stdout, io.TextIOWrapper):
@@ -166,17 +164,17 @@ def _tell_errors(num: int, num_errors: int) -> None:
 
 
 def _predictor(
-    run: Path, checkpoint: str | None, computing: tuple[str, str, int | None], threshold: float | None
+    run: Path, checkpoint: str | None, computing: tuple[str, str, int | None], threshold: float | None, tta: str | None
 ) -> Predictor:
     """Return the run's model, ready to predict."""
     from regraft.compute.numerics import choose_numerics, keep_freed_memory
-    from regraft.evaluation.predict import Predictor
+    from regraft.evaluation.predict import predictor_for
     from regraft.models.store.folder import load_model
 
     keep_freed_memory()
     model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
     tell_rounding(run, model, numerics, checkpoint)
-    return Predictor(model, numerics, threshold=threshold)
+    return predictor_for(run, model, numerics, threshold=threshold, checkpoint=checkpoint, tta=tta)
 
 
 def _begun(
