@@ -21,7 +21,12 @@ os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # or commands would be printed a
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
+
+# No test is timed: on a machine that others share, one example may take a hundred times as long as the next.
+settings.register_profile("untimed", settings.get_profile("ci" if os.environ.get("CI") else "default"), deadline=None)
+settings.load_profile("untimed")
 
 REAL_FSYNC = os.fsync
 TINY_MODEL = "test_efficientnet"

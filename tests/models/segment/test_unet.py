@@ -107,10 +107,62 @@ def test_logits_of_other_encoders_are_interpolated_to_the_image() -> None:
     assert torch.equal(logits, functional.interpolate(coarse[0], (64, 64), mode="bilinear", align_corners=False))
 
 
+def test_a_decoder_that_ends_at_stride_4() -> None:
+    """Its stages are those of the whole decoder but the last, and stages of the network are still named by all maps."""
+    whole, short = (rg.build_model("unet", encoder=SMALL, classes=3, finest=finest) for finest in (1, 4))
+    assert [name for name, _ in whole.decoder.named_children()][:-1] == [n for n, _ in short.decoder.named_children()]
+    assert short.regraft_info.feature_stages == whole.regraft_info.feature_stages
+    outputs: list[Tensor] = []
+    short.classifier.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    assert short(torch.randn(2, 3, 64, 96)).shape == (2, 3, 64, 96)
+    assert outputs[0].shape == (2, 3, 16, 24)
+
+
+def test_the_pyramid_is_the_map_beside_its_means_over_grids() -> None:
+    model = rg.build_model("unet", encoder=SMALL, classes=3, pyramid=[1, 2]).eval()
+    context = model.decoder.context
+    maps = torch.randn(2, context.conv1.in_channels, 4, 6)
+    with torch.no_grad():
+        mean = functional.relu(context.conv1(maps.mean((2, 3), keepdim=True))).expand(-1, -1, 4, 6)
+        quarters = maps.reshape(2, -1, 2, 2, 2, 3).mean((3, 5))
+        fine = functional.relu(context.conv2(quarters))
+        fine = functional.interpolate(fine, (4, 6), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(context(maps), context.convs(torch.cat([maps, mean, fine], dim=1)))
+
+
+def test_each_place_sees_the_whole_image_through_the_pyramid() -> None:
+    """Far from a changed corner, logits of the plain network stay as they were, and those with a pyramid do not."""
+    images = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    changed = images.clone()
+    changed[:, :, :32, :32] += 3
+    far = (..., slice(-32, None), slice(-32, None))
+    for pyramid, is_seen in (((), False), ((1,), True)):
+        torch.manual_seed(0)
+        model = rg.build_model("unet", encoder=SMALL, classes=3, pyramid=list(pyramid), depth=3).eval()
+        with torch.no_grad():
+            assert torch.equal(model(images)[far], model(changed)[far]) is not is_seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"finest": 32}, "finest is 32.*at most 16"),
+        ({"finest": 0}, "finest is 0"),
+        ({"finest": 2.0}, "finest is 2.0"),
+        ({"pyramid": [0]}, r"pyramid is \[0\]"),
+        ({"finest": 4, "filters": [64, 32, 16, 8]}, "filters.*3 stage"),
+    ],
+)
+def test_finest_and_pyramid_that_cannot_be(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(SettingsError, match=f"(?s){text}"):
+        rg.build_model("unet", encoder="tf_efficientnet_lite0", weights="none", **arguments)
+
+
 UNETS = {
     "vgg": lambda: vgg_unet(depth=4),
     "resnet": lambda: rg.build_model("unet", encoder=SMALL, classes=3),
     "bilinear": lambda: rg.build_model("unet", encoder=SMALL, classes=3, up="bilinear", depth=3),
+    "finest": lambda: rg.build_model("unet", encoder=SMALL, classes=3, finest=4),
     "transposed": lambda: rg.build_model("unet", encoder="test_efficientnet", classes=3, up="transposed"),
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
 
-__all__ = ["INITS", "ConvBlock", "initialise"]
+__all__ = ["INITS", "ConvBlock", "PyramidPooling", "initialise"]
 
 # K. He et al., "Delving Deep into Rectifiers", 2015; X. Glorot, Y. Bengio, "Understanding the difficulty of training
 # deep feedforward neural networks", 2010. The names are Keras's.
@@ -50,6 +51,31 @@ class ConvBlock(nn.Module):
                 maps = self.get_submodule(f"bn{number}")(maps)
             maps = F.relu(maps, inplace=True)
         return maps
+
+
+class PyramidPooling(nn.Module):
+    """The map beside its means over coarse grids, convolved: each place sees what the whole image holds.
+
+    The branches have no batch norm: a grid of one cell would give it a value for each image.
+    Source: H. Zhao et al., "Pyramid Scene Parsing Network", 2017.
+    """
+
+    def __init__(self, width: int, filters: int, grids: Sequence[int], *, batch_norm: bool) -> None:
+        super().__init__()
+        self.grids = tuple(grids)
+        narrow = max(1, filters // len(self.grids))
+        for number in range(1, len(self.grids) + 1):
+            self.add_module(f"conv{number}", nn.Conv2d(width, narrow, 1))
+        self.convs = ConvBlock(width + narrow * len(self.grids), filters, batch_norm=batch_norm)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Turn (N, C, H, W) into (N, filters, H, W)."""
+        size, parts = maps.shape[-2:], [maps]
+        for number, side in enumerate(self.grids, start=1):
+            pooled = F.relu(self.get_submodule(f"conv{number}")(F.adaptive_avg_pool2d(maps, side)))
+            parts.append(F.interpolate(pooled, size=size, mode="bilinear", align_corners=False))
+        blended: Tensor = self.convs(torch.cat(parts, dim=1))
+        return blended
 
 
 def initialise(module: nn.Module, init: str) -> None:

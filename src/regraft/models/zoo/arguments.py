@@ -47,8 +47,8 @@ _ALEXNET = {
 }
 _SEGMENTATION = {
     **_are("word", "encoder init up"),
-    **_are("number", "depth convs dropout"),
-    **_are("list", "filters"),
+    **_are("number", "depth convs dropout finest"),
+    **_are("list", "filters pyramid"),
     **_are("flag", "batch_norm"),
     **_are("arguments", "encoder_args"),
 }
