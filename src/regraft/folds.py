@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft import commit
-from regraft.assembly.choosing import with_network
+from regraft.assembly.choosing import is_open, with_network
 from regraft.assembly.data import opened_recipe
 from regraft.errors import DataError, SettingsError, StorageError
 from regraft.evaluation.evaluate import evaluate
@@ -23,7 +23,6 @@ from regraft.run.folder import RunFolder, create_run, open_run
 from regraft.run.folds_folder import FOLDS, fold_runs, is_folds, open_folds
 from regraft.run.stored import stored_json, stored_text
 from regraft.settings.duration import seconds_of
-from regraft.settings.model import AUTO_MODEL
 from regraft.training.callbacks import Callback
 from regraft.wording import quantity
 
@@ -91,9 +90,9 @@ def cross_validate(
             "take data.fold out of the recipe",
         )
     spent = 0.0
-    if recipe.model.name == AUTO_MODEL:  # chosen once, on the images of all folds
+    if is_open(recipe):  # chosen once, on the images of all folds
         began = time.perf_counter()
-        recipe, reasons = with_network(*opened_recipe(recipe))
+        recipe, reasons, _ = with_network(*opened_recipe(recipe), runs=folds)
         spent = time.perf_counter() - began
         for line in reasons:
             _log.info("%s", line)

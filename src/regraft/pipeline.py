@@ -61,13 +61,13 @@ def run_recipe(
     recipe, data = opened_recipe(recipe, data)
     write_notes(recipe)
     require_loggers(recipe.log)
-    recipe, reasons = with_network(recipe, data)
+    recipe, reasons, tried = with_network(recipe, data, started=started)
     options = options_for(recipe)
     began = time.perf_counter()
     model = network_for(recipe, data)
     clock = Clock(started, time.perf_counter() - began)
     options = measured(options, recipe, model)
-    plan, chosen, _ = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock)
+    plan, chosen, _ = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock, tried)
     return carry_out(RunRequest(model, plan, data, options, out, callbacks, show, chosen=(*reasons, *chosen)))
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.conftest import Cli, photos
 from tests.data.drawn import plant_pairs
+from tests.training.test_budget import tried
 
 import regraft as rg
-from regraft.assembly.choosing import with_network
+from regraft.assembly.choosing import is_open, with_network
 from regraft.models.zoo.families import installed_weights
 from regraft.ranking.ranking import RankedModel, Ranking
 from regraft.recipe.recipe import default_recipe, validate_recipe
@@ -51,7 +53,7 @@ def test_the_first_in_rank_is_taken_and_what_became_of_the_others_is_said(colour
         "model auto: resnet18 could not be compared: It is too large.",
     )
     named = validate_recipe(default_recipe())
-    assert with_network(named, rg.open_data(colours)) == (named, ())
+    assert with_network(named, rg.open_data(colours)) == (named, (), None)
 
 
 def test_a_short_budget_takes_the_first_without_comparing(colours: Path, two: list[str]) -> None:
@@ -88,6 +90,44 @@ def test_networks_are_really_compared(colours: Path, monkeypatch: pytest.MonkeyP
     chosen = with_network(recipe, rg.open_data(colours))
     assert chosen.recipe.model.name in LITES
     assert "first of 2 by a linear probe on 24 images" in chosen.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "network", "reason"),
+    [
+        ({0: 0.02, 2: 0.05}, "tf_efficientnet_lite2", r"as the budget gives it \d\d"),
+        ({0: 0.02, 2: 1.5}, "tf_efficientnet_lite0", "as the budget gives tf_efficientnet_lite2 0.0 epochs"),
+        ({0: 9.0, 2: 20.0}, "tf_efficientnet_lite2", "enough for its head"),
+    ],
+)
+def test_a_budget_takes_the_larger_network_where_it_gets_enough_epochs(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, steps: dict[int, float], network: str, reason: str
+) -> None:
+    """By what each of their training images takes: the larger one, the smaller one, or a head alone."""
+    monkeypatch.setattr("regraft.assembly.choosing.installed_weights", lambda name: Path("weights"))
+    monkeypatch.setattr(
+        "regraft.assembly.choosing.tried_in_budget",
+        lambda recipe, *_rest: tried(0.0, steps[int(recipe.model.name[-1])], train=20),
+    )
+    recipe = validate_recipe({"budget": "100s", "model": {"image_size": 32}}, default_recipe(has_budget=True))
+    assert is_open(recipe)
+    chosen = with_network(recipe, rg.open_data(colours))
+    assert chosen.recipe.model.name == network
+    assert chosen.tried is not None
+    assert re.search(reason, chosen.reasons[0])
+
+
+def test_a_budget_leaves_a_named_network_alone_and_needs_installed_weights(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, base = rg.open_data(colours), default_recipe(has_budget=True)
+    named = validate_recipe({"budget": "100s", "model": {"name": "resnet18"}}, base)
+    assert with_network(named, data) == (named, (), None)
+    own = validate_recipe({"budget": "100s", "model": {"weights": "none"}}, base)
+    assert with_network(own, data).recipe.model.name == "tf_efficientnet_lite0"
+    monkeypatch.setattr("regraft.assembly.choosing.installed_weights", lambda name: None)
+    without = validate_recipe({"budget": "100s"}, base)
+    assert with_network(without, data).recipe.model.name == "tf_efficientnet_lite0"
 
 
 def test_what_auto_cannot_choose_for(colours: Path, tmp_path: Path) -> None:

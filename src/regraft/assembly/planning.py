@@ -14,6 +14,7 @@ from regraft.compute.numerics import Numerics
 from regraft.data.dataset import DataSet
 from regraft.errors import SettingsError
 from regraft.machine.processes import num_processes
+from regraft.plan.length import length_of
 from regraft.plan.make import Plan, make_plan
 from regraft.recipe.recipe import Recipe
 from regraft.settings.duration import seconds_of
@@ -21,9 +22,9 @@ from regraft.settings.stage import Stage
 from regraft.training.preflight.forecast import SECONDS, Forecast, RunSize, Tried, try_stages
 from regraft.training.preflight.time_budget import open_places, plan_within
 
-__all__ = ["Clock", "Planned", "expected_of", "planned"]
+__all__ = ["Clock", "Planned", "epochs_within", "expected_of", "planned", "tried_in_budget"]
 
-_TRIAL, _LONGEST_TRIAL = 0.03, 20.0  # of a budget, and in seconds: what the stages are tried for
+_TRIAL, _LONGEST_TRIAL = 0.05, 20.0  # of a budget, and in seconds: what the stages are tried for
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,18 @@ class Planned(NamedTuple):
     expected: Forecast | None = None
 
 
-def planned(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics, clock: Clock) -> Planned:
+def planned(
+    recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics, clock: Clock, trial: Tried | None = None
+) -> Planned:
     """Return the plan of a recipe, its stages as long as its budget allows.
+
+    Args:
+        recipe: Checked settings.
+        model: Its network.
+        data: The images.
+        numerics: What to compute with.
+        clock: When the run began.
+        trial: What a choice of the network has found out about the stages; None: they are tried here.
 
     Raises:
         SettingsError: The budget is too short, or several processes share the run.
@@ -68,11 +79,36 @@ def planned(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics,
     if num_processes() > 1:
         raise SettingsError("A budget plans for one process, and several share this run.", "", "set `epochs` instead")
     seconds = seconds_of(recipe.budget)
-    tried = _tried(recipe, model, plan, data, numerics, clock, min(max(SECONDS, _TRIAL * seconds), _LONGEST_TRIAL))
+    tried = trial or tried_in_budget(recipe, model, data, numerics, clock)
     tried = replace(tried, starting=time.perf_counter() - clock.started)  # the trial is part of the run
     found = plan_within(recipe.stages, plan.stages, tried, seconds)
     budgeted = (f"budget {recipe.budget}: {reason}" for reason in found.reasons)
     return Planned(make_plan(model, found.stages), (*resolved, *budgeted), found.expected)
+
+
+def tried_in_budget(recipe: Recipe, model: nn.Module, data: DataSet, numerics: Numerics, clock: Clock) -> Tried:
+    """Return what the stages of a recipe cost, tried for a small share of its budget."""
+    seconds = min(max(SECONDS, _TRIAL * seconds_of(recipe.budget or "")), _LONGEST_TRIAL)
+    return _tried(recipe, model, make_plan(model, recipe.stages), data, numerics, clock, seconds)
+
+
+def epochs_within(recipe: Recipe, model: nn.Module, tried: Tried, seconds: float) -> float | None:
+    """Return how many epochs the last stage gets that leaves its length open; 0 where there is no time for it, None
+    where there is none for the stages before it.
+    """
+    plan = make_plan(model, recipe.stages)
+    places = open_places(recipe.stages, plan.stages)
+    try:
+        found = plan_within(recipe.stages, plan.stages, tried, seconds).stages
+    except SettingsError:
+        return None
+    if not places or len(found) <= places[-1]:
+        return 0.0
+    stage = found[places[-1]]
+    once = length_of(
+        replace(stage, epochs=1, steps=None), tried.images.train, stage.batch_size or tried.images.batch_size
+    )
+    return (stage.steps or 0) / once.steps_per_epoch
 
 
 def _resolved(asked: Sequence[Stage], resolved: Sequence[Stage]) -> Iterator[str]:

@@ -36,7 +36,7 @@ def range_test(
         SettingsError: The recipe has no such stage.
     """
     recipe, data = opened_recipe(recipe, data)
-    recipe, reasons = with_network(recipe, data)
+    recipe, reasons, _ = with_network(recipe, data)
     for line in reasons:
         _log.info("%s", line)
     model = network_for(recipe, data)

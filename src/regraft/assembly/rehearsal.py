@@ -44,14 +44,14 @@ def rehearse(recipe: Recipe | Mapping[str, Any], *, data: DataSet | None = None,
     recipe, data = opened_recipe(recipe, data)
     write_notes(recipe)
     require_loggers(recipe.log)
-    recipe, reasons = with_network(recipe, data, cache="ram")  # which writes nothing
+    recipe, reasons, tried = with_network(recipe, data, cache="ram", started=started)  # which writes nothing
     began = time.perf_counter()
     model = before_surgery(recipe, unfilled_network(recipe))
     surgery = surgery_for(recipe, model, data)
     check_bands(surgery["preprocessing"], data.train.paths, recipe.stages)
     adapted = adapt(model, **surgery)
     clock, numerics = Clock(started, time.perf_counter() - began), numerics_for(recipe)
-    plan, chosen, expected = planned(recipe, adapted, data, numerics, clock)
+    plan, chosen, expected = planned(recipe, adapted, data, numerics, clock, tried)
     check_fit(adapted, data, plan, recipe.monitor, recipe.data.batch_size)
     expected = expected or expected_of(recipe, adapted, plan, data, numerics, clock)
     num_train, classes = len(data.train), quantity(len(data.class_names), "class", "classes")

@@ -57,6 +57,7 @@ _MASK_STAGES: list[dict[str, Any]] = [
         "backbone_lr": 0.35,
         "schedule": {"name": "one-cycle", "pct_start": 0.2},
         "ema": 0.99,
+        "interpolate": True,
     },
 ]
 
@@ -69,12 +70,13 @@ def default_recipe(
     Args:
         image_size: Height and width for images with masks; None: images with labels.
         num_images: To train on; the fewer there are, the more often each is seen.
-        has_budget: Whether a budget says how long its last stage is, and the head where it cannot be solved.
+        has_budget: Whether a budget says how long its last stage is, the head where it cannot be solved, and which
+            network it is.
     """
     if image_size is None:
         epochs = max(1, min(_MOST_EPOCHS, round(_TRAINED_ON / max(num_images, 1))))
         stages = [_open_ended(_HEAD), _ALL] if has_budget else [_HEAD, {**_ALL, "epochs": epochs}]
-        return {"model": {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
+        return {"model": {} if has_budget else {"name": DEFAULT_MODEL}, "stages": copy.deepcopy(stages)}
     stages = [_MASK_STAGES[0], _open_ended(_MASK_STAGES[1])]
     return {
         "model": {**copy.deepcopy(_MASK_MODEL), "image_size": list(image_size)},

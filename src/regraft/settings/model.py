@@ -8,9 +8,10 @@ from pydantic import Field
 
 from regraft.settings.strict import Count, Pixels, Seed, Strict
 
-__all__ = ["AUTO_MODEL", "DEFAULT_MODEL", "ChannelsSettings", "MatchSettings", "ModelSettings"]
+__all__ = ["AUTO_MODEL", "DEFAULT_MODEL", "LARGER_MODEL", "ChannelsSettings", "MatchSettings", "ModelSettings"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
+LARGER_MODEL = "tf_efficientnet_lite2"  # what a budget takes that has time for it: `assembly/choosing.py`
 AUTO_MODEL = "auto"  # the one that suits the images best, of those with weights on this machine
 
 

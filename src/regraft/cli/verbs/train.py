@@ -90,7 +90,7 @@ def train(
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="KEY=VALUE, e.g. `--set top.lr=3e-5` or `--set data.resize=crop`.", show_default=False
+            "--set", help="KEY=VALUE, e.g. `--set all.lr=3e-5` or `--set data.resize=crop`.", show_default=False
         ),
     ] = None,
     device: DeviceOption = "auto",

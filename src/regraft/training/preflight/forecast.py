@@ -30,6 +30,7 @@ from regraft.training.preflight.trial import Costs, Trial
 __all__ = ["SECONDS", "Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
 
 SECONDS = 4.0  # for all stages together: with the start of the program, less than ten
+_SOLVED = 0.5  # of the trial of another stage: a solved head is little but its frozen part
 _NUM_FILES = 16
 _DECODING_SECONDS = 0.5
 
@@ -189,7 +190,8 @@ def try_stages(
     costs: list[Costs] = []
     ends = time.perf_counter() + seconds
     for place, stage in enumerate(plan):
-        left = max(ends - time.perf_counter(), 0.0) / (len(plan) - place)
+        rest = [_SOLVED if later.optimizer == "lbfgs" else 1.0 for later in plan.stages[place:]]
+        left = max(ends - time.perf_counter(), 0.0) * rest[0] / sum(rest)
         costs.append(_try(trial, stage, pixels.size, images, numerics, trained, left))
     num_images = images.train + images.val
     each = _decoding(paths[:: max(len(paths) // _NUM_FILES, 1)], pixels) / numerics.threads
