@@ -107,17 +107,6 @@ def test_logits_of_other_encoders_are_interpolated_to_the_image() -> None:
     assert torch.equal(logits, functional.interpolate(coarse[0], (64, 64), mode="bilinear", align_corners=False))
 
 
-def test_a_decoder_that_ends_at_stride_4() -> None:
-    """Its stages are those of the whole decoder but the last, and stages of the network are still named by all maps."""
-    whole, short = (rg.build_model("unet", encoder=SMALL, classes=3, finest=finest) for finest in (1, 4))
-    assert [name for name, _ in whole.decoder.named_children()][:-1] == [n for n, _ in short.decoder.named_children()]
-    assert short.regraft_info.feature_stages == whole.regraft_info.feature_stages
-    outputs: list[Tensor] = []
-    short.classifier.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    assert short(torch.randn(2, 3, 64, 96)).shape == (2, 3, 64, 96)
-    assert outputs[0].shape == (2, 3, 16, 24)
-
-
 def test_the_pyramid_is_the_map_beside_its_means_over_grids() -> None:
     model = rg.build_model("unet", encoder=SMALL, classes=3, pyramid=[1, 2]).eval()
     context = model.decoder.context
@@ -143,26 +132,17 @@ def test_each_place_sees_the_whole_image_through_the_pyramid() -> None:
             assert torch.equal(model(images)[far], model(changed)[far]) is not is_seen
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"finest": 32}, "finest is 32.*at most 16"),
-        ({"finest": 0}, "finest is 0"),
-        ({"finest": 2.0}, "finest is 2.0"),
-        ({"pyramid": [0]}, r"pyramid is \[0\]"),
-        ({"finest": 4, "filters": [64, 32, 16, 8]}, "filters.*3 stage"),
-    ],
-)
-def test_finest_and_pyramid_that_cannot_be(arguments: dict[str, Any], text: str) -> None:
-    with pytest.raises(SettingsError, match=f"(?s){text}"):
-        rg.build_model("unet", encoder="tf_efficientnet_lite0", weights="none", **arguments)
+@pytest.mark.parametrize("grids", [[0], [1, -2], [1.5], ["2"]])
+def test_grids_that_cannot_be(grids: list[Any]) -> None:
+    with pytest.raises(SettingsError, match=r"(?s)pyramid is \["):
+        rg.build_model("unet", encoder=SMALL, pyramid=grids)
 
 
 UNETS = {
     "vgg": lambda: vgg_unet(depth=4),
     "resnet": lambda: rg.build_model("unet", encoder=SMALL, classes=3),
     "bilinear": lambda: rg.build_model("unet", encoder=SMALL, classes=3, up="bilinear", depth=3),
-    "finest": lambda: rg.build_model("unet", encoder=SMALL, classes=3, finest=4),
+    "pyramid": lambda: rg.build_model("unet", encoder=SMALL, classes=3, pyramid=[1, 2]),
     "transposed": lambda: rg.build_model("unet", encoder="test_efficientnet", classes=3, up="transposed"),
 }
 

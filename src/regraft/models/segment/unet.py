@@ -1,8 +1,8 @@
 """U-Net on a pretrained encoder: up, concatenate with the encoder's map of that size, convolve; then a 1×1 classifier.
 
 On VGG16 the skips are block1_conv2, block2_conv2, block3_conv3 and block4_conv3, and the centre is block5_conv3: the
-fifth pooling is left out. On other networks the finest map has stride 2 (or 4, as `finest` says), and the logits are
-brought to the image's size by bilinear interpolation. Images may have any size (see `padding`).
+fifth pooling is left out. On other networks the finest map has stride 2 (or 4), and the logits are brought to the
+image's size by bilinear interpolation. Images may have any size (see `padding`).
 Sources: O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015;
 its context module: H. Zhao et al., "Pyramid Scene Parsing Network", 2017.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from regraft.errors import SettingsError
 from regraft.models.segment.describe import described
-from regraft.models.segment.encoder import Encoder, Level, build_encoder
+from regraft.models.segment.encoder import Encoder, build_encoder
 from regraft.models.segment.layers import INITS, ConvBlock, PyramidPooling, initialise
 from regraft.models.segment.padding import crop_like, pad_to_stride
 
@@ -100,19 +100,17 @@ class UNet(nn.Module):
         up: Up,
         init: str,
         dropout: float,
-        finest: int,
         pyramid: Sequence[int],
     ) -> None:
         super().__init__()
-        levels = joined(encoder, finest)
         self.num_classes = num_classes
         self.stride, self.least = encoder.stride, encoder.least
-        self.indices = [level.index for level in levels]
-        self.scale = levels[0].reduction
+        self.indices = [level.index for level in encoder.levels]
+        self.scale = encoder.levels[0].reduction
         self.num_features = filters[-1]
         self.pretrained_cfg = encoder.describe("encoder")
         self.encoder = encoder.network
-        channels = [level.channels for level in levels]
+        channels = [level.channels for level in encoder.levels]
         self.decoder = UNetDecoder(channels, filters, convs=convs, batch_norm=batch_norm, up=up, pyramid=pyramid)
         initialise(self.decoder, init)
         self.head_drop = nn.Dropout(dropout)
@@ -148,7 +146,6 @@ def unet(
     up: Up = "nearest",
     init: str = "he_normal",
     dropout: float = 0.0,
-    finest: int = 1,
     pyramid: Sequence[int] = (),
     encoder_args: Mapping[str, Any] | None = None,
 ) -> UNet:
@@ -161,16 +158,14 @@ def unet(
         in_chans: Channels of the images.
         depth: How many resolutions are used, 2 to 5; None takes all that the encoder has, at most 5. 5 is the form on
             VGG16 that ends at block5_conv3.
-        filters: Output channels of each stage of the decoder, one for each map but the coarsest, coarsest first; None
-            takes the last of 256, 128, 64, 32.
+        filters: Output channels of each of the `depth - 1` stages of the decoder, coarsest first; None takes the last
+            of 256, 128, 64, 32.
         convs: Convolutions of each stage.
         batch_norm: Whether the decoder's convolutions are normalised.
         up: `nearest` repeats the pixels of the coarser map (Keras's UpSampling2D), `bilinear` interpolates,
             `transposed` learns the step (a transposed convolution of 2×2 pixels, as in the paper).
         init: How the decoder is drawn: he_normal, he_uniform, glorot_normal or glorot_uniform.
         dropout: Fraction dropped before the classifier.
-        finest: The smallest stride of the maps that the decoder joins: 4 leaves out those of strides 1 and 2, where
-            most of a decoder's time goes; the logits are interpolated from there.
         pyramid: Sides of the grids over which the coarsest map is averaged and joined to it again, so that each place
             sees the whole image: [1, 2, 3, 6] as in the paper; empty: none.
         encoder_args: Further arguments of the encoder's network.
@@ -180,10 +175,9 @@ def unet(
     """
     cut = build_encoder(encoder, depth, in_chans=in_chans, arguments=encoder_args)
     pyramid = tuple(pyramid)
-    _check_maps(encoder, cut, finest, pyramid)
-    num_stages = len(joined(cut, finest)) - 1
+    num_stages = len(cut.levels) - 1
     filters = FILTERS[-num_stages:] if filters is None else tuple(filters)
-    _check(encoder, joined(cut, finest), cut.sides, filters, convs, up, init, dropout, num_classes)
+    _check(encoder, cut, filters, convs, up, init, dropout, num_classes, pyramid)
     model = UNet(
         cut,
         num_classes,
@@ -193,43 +187,24 @@ def unet(
         up=up,
         init=init,
         dropout=dropout,
-        finest=finest,
         pyramid=pyramid,
     )
     described(model, "unet", encoder, cut, encoder_args)
     return model
 
 
-def joined(cut: Encoder, finest: int) -> tuple[Level, ...]:
-    """Return the encoder's maps of this stride and above, finest first."""
-    return tuple(level for level in cut.levels if level.reduction >= finest)
-
-
-def _check_maps(encoder: str, cut: Encoder, finest: int, pyramid: Sequence[int]) -> None:
-    strides = [level.reduction for level in cut.levels]
-    mistakes = []
-    if type(finest) is not int or not 1 <= finest <= strides[-2]:
-        mistakes.append(
-            f"finest is {finest!r}; {encoder!r} has maps of the strides {', '.join(map(str, strides))}, of which the "
-            f"decoder joins two at least, so it is at most {strides[-2]}"
-        )
-    if any(type(side) is not int or side < 1 for side in pyramid):
-        mistakes.append(f"pyramid is {list(pyramid)!r}; expected sides of grids, such as [1, 2, 3, 6]")
-    _refuse(mistakes)
-
-
 def _check(
     encoder: str,
-    levels: Sequence[Level],
-    sides: Sequence[int],
+    cut: Encoder,
     filters: Sequence[int],
     convs: int,
     up: str,
     init: str,
     dropout: float,
     num_classes: int,
+    pyramid: Sequence[int],
 ) -> None:
-    num_stages, mistakes = len(levels) - 1, []
+    num_stages, mistakes = len(cut.levels) - 1, []
     if len(filters) != num_stages or any(type(width) is not int or width < 1 for width in filters):
         mistakes.append(
             f"filters is {list(filters)!r}; with {num_stages + 1} resolutions of {encoder!r} the decoder has "
@@ -242,7 +217,7 @@ def _check(
         "dropout": (dropout, 0 <= dropout < 1, "at least 0 and less than 1"),
         "num_classes": (num_classes, num_classes >= 1, "at least 1"),
     }
-    if up == "transposed" and any(fine != 2 * coarse for fine, coarse in pairwise(sides[-len(levels) :])):
+    if up == "transposed" and any(fine != 2 * coarse for fine, coarse in pairwise(cut.sides)):
         mistakes.append(
             f"up is transposed, which doubles a map, but the maps of {encoder!r} are not twice as large as the next; "
             "expected nearest or bilinear"
@@ -250,10 +225,8 @@ def _check(
     mistakes += [
         f"{key} is {value!r}; expected {wanted}" for key, (value, is_right, wanted) in rules.items() if not is_right
     ]
-    _refuse(mistakes)
-
-
-def _refuse(mistakes: Sequence[str]) -> None:
+    if any(type(side) is not int or side < 1 for side in pyramid):
+        mistakes.append(f"pyramid is {list(pyramid)!r}; expected sides of grids, such as [1, 2, 3, 6]")
     if mistakes:
         raise SettingsError(
             "The U-Net cannot be built as described.", "", "correct these arguments of the model", details=mistakes

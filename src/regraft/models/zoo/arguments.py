@@ -47,7 +47,7 @@ _ALEXNET = {
 }
 _SEGMENTATION = {
     **_are("word", "encoder init up"),
-    **_are("number", "depth convs dropout finest"),
+    **_are("number", "depth convs dropout"),
     **_are("list", "filters pyramid"),
     **_are("flag", "batch_norm"),
     **_are("arguments", "encoder_args"),
