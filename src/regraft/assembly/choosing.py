@@ -102,7 +102,7 @@ def _is_by_budget(recipe: Recipe) -> bool:
 
 
 def _by_budget(recipe: Recipe, data: DataSet, seconds: float, started: float) -> Choice:
-    """Choose between the default network and the larger one by the epochs that the budget gives to each.
+    """Return the default network or the larger one, by the epochs that the budget gives to each.
 
     Two epochs of the larger one are better than twice as many of the smaller one, any of these are better than a head
     alone, and the head of the larger one is the better head.
