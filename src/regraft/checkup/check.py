@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from regraft.checkup.checkup import Checkup
+from regraft.checkup.copies.groups import find_groups
+from regraft.checkup.copies.issues import copy_issues
 from regraft.checkup.faults import image_faults
+from regraft.checkup.features import Described, describe
 from regraft.checkup.issue import LEVELS, Issue
-from regraft.checkup.labels import class_issues, conflicts, counts_by_split
+from regraft.checkup.labels import class_issues, conflicts, counts_by_split, suspicions
 from regraft.checkup.rows import Rows
 from regraft.checkup.survey import Survey, survey
+from regraft.compute.numerics import Numerics, choose_numerics
 from regraft.data.check import check as basic_findings
 from regraft.data.dataset import DataSet, Quarantined
 from regraft.data.decode.decode import PixelProgram, Resize
@@ -29,10 +33,11 @@ _SIZE = (224, 224)
 def check(
     data: DataSet | str | os.PathLike[str],
     *,
+    model: str | None = None,
     resize: Resize = "squash",
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
-    threads: int | None = None,
+    numerics: Numerics | None = None,
     progress: Progress = lambda done, total: None,
     **options: Any,
 ) -> Checkup:
@@ -40,32 +45,39 @@ def check(
 
     Args:
         data: The images, opened, or as `open_data` takes them.
+        model: The network whose features images are compared by: a name, with `@FILE` or `@none` behind it for other
+            weights than the pretrained ones; `none` compares without features, and judges no labels. None takes the
+            default network where its weights can be had.
         resize: How images come to the network's size, of which is told what is lost.
         image_size: That size: a side, or (height, width), in pixels; None takes 224.
         seed: Which splits to draw where the source has none, as `open_data` does.
-        threads: Threads that decode; None takes one for each processor.
+        numerics: What to compute with; None chooses for this machine.
         progress: Called with the number of images that are decoded, and of all.
         **options: How images are labelled, as `open_data` takes it: `labels`, `names`, `masks`, `class_table`,
             `ignore`.
 
     Raises:
         DataError: There are no labelled images.
-        SettingsError: Options that contradict each other.
+        SettingsError: Options that contradict each other, or a network that cannot be used.
     """
     began = time.perf_counter()
     refusal, data = ("", data) if isinstance(data, DataSet) else _opened(data, seed, options)
     rows = Rows(data)
-    seen = survey(rows.paths, threads=threads, progress=progress)
+    numerics = numerics or choose_numerics()
+    seen = survey(rows.paths, threads=numerics.threads, progress=progress)
     side = image_size or _SIZE
     program = PixelProgram((side, side) if isinstance(side, int) else side, resize)
-    found = _Images(rows, seen, program)
+    found = _Images(rows, seen, program, describe(rows, seen.good, model, numerics))
     issues = [*_refused(refusal), *_basic(found), *class_issues(counts_by_split(rows)), *_of_images(found)]
+    issues, untold = _of_features(found, issues)
     return Checkup(
         data=data.name,
         root=data.root,
         splits=counts_by_split(rows),
         num_images={name: len(split) for name, split in data.splits.items()},
         issues=_in_order(issues),
+        not_computed=tuple(untold),
+        network="" if isinstance(found.described, str) else found.described.network,
         seconds=time.perf_counter() - began,
     )
 
@@ -74,6 +86,7 @@ class _Images(NamedTuple):
     rows: Rows
     seen: Survey
     program: PixelProgram
+    described: Described | str
 
 
 def _opened(source: str | os.PathLike[str], seed: int, options: dict[str, Any]) -> tuple[str, DataSet]:
@@ -104,6 +117,23 @@ def _basic(found: _Images) -> Iterator[Issue]:
 def _of_images(found: _Images) -> Iterator[Issue]:
     yield from image_faults(found.rows, found.seen, found.program)
     yield from conflicts(found.rows, found.seen)
+
+
+def _of_features(found: _Images, issues: list[Issue]) -> tuple[list[Issue], list[str]]:
+    """Return the issues with those of copies and labels, and what could not be told."""
+    rows, seen, described, untold = found.rows, found.seen, found.described, []
+    if isinstance(described, str):
+        groups = find_groups(seen.thumbnails, seen.digests, seen.good)
+        untold.append(f"near copies by features (they are found by hashes alone), wrong labels, outliers: {described}")
+    else:
+        groups = find_groups(seen.thumbnails, seen.digests, described.rows, described.features)
+    issues = [*issues, *copy_issues(rows, groups, seen.digests)]
+    for told in () if isinstance(described, str) else suspicions(rows, described):
+        if isinstance(told, str):
+            untold.append(told)
+        else:
+            issues.append(told)
+    return issues, untold
 
 
 def _in_order(issues: Iterable[Issue]) -> tuple[Issue, ...]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from regraft.checkup.features import Described
 from regraft.checkup.issue import Issue, Item
+from regraft.checkup.mislabelled import judge
 from regraft.checkup.rows import Rows
 from regraft.checkup.survey import Survey
 from regraft.wording import quantity
 
-__all__ = ["class_issues", "conflicts", "counts_by_split"]
+__all__ = ["class_issues", "conflicts", "counts_by_split", "suspicions"]
 
 _FEW = 10  # images of a class in training: fewer say little of it
 _UNEVEN = 20.0  # times as many images as another class has
@@ -60,3 +62,43 @@ def conflicts(rows: Rows, seen: Survey) -> Iterator[Issue]:
     if items:
         text = f"{quantity(number, 'image has', 'images have')} two labels: the same pixels are there under each."
         yield Issue("label-conflict", "Two labels for the same image", "warning", text, tuple(items))
+
+
+def suspicions(rows: Rows, described: Described) -> Iterator[Issue | str]:
+    """Yield labels that the other images contradict, and images far from every class; or why neither can be told."""
+    reason = _untold(rows, described)
+    if reason:
+        yield f"wrong labels and outliers: {reason}"
+        return
+    labels = rows.labels[described.rows].astype(np.int64)
+    judged, names = judge(described.features, labels), rows.data.class_names
+    suspects, outliers = judged.suspects, judged.outliers
+    if len(suspects):
+        items = tuple(
+            rows.item(
+                int(described.rows[place]),
+                suggestion=names[judged.suggested[place]],
+                score=round(float(min(1.0, -judged.margins[place])), 4),
+            )
+            for place in suspects.tolist()
+        )
+        text = f"{quantity(len(items), 'label is', 'labels are')} contradicted by the other images, the surest first."
+        yield Issue("label-error", "Labels that are probably wrong", "warning", text, items)
+    if len(outliers):
+        details = [f"{judged.distances[place]:.0f} standard deviations from its class" for place in outliers.tolist()]
+        items = rows.items(described.rows[outliers].tolist(), details)
+        text = f"{quantity(len(items), 'image is', 'images are')} unlike every class."
+        yield Issue("outlier", "Images that may belong to no class", "note", text, items)
+
+
+def _untold(rows: Rows, described: Described) -> str:
+    """Return why labels cannot be judged; empty where they can."""
+    if not rows.has_classes:
+        return "images have masks, or any number of classes, and labels are judged where each has one"
+    counts = np.bincount(rows.labels[described.rows])
+    if int((counts > 1).sum()) < 2:
+        return "at least two classes with two readable images each are needed"
+    spread = described.features.std(0).max()
+    if spread <= 1e-6 * max(float(np.abs(described.features).max()), 1e-12):
+        return f"{described.network} gives all images the same features"
+    return ""

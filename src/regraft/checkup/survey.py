@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from regraft.checkup.copies.thumbnails import Thumbnails, thumbnail_of
 from regraft.data.decode.bands import flatten
 from regraft.data.decode.image_file import exif_orientation, opened_or_reason, read_file, turned
 from regraft.machine.budget import num_cpus
 from regraft.machine.prefetch import in_order
 
-__all__ = ["THUMBNAIL", "Survey", "survey", "thumbnail"]
+__all__ = ["Survey", "survey"]
 
 Progress = Callable[[int, int], None]
 Pixels = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.integer[Any]] | npt.NDArray[np.float64]
 
-THUMBNAIL = 48  # the side of a thumbnail
 _SIDE = 256  # the longer side at which images are measured, so that their sizes do not matter
 _CHUNK = 16
 _STEEP = 0.995  # the share of steps between neighbouring pixels that sharp edges are steeper than
@@ -42,14 +42,14 @@ class Survey(NamedTuple):
             50th and 95th percentile of pixels, from 0 to 255; `spread`, the brightness' standard deviation;
             `sharpness`, how abruptly the sharpest edges change, relative to the contrast.
         modes: How each file stores its colours, as Pillow names it, such as RGB, L or CMYK.
-        thumbnails: Grey, uint8 (rows, THUMBNAIL, THUMBNAIL), whatever the image's aspect ratio.
+        thumbnails: Of each image as it is, and behind these of those that have a frame without it.
         digests: A hash of what each image shows: the same for files with the same pixels.
         reasons: Why a file has no such row, by row.
     """
 
     measures: npt.NDArray[np.void]
     modes: list[str]
-    thumbnails: Pixels
+    thumbnails: Thumbnails
     digests: list[bytes]
     reasons: dict[int, str]
 
@@ -62,7 +62,7 @@ class Survey(NamedTuple):
 class _Look(NamedTuple):
     measures: tuple[float, ...]
     mode: str
-    thumbnail: Pixels
+    thumbnail: tuple[Pixels, Pixels | None]
     digest: bytes
 
 
@@ -76,13 +76,8 @@ def survey(
         threads: Threads that decode; None takes one for each processor.
         progress: Called with (files done, files in all).
     """
-    found = Survey(
-        np.zeros(len(paths), dtype=_FIELDS),
-        [""] * len(paths),
-        np.zeros((len(paths), THUMBNAIL, THUMBNAIL), dtype=np.uint8),
-        [b""] * len(paths),
-        {},
-    )
+    num = len(paths)
+    found = Survey(np.zeros(num, dtype=_FIELDS), [""] * num, Thumbnails(num), [b""] * num, {})
 
     def work(rows: range) -> list[_Look | str]:
         return [_look(paths[row]) for row in rows]
@@ -96,16 +91,10 @@ def survey(
                 continue
             found.measures[row] = look.measures
             found.modes[row], found.digests[row] = look.mode, look.digest
-            found.thumbnails[row] = look.thumbnail
+            found.thumbnails.keep(row, *look.thumbnail)
         done += len(looks)
         progress(done, len(paths))
     return found
-
-
-def thumbnail(image: Image.Image) -> Pixels:
-    """Return an image in grey, squashed to the size of a thumbnail."""
-    grey = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=2.0)
-    return np.asarray(grey)
 
 
 def _look(path: str) -> _Look | str:
@@ -134,7 +123,7 @@ def _seen(image: Image.Image) -> _Look:
     depth = 16 if mode.startswith("I;16") else _DEPTHS.get(mode, 8)
     measures = (width, height, depth, orientation, low, middle, high, spread, _sharpness(grey, counts))
     digest = hashlib.blake2b(f"{width} {height} ".encode() + small.tobytes(), digest_size=16).digest()
-    return _Look(measures, mode, thumbnail(small), digest)
+    return _Look(measures, mode, thumbnail_of(grey), digest)
 
 
 def _reduced(image: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ import typer
 from regraft import commit
 from regraft.cli.options import (
     ClassTableOption,
+    DeviceOption,
     IgnoreOption,
     LabelsOption,
     MasksOption,
@@ -31,6 +32,15 @@ def check(
     masks: MasksOption = None,
     class_table: ClassTableOption = None,
     ignore: IgnoreOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Network whose features images are compared by, NAME or NAME@FILE; none goes without. Default: "
+            "tf_efficientnet_lite0.",
+            show_default=False,
+        ),
+    ] = None,
     resize: Annotated[str, typer.Option("--resize", help="squash, crop or pad: what is lost by it.")] = "squash",
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="Side in pixels; default: 224.", show_default=False)
@@ -42,20 +52,23 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 3 where there is a warning.")] = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Look for what is wrong with images, labels and splits: damage, copies, leaks, wrong labels. Changes nothing."""
     from regraft.checkup.check import check as checked
+    from regraft.compute.numerics import choose_numerics
     from regraft.report.html.markup import PAGE_MARK
 
     if out is not None:
         commit.require_replaceable(out / "check.html", PAGE_MARK)  # before minutes are spent
     found = checked(
         photos,
+        model=model,
         resize=_resize(resize),  # type: ignore[arg-type]
         image_size=image_size,
         seed=seed,
-        threads=threads,
+        numerics=choose_numerics(device, threads=threads),
         progress=Patience("decoding"),
         labels=labels,
         names=names,

@@ -1,0 +1,86 @@
+"""Groups of images that are copies of each other, exact or nearly so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft.checkup.copies.alignment import likeness
+from regraft.checkup.copies.hashes import hashes_of, near_hashes
+from regraft.checkup.copies.neighbours import near_features, similarity
+from regraft.checkup.copies.thumbnails import Thumbnails
+
+__all__ = ["find_groups", "near_pairs"]
+
+Rows = npt.NDArray[np.int64]
+Features = npt.NDArray[np.float32]
+
+_NEIGHBOURS = 8
+_LEAST_COSINE = 0.62  # of features: copies that are less alike are left to the hashes
+_LEAST_LIKENESS = 0.92
+_ALIKE, _LIKELY = 0.8, 0.93  # likeness that is enough where features are as alike as the second says
+
+
+def find_groups(
+    thumbnails: Thumbnails, digests: Sequence[bytes], rows: Rows, features: Features | None = None
+) -> list[Rows]:
+    """Return groups of two and more images that show the same, the rows of each in order.
+
+    Args:
+        thumbnails: Of all images.
+        digests: Of what each shows; equal ones are copies, whatever else is found.
+        rows: The images to look at.
+        features: Of these, (len(rows), D); None compares by hashes alone.
+    """
+    firsts: dict[bytes, int] = {}
+    first_of = {row: firsts.setdefault(digests[row], row) for row in rows.tolist()}
+    unique = np.array([row for row in rows.tolist() if first_of[row] == row], dtype=np.int64)
+    chosen = None if features is None else features[np.isin(rows, unique)]
+    pairs = unique[near_pairs(thumbnails, unique, chosen)]
+    same = np.array([(first, row) for row, first in first_of.items() if row != first], dtype=np.int64).reshape(-1, 2)
+    return _joined(np.concatenate([pairs, same]))
+
+
+def near_pairs(thumbnails: Thumbnails, rows: Rows, features: Features | None = None) -> Rows:
+    """Return pairs of images that show the same, (pairs, 2), as positions in `rows`.
+
+    Candidates come from perceptual hashes and from the nearest neighbours among features; each is then looked at.
+    """
+    stacked, inner = thumbnails.stacked()
+    if len(rows) < 2:
+        return np.empty((0, 2), dtype=np.int64)
+    candidates = near_hashes(*hashes_of(stacked[rows]))
+    inside = near_hashes(*hashes_of(stacked[inner[rows]]))
+    found = [candidates, inside]
+    cosines = None
+    if features is not None:
+        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        found.append(near_features(unit, most=_NEIGHBOURS, least=_LEAST_COSINE))
+    pairs = np.unique(np.concatenate(found), axis=0)
+    if features is not None:
+        cosines = similarity(unit, pairs)
+    alike = likeness(stacked, inner, rows[pairs])
+    is_copy = alike >= _LEAST_LIKENESS
+    if cosines is not None:
+        is_copy |= (alike >= _ALIKE) & (cosines >= _LIKELY)
+    return np.asarray(pairs[is_copy])
+
+
+def _joined(pairs: Rows) -> list[Rows]:
+    """Return the connected components of a graph of pairs."""
+    parent: dict[int, int] = {}
+
+    def root(row: int) -> int:
+        while parent.setdefault(row, row) != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for one, two in pairs.tolist():
+        parent[root(one)] = root(two)
+    groups: dict[int, list[int]] = {}
+    for row in sorted(parent):
+        groups.setdefault(root(row), []).append(row)
+    return sorted((np.array(group) for group in groups.values()), key=lambda group: int(group[0]))
