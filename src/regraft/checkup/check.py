@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from regraft.checkup.checkup import Checkup
 from regraft.checkup.copies.groups import find_groups
@@ -69,7 +72,8 @@ def check(
     program = PixelProgram((side, side) if isinstance(side, int) else side, resize)
     found = _Images(rows, seen, program, describe(rows, seen.good, model, numerics))
     issues = [*_refused(refusal), *_basic(found), *class_issues(counts_by_split(rows)), *_of_images(found)]
-    issues, untold = _of_features(found, issues)
+    groups = _groups(found)
+    issues, untold = _of_features(found, groups, issues)
     return Checkup(
         data=data.name,
         root=data.root,
@@ -77,6 +81,9 @@ def check(
         num_images={name: len(split) for name, split in data.splits.items()},
         issues=_in_order(issues),
         not_computed=tuple(untold),
+        rows=rows,
+        readable=seen.good,
+        groups=tuple(groups),
         network="" if isinstance(found.described, str) else found.described.network,
         seconds=time.perf_counter() - began,
     )
@@ -119,14 +126,20 @@ def _of_images(found: _Images) -> Iterator[Issue]:
     yield from conflicts(found.rows, found.seen)
 
 
-def _of_features(found: _Images, issues: list[Issue]) -> tuple[list[Issue], list[str]]:
+def _groups(found: _Images) -> list[npt.NDArray[np.int64]]:
+    seen, described = found.seen, found.described
+    if isinstance(described, str):
+        return find_groups(seen.thumbnails, seen.digests, seen.good)
+    return find_groups(seen.thumbnails, seen.digests, described.rows, described.features)
+
+
+def _of_features(
+    found: _Images, groups: Sequence[npt.NDArray[np.int64]], issues: list[Issue]
+) -> tuple[list[Issue], list[str]]:
     """Return the issues with those of copies and labels, and what could not be told."""
     rows, seen, described, untold = found.rows, found.seen, found.described, []
     if isinstance(described, str):
-        groups = find_groups(seen.thumbnails, seen.digests, seen.good)
         untold.append(f"near copies by features (they are found by hashes alone), wrong labels, outliers: {described}")
-    else:
-        groups = find_groups(seen.thumbnails, seen.digests, described.rows, described.features)
     issues = [*issues, *copy_issues(rows, groups, seen.digests)]
     for told in () if isinstance(described, str) else suspicions(rows, described):
         if isinstance(told, str):

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from regraft.checkup.fixes import leak_free_table, left_out, table_of
+from regraft.checkup.grouping import names_of_groups
 from regraft.checkup.issue import LEVELS, Issue
+from regraft.checkup.rows import Rows
+from regraft.errors import SettingsError
 from regraft.summary import Summary
 from regraft.visible import visible
 from regraft.wording import quantity
@@ -31,6 +38,9 @@ class Checkup(Summary):
         issues: What was found: errors first, then warnings, then notes.
         not_computed: What could not be looked for, and why, a sentence each.
         network: Whose features images were compared by; empty where none were.
+        rows: The images, as one table.
+        readable: Which of these can be read.
+        groups: Which of these are copies of each other.
         seconds: How long it took.
     """
 
@@ -41,6 +51,9 @@ class Checkup(Summary):
     issues: tuple[Issue, ...] = ()
     not_computed: tuple[str, ...] = ()
     network: str = ""
+    rows: Rows | None = field(default=None, compare=False)
+    readable: npt.NDArray[np.int64] | None = field(default=None, compare=False)
+    groups: tuple[npt.NDArray[np.int64], ...] = field(default=(), compare=False)
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -85,6 +98,44 @@ class Checkup(Summary):
                 row = (item.path, item.split, item.label, item.detail, group, item.suggestion, score)
                 writer.writerow((issue.kind, issue.level, *row))
         return stream.getvalue()
+
+    def split_table(self, group: str | None = None, *, seed: int = 0) -> str:
+        """Return the readable images as a table (path, label, split) that `regraft train` reads: copies of an image are
+        never in two splits, and every class is divided alike.
+
+        Args:
+            group: What else belongs together: a column of the table that lists the images, `folder`, or a regular
+                expression for their paths, such as `patient[0-9]+`.
+            seed: Which of the possible splits.
+
+        Raises:
+            SettingsError: Images with masks; a group that says nothing; or all images belong together.
+        """
+        rows, readable = self._images()
+        names = names_of_groups(rows, group) if group is not None else ()
+        return leak_free_table(rows, readable, self.groups, names, seed=seed)
+
+    def kept_table(self) -> str:
+        """Return what `left_out` leaves, as a table that `regraft train` reads, in the splits that it is in.
+
+        Raises:
+            SettingsError: Images with masks.
+        """
+        rows, readable = self._images()
+        gone = self.left_out()
+        kept = [row for row in readable.tolist() if rows.shown_path(row) not in gone]
+        return table_of(rows, kept, [rows.splits[int(rows.split_of[row])] for row in kept])
+
+    def left_out(self) -> dict[str, str]:
+        """Return the paths of images that are better left out, each with the kind of issue: unreadable and blank ones,
+        labels in doubt, and copies of training images in other splits.
+        """
+        return left_out(self.issues)
+
+    def _images(self) -> tuple[Rows, npt.NDArray[np.int64]]:
+        if self.rows is None or self.readable is None:
+            raise SettingsError("This checkup was made without its images.", "", "`rg.check(PHOTOS)`")
+        return self.rows, self.readable
 
     def __str__(self) -> str:
         return self.render()

@@ -47,7 +47,7 @@ class Judged(NamedTuple):
 
 
 def judge(features: npt.NDArray[np.floating], labels: Labels) -> Judged:
-    """Judge each image by a classifier that was fit on all the others.
+    """Return what a classifier that was fit on all other images says of each image.
 
     The classifier is a ridge regression on the classes' indicators, of which the prediction for an image that is left
     out has a closed form (Allen, Technometrics 16, 1974): out-of-sample scores at the price of one decomposition. The

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from regraft.cli.options import (
 from regraft.cli.say import Patience, say
 from regraft.commit import as_json as as_json_text
 from regraft.errors import DataError
+from regraft.wording import quantity
+
+if TYPE_CHECKING:
+    from regraft.checkup.checkup import Checkup
 
 __all__ = ["check"]
 
@@ -50,6 +54,24 @@ def check(
         Path | None,
         typer.Option("--out", help="Folder for check.html, check.json and check.csv.", show_default=False),
     ] = None,
+    fix: Annotated[
+        str | None,
+        typer.Option(
+            "--fix",
+            help="split: write a split without leaks to OUT/split.csv; quarantine: lists of what to leave out, and "
+            "OUT/kept.csv of the rest. No image is touched.",
+            show_default=False,
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            help="What a split keeps together beside copies: a column of the table, `folder`, or a regular expression "
+            "for paths.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 3 where there is a warning.")] = False,
     device: DeviceOption = "auto",
@@ -60,6 +82,7 @@ def check(
     from regraft.compute.numerics import choose_numerics
     from regraft.report.html.markup import PAGE_MARK
 
+    _require_fix(fix, group, out)
     if out is not None:
         commit.require_replaceable(out / "check.html", PAGE_MARK)  # before minutes are spent
     found = checked(
@@ -82,9 +105,35 @@ def check(
 
         commit.write_json(out / "check.json", found.to_dict())
         commit.write_text(out / "check.csv", found.to_csv())
+        _write_fix(found, fix, group, out, seed)
         say(f"report: {write_checkup(out / 'check.html', found.to_dict())}", err=True)
     if strict and not found.is_sound:
         raise typer.Exit(DataError.exit_code)
+
+
+def _require_fix(fix: str | None, group: str | None, out: Path | None) -> None:
+    from regraft.errors import SettingsError
+
+    if fix not in (None, "split", "quarantine"):
+        raise SettingsError(f"--fix {fix} is not something that can be written.", "split or quarantine")
+    if fix is not None and out is None:
+        raise SettingsError(f"--fix {fix} writes files, and no folder was named.", "", f"`--fix {fix} --out FOLDER`")
+    if group is not None and fix != "split":
+        raise SettingsError("--group is about a split, and none is to be written.", "", "`--fix split --out FOLDER`")
+
+
+def _write_fix(found: Checkup, fix: str | None, group: str | None, out: Path, seed: int) -> None:
+    if fix == "split":
+        commit.write_text(out / "split.csv", found.split_table(group, seed=seed))
+        say(f"split: {out / 'split.csv'}; `regraft train {out / 'split.csv'}` trains on it", err=True)
+    if fix == "quarantine":
+        gone = found.left_out()
+        for kind in sorted(set(gone.values())):
+            paths = "".join(f"{path}\n" for path, its in gone.items() if its == kind)
+            commit.write_text(out / "quarantine" / f"{kind}.txt", paths)
+        commit.write_text(out / "kept.csv", found.kept_table())
+        num = quantity(len(gone), "image")
+        say(f"quarantine: {num} listed in {out / 'quarantine'}; {out / 'kept.csv'} has the rest", err=True)
 
 
 def _resize(word: str) -> str:
