@@ -18,6 +18,7 @@ from regraft.checkup.faults import image_faults
 from regraft.checkup.features import Described, describe
 from regraft.checkup.issue import LEVELS, Issue
 from regraft.checkup.labels import class_issues, conflicts, counts_by_split, suspicions
+from regraft.checkup.masks import MasksSeen, mask_issues, survey_masks
 from regraft.checkup.rows import Rows
 from regraft.checkup.survey import Survey, survey
 from regraft.compute.numerics import Numerics, choose_numerics
@@ -70,7 +71,8 @@ def check(
     seen = survey(rows.paths, threads=numerics.threads, progress=progress)
     side = image_size or _SIZE
     program = PixelProgram((side, side) if isinstance(side, int) else side, resize)
-    found = _Images(rows, seen, program, describe(rows, seen.good, model, numerics))
+    masks = survey_masks(rows, numerics.threads) if data.segmentation else None
+    found = _Images(rows, seen, program, describe(rows, seen.good, model, numerics), masks)
     issues = [*_refused(refusal), *_basic(found), *class_issues(counts_by_split(rows)), *_of_images(found)]
     groups = _groups(found)
     issues, untold = _of_features(found, groups, issues)
@@ -94,6 +96,7 @@ class _Images(NamedTuple):
     seen: Survey
     program: PixelProgram
     described: Described | str
+    masks: MasksSeen | None = None
 
 
 def _opened(source: str | os.PathLike[str], seed: int, options: dict[str, Any]) -> tuple[str, DataSet]:
@@ -116,7 +119,14 @@ def _basic(found: _Images) -> Iterator[Issue]:
     """Yield what `data.check` says of the rows that can be read, but for the files that cannot."""
     data, rows, reasons = found.rows.data, found.rows, found.seen.reasons
     gone = [Quarantined(rows.paths[row], reasons[row], rows.splits[rows.split_of[row]]) for row in reasons]
-    left = data if data.segmentation else replace(data.without(gone), quarantined=())
+    left = replace(data.without(gone), quarantined=())
+    if found.masks is not None:
+        having = (found.masks.pixels > 0).astype(np.uint8)
+        splits = {
+            name: replace(split, labels=having[rows.split_of == at])
+            for at, (name, split) in enumerate(data.splits.items())
+        }
+        left = replace(data, splits=splits)
     for finding in basic_findings(left):
         yield Issue("data", "The data set as a whole", finding.level, finding.text)
 
@@ -141,6 +151,7 @@ def _of_features(
     if isinstance(described, str):
         untold.append(f"near copies by features (they are found by hashes alone), wrong labels, outliers: {described}")
     issues = [*issues, *copy_issues(rows, groups, seen.digests)]
+    issues += mask_issues(rows, found.masks, groups) if found.masks is not None else ()
     for told in () if isinstance(described, str) else suspicions(rows, described):
         if isinstance(told, str):
             untold.append(told)

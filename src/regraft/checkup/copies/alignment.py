@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from regraft.checkup.copies.thumbnails import Thumbnails
+
 __all__ = ["likeness"]
 
 Pixels = npt.NDArray[np.uint8]
@@ -24,7 +26,7 @@ _HOPELESS = 0.1  # likeness as they are, below which no alignment helps
 _ENOUGH = 0.9  # likeness from which no other way is tried
 
 
-def likeness(thumbnails: Pixels, framed: Rows, pairs: Rows) -> Values:
+def likeness(thumbnails: Thumbnails, pairs: Rows) -> Values:
     """Return how alike the details of each pair of images are: the correlation of their edges where both overlap.
 
     The second image is laid over the first by an affine transform near the identity, found by least squares (Lucas and
@@ -32,13 +34,13 @@ def likeness(thumbnails: Pixels, framed: Rows, pairs: Rows) -> Values:
     or turned a lot on the way is no copy.
 
     Args:
-        thumbnails: Grey, uint8 (rows, 48, 48).
-        framed: For each row, the row of the same image without its frame; the row itself where it has none.
+        thumbnails: Of the images.
         pairs: Two rows each, (pairs, 2).
 
     Returns:
         From -1 to 1 for each pair; 0 where an image has no details.
     """
+    framed = thumbnails.inner()
     found = np.zeros(len(pairs), dtype=np.float32)
     for start in range(0, len(pairs), _CHUNK):
         one, two = pairs[start : start + _CHUNK].T
@@ -46,7 +48,7 @@ def likeness(thumbnails: Pixels, framed: Rows, pairs: Rows) -> Values:
     return found
 
 
-def _of_pairs(thumbnails: Pixels, framed: Rows, one: Rows, two: Rows) -> Values:
+def _of_pairs(thumbnails: Thumbnails, framed: Rows, one: Rows, two: Rows) -> Values:
     """Return the best likeness of each pair over the most promising ways to lay one over the other."""
     pair, a, b, mirrored = _ways(framed, one, two)
     promise = _as_they_are(thumbnails, a, b, mirrored)
@@ -58,9 +60,9 @@ def _of_pairs(thumbnails: Pixels, framed: Rows, one: Rows, two: Rows) -> Values:
         way = way[(promise[way] >= _HOPELESS) & (best[pair[way]] < _ENOUGH)]
         if not len(way):
             continue
-        moving = thumbnails[b[way]]
+        moving = thumbnails.take(b[way])
         moving[mirrored[way]] = moving[mirrored[way], :, ::-1]
-        best[pair[way]] = np.maximum(best[pair[way]], _aligned(thumbnails[a[way]], moving))
+        best[pair[way]] = np.maximum(best[pair[way]], _aligned(thumbnails.take(a[way]), moving))
     return best
 
 
@@ -73,8 +75,8 @@ def _ways(framed: Rows, one: Rows, two: Rows) -> tuple[Rows, Rows, Rows, Masked]
     return pair, a, b, np.arange(len(pair)) % 2 == 1
 
 
-def _as_they_are(thumbnails: Pixels, one: Rows, two: Rows, mirrored: Masked) -> Values:
-    fixed, moving = (_details(_sized(thumbnails[rows], _COARSE), _RADII[0]) for rows in (one, two))
+def _as_they_are(thumbnails: Thumbnails, one: Rows, two: Rows, mirrored: Masked) -> Values:
+    fixed, moving = (_details(_sized(thumbnails.take(rows), _COARSE), _RADII[0]) for rows in (one, two))
     moving[mirrored] = moving[mirrored, :, ::-1]
     return _correlation(fixed, moving.reshape(len(one), -1), np.ones((len(one), _COARSE**2), dtype=np.float32))
 

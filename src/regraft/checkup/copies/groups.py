@@ -12,7 +12,7 @@ from regraft.checkup.copies.hashes import hashes_of, near_hashes
 from regraft.checkup.copies.neighbours import near_features, similarity
 from regraft.checkup.copies.thumbnails import Thumbnails
 
-__all__ = ["find_groups", "near_pairs"]
+__all__ = ["find_groups", "joined", "near_pairs"]
 
 Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
@@ -40,35 +40,44 @@ def find_groups(
     chosen = None if features is None else features[np.isin(rows, unique)]
     pairs = unique[near_pairs(thumbnails, unique, chosen)]
     same = np.array([(first, row) for row, first in first_of.items() if row != first], dtype=np.int64).reshape(-1, 2)
-    return _joined(np.concatenate([pairs, same]))
+    return joined(np.concatenate([pairs, same]))
 
 
-def near_pairs(thumbnails: Thumbnails, rows: Rows, features: Features | None = None) -> Rows:
+def near_pairs(
+    thumbnails: Thumbnails,
+    rows: Rows,
+    features: Features | None = None,
+    *,
+    between: Rows | None = None,
+    least: float = _LEAST_COSINE,
+) -> Rows:
     """Return pairs of images that show the same, (pairs, 2), as positions in `rows`.
 
     Candidates come from perceptual hashes and from the nearest neighbours among features; each is then looked at.
+
+    Args:
+        thumbnails: Of all images.
+        rows: The images to look at.
+        features: Of these, (len(rows), D); None finds candidates by hashes alone.
+        between: Of these, the part that each is in: pairs within a part are left out. None takes all pairs.
+        least: The least cosine of the features of a candidate that no hash has brought up.
     """
-    stacked, inner = thumbnails.stacked()
     if len(rows) < 2:
         return np.empty((0, 2), dtype=np.int64)
-    candidates = near_hashes(*hashes_of(stacked[rows]))
-    inside = near_hashes(*hashes_of(stacked[inner[rows]]))
-    found = [candidates, inside]
-    cosines = None
+    found = [near_hashes(*hashes_of(thumbnails, numbers)) for numbers in (rows, thumbnails.inner()[rows])]
     if features is not None:
-        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        found.append(near_features(unit, most=_NEIGHBOURS, least=_LEAST_COSINE))
+        found.append(near_features(features, most=_NEIGHBOURS, least=least))
     pairs = np.unique(np.concatenate(found), axis=0)
-    if features is not None:
-        cosines = similarity(unit, pairs)
-    alike = likeness(stacked, inner, rows[pairs])
+    if between is not None:
+        pairs = pairs[between[pairs[:, 0]] != between[pairs[:, 1]]]
+    alike = likeness(thumbnails, rows[pairs])
     is_copy = alike >= _LEAST_LIKENESS
-    if cosines is not None:
-        is_copy |= (alike >= _ALIKE) & (cosines >= _LIKELY)
+    if features is not None:
+        is_copy |= (alike >= _ALIKE) & (similarity(features, pairs) >= _LIKELY)
     return np.asarray(pairs[is_copy])
 
 
-def _joined(pairs: Rows) -> list[Rows]:
+def joined(pairs: Rows) -> list[Rows]:
     """Return the connected components of a graph of pairs."""
     parent: dict[int, int] = {}
 

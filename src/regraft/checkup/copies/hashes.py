@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from regraft.checkup.copies.thumbnails import SIDE, Thumbnails
+
 __all__ = ["hashes_of", "near_hashes"]
 
-Pixels = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
 Pairs = npt.NDArray[np.int64]
 
@@ -15,21 +16,16 @@ _FREQUENCIES = 8  # along each side, without the constant one
 _MOST_BITS = 10  # of 64 that differ
 _NUM_PARTS = 4  # of a hash: of two that differ in 3 bits or fewer, one part is the same
 _WINDOW = 8  # hashes with the same part that each is compared with, in the order of the others
-_CHUNK = 8192
+_CHUNK = 4096
 
 
-def hashes_of(thumbnails: Pixels) -> tuple[Hashes, Hashes]:
-    """Return the hash of each thumbnail, and of its mirror image: the signs of 64 low frequencies (pHash).
-
-    Args:
-        thumbnails: Grey, uint8 (rows, side, side).
-    """
-    side = thumbnails.shape[1]
-    places = (np.arange(side) + 0.5) * np.pi / side
+def hashes_of(thumbnails: Thumbnails, numbers: Pairs) -> tuple[Hashes, Hashes]:
+    """Return the hash of each thumbnail, and of its mirror image: the signs of 64 low frequencies (pHash)."""
+    places = (np.arange(SIDE) + 0.5) * np.pi / SIDE
     waves = np.cos(np.arange(1, _FREQUENCIES + 1)[:, None] * places).astype(np.float32)
-    signs = np.zeros((len(thumbnails), _FREQUENCIES, _FREQUENCIES), dtype=bool)
-    for start in range(0, len(thumbnails), _CHUNK):
-        part = thumbnails[start : start + _CHUNK].astype(np.float32)
+    signs = np.zeros((len(numbers), _FREQUENCIES, _FREQUENCIES), dtype=bool)
+    for start in range(0, len(numbers), _CHUNK):
+        part = thumbnails.take(numbers[start : start + _CHUNK]).astype(np.float32)
         signs[start : start + _CHUNK] = waves @ part @ waves.T > 0
     mirrored = signs.copy()
     mirrored[:, :, ::2] = ~mirrored[:, :, ::2]  # waves with an odd number of half periods change their sign

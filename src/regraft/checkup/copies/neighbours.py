@@ -16,9 +16,9 @@ _MOST_COMPARED = 4096  # rows that are compared with each other, all with all
 _PER_CELL = 512  # rows of a cell, about, where there are more
 _NUM_CELLS = 2  # that each row is in: neighbours on both sides of a border meet in one of them
 _WIDTH = 128  # of the directions in which cells are searched
-_SAMPLE = 16_384  # rows that directions and cells are found from
+_SAMPLE = 8192  # rows that directions and cells are found from
 _ROUNDS = 4
-_CHUNK = 4096
+_CHUNK = 2048
 
 
 def near_features(features: Values, *, most: int, least: float, seed: int = 0) -> Rows:
@@ -29,7 +29,7 @@ def near_features(features: Values, *, most: int, least: float, seed: int = 0) -
     these.
 
     Args:
-        features: (rows, D), each of unit length.
+        features: (rows, D).
         most: How many neighbours of each row to take.
         least: The least cosine of a pair.
         seed: Of the centres.
@@ -52,21 +52,21 @@ def similarity(features: Values, pairs: Rows) -> Values:
     found = np.empty(len(pairs), dtype=np.float32)
     for start in range(0, len(pairs), _CHUNK):
         one, two = pairs[start : start + _CHUNK].T
-        found[start : start + _CHUNK] = np.einsum("nd,nd->n", features[one], features[two])
+        found[start : start + _CHUNK] = np.einsum("nd,nd->n", _unit(features[one]), _unit(features[two]))
     return found
 
 
 def _narrowed(features: Values, rng: np.random.Generator) -> Values:
     """Return the features along the directions in which they vary most, at most 128 of them, of unit length."""
-    sample = features[rng.choice(len(features), min(_SAMPLE, len(features)), replace=False)]
+    sample = _unit(features[rng.choice(len(features), min(_SAMPLE, len(features)), replace=False)])
     centre = sample.mean(0)
     width = min(_WIDTH, features.shape[1])
     _, directions = np.linalg.eigh((sample - centre).T @ (sample - centre))
     directions = directions[:, -width:].astype(np.float32)
     narrow = np.empty((len(features), width), dtype=np.float32)
     for start in range(0, len(features), _CHUNK):
-        narrow[start : start + _CHUNK] = (features[start : start + _CHUNK] - centre) @ directions
-    return np.asarray(narrow / np.maximum(np.linalg.norm(narrow, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+        narrow[start : start + _CHUNK] = (_unit(features[start : start + _CHUNK]) - centre) @ directions
+    return _unit(narrow)
 
 
 def _cells(narrow: Values, rng: np.random.Generator) -> Iterator[Rows]:
@@ -93,12 +93,18 @@ def _cells(narrow: Values, rng: np.random.Generator) -> Iterator[Rows]:
 
 def _within(features: Values, rows: Rows, most: int, least: float) -> Rows:
     """Return the pairs among these rows, all compared with all."""
-    of_rows, found = features[rows], []
+    of_rows, found = _unit(features[rows]), []
     take = min(most, len(rows) - 1)
-    for start in range(0, len(rows) if take > 0 else 0, _CHUNK // 4):
-        near = of_rows[start : start + _CHUNK // 4] @ of_rows.T
+    for start in range(0, len(rows) if take > 0 else 0, _CHUNK // 2):
+        near = of_rows[start : start + _CHUNK // 2] @ of_rows.T
         near[np.arange(len(near)), start + np.arange(len(near))] = -2  # itself
         best = np.argpartition(-near, take - 1, axis=1)[:, :take]
         one, at = np.nonzero(np.take_along_axis(near, best, 1) >= least)
         found.append(np.stack([rows[start + one], rows[best[one, at]]], axis=1))
     return np.concatenate(found) if found else np.empty((0, 2), dtype=np.int64)
+
+
+def _unit(features: Values) -> Values:
+    """Return rows of unit length."""
+    values = features.astype(np.float32, copy=False)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), dtype=np.float32)

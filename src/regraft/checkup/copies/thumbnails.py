@@ -9,6 +9,7 @@ from PIL import Image
 __all__ = ["SIDE", "Thumbnails", "thumbnail_of"]
 
 Pixels = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
 
 SIDE = 48
 _PLAIN = 0.75  # of a line of pixels that have its colour, in a frame
@@ -39,11 +40,21 @@ class Thumbnails:
         """Of each image as it is."""
         return self._whole
 
-    def stacked(self) -> tuple[Pixels, npt.NDArray[np.int64]]:
-        """Return all thumbnails, those without frames last, and for each image the row of its one without a frame."""
-        inner = np.arange(len(self._whole))
-        inner[list(self._framed)] = len(self._whole) + np.arange(len(self._framed))
-        return np.concatenate([self._whole, *(pixels[None] for pixels in self._framed.values())]), inner
+    def inner(self) -> Rows:
+        """Return for each image the number of what is inside its frame, for `take`; its own number without one."""
+        found = np.arange(len(self._whole))
+        found[list(self._framed)] = len(self._whole) + np.arange(len(self._framed))
+        return found
+
+    def take(self, numbers: Rows) -> Pixels:
+        """Return thumbnails by number: those of images, and, above, those that `inner` names."""
+        num = len(self._whole)
+        taken = self._whole[np.minimum(numbers, num - 1)]
+        above = np.flatnonzero(numbers >= num)
+        if len(above):
+            framed = list(self._framed.values())
+            taken[above] = [framed[number - num] for number in numbers[above].tolist()]
+        return taken
 
 
 def thumbnail_of(grey: Image.Image) -> tuple[Pixels, Pixels | None]:
