@@ -15,7 +15,7 @@ __all__ = ["direction", "too_late", "without_effect"]
 
 _READ_BY_LBFGS = {
     *("name", "train", "bn", "start", "optimizer", "image_size", "train_image_size", "precision", "augment"),
-    *("label_smoothing", "class_weights"),
+    *("label_smoothing", "class_weights", "logit_adjustment"),
 }
 
 
@@ -49,6 +49,11 @@ def without_effect(stage: Stage, asked: str) -> Iterator[str]:
         yield (
             "class_weights: balanced and sampling: balanced both correct class imbalance, so that rare classes weigh "
             "more than common ones; leave one of them out"
+        )
+    if stage.logit_adjustment not in (0, "auto") and "balanced" in (stage.class_weights, stage.sampling):
+        yield (
+            "logit_adjustment and balanced weights or sampling both correct class imbalance, so that rare classes are "
+            "named more often than they are seen; leave one of them out"
         )
     for rule in (stage.early_stopping, stage.plateau):
         yield from _against_direction(rule)

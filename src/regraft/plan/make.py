@@ -137,7 +137,10 @@ def _misfits(frozen_model: nn.Module, stage: Stage, trainable: Sequence[str]) ->
     yield from monitor_mistakes(stage, frozen_model)
     yield from _mask_misfits(stage, output_of(frozen_model))
     yield from class_weight_mistakes(stage.class_weights, info_of(frozen_model).class_names or ())
-    if stage.sampling == "balanced" and output_of(frozen_model) == "multilabel":
+    output = output_of(frozen_model)
+    if stage.logit_adjustment not in (0, "auto") and output != "softmax":
+        yield f"logit_adjustment is for a head that names one of several classes (softmax), not {output}"
+    if stage.sampling == "balanced" and output == "multilabel":
         yield "sampling: balanced needs one class for each image; set `class_weights: balanced` for several labels"
 
 

@@ -10,7 +10,7 @@ from regraft.settings.model import DEFAULT_MODEL
 
 __all__ = ["default_recipe", "fill"]
 
-_HEAD: dict[str, Any] = {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto"}
+_HEAD: dict[str, Any] = {"name": "head", "train": "head", "epochs": 10, "optimizer": "auto", "logit_adjustment": "auto"}
 # All layers, the earlier ones at lower rates; the end of it is no worse than the head by validation.
 _ALL: dict[str, Any] = {
     "name": "all",
@@ -23,6 +23,7 @@ _ALL: dict[str, Any] = {
     "warmup_epochs": 0.5,
     "train_image_size": "auto",
     "label_smoothing": 0.1,
+    "logit_adjustment": "auto",
     "ema": 0.99,
     "interpolate": True,
     "augment": {

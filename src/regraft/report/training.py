@@ -77,11 +77,12 @@ def curves(evidence: Evidence) -> Html:
     loss.append(Series("validation, calibrated", "hue-2", _points(evidence.epochs, "val_calibrated_loss")))
     shown: dict[str, Any] = {"x_label": _x_label(evidence.epochs), "spans": spans, "x_text": _x_text(evidence.epochs)}
     return html(
-        '<div class="charts">{}{}{}</div>{}{}',
+        '<div class="charts">{}{}{}</div>{}{}{}',
         line_chart("Loss", loss, y_label="loss (nats)", best=best, **shown),
         _quality(evidence, {**shown, "best": best}),
         _rates(evidence.epochs),
         _chosen(evidence),
+        _adjusted(evidence),
         folded("The numbers", _epoch_table(evidence)),
     )
 
@@ -98,6 +99,25 @@ def _chosen(evidence: Evidence) -> Html:
         "that interpolates between its start and its end only where it is better."
     )
     return html('<p class="note">Marked as best is the network in model/: {}.{}</p>', best, why if calibrated else "")
+
+
+def _adjusted(evidence: Evidence) -> Html:
+    """Return the note on stages whose loss corrects for classes of different sizes."""
+    stages = evidence.recipe.get("stages")
+    factors = {
+        str(stage.get("name")): stage["logit_adjustment"]
+        for stage in (stages if isinstance(stages, list) else ())
+        if isinstance(stage, dict) and is_number(stage.get("logit_adjustment")) and stage["logit_adjustment"]
+    }
+    if not factors:
+        return Html("")
+    told = ", ".join(f"{name} (factor {factor:g})" for name, factor in factors.items())
+    return html(
+        '<p class="note">Classes of different sizes: the loss of stage {} adds the logarithms of the classes\' shares '
+        "of the training images to the logits (logit adjustment, arXiv:2007.07314). The network names each class as "
+        "often as if all were equally frequent, so balanced accuracy says how good it is.</p>",
+        told,
+    )
 
 
 def _x_label(epochs: Sequence[Record]) -> str:

@@ -123,6 +123,12 @@ class Stage:
         description="class weights in the loss: balanced, median_frequency (of pixels), one for each class in order, "
         "or by class name, or by number from 0 as in Keras (others have 1)",
     )
+    logit_adjustment: NotNegative | Literal["auto"] = Field(
+        default=0.0,
+        description="factor on the logarithms of the classes' shares of the training images, which the loss adds to "
+        "the logits, so that the network says what is likely where all classes are equally frequent "
+        "(arXiv:2007.07314); auto: 1 where the largest class has 20 times the images of the smallest, else 0",
+    )
     sampling: Literal["shuffled", "balanced"] = Field(
         default="shuffled", description="each image once per epoch, or each class equally often"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from regraft import commit
@@ -15,6 +16,8 @@ from regraft.data.dataset import DataSet
 from regraft.errors import SettingsError
 from regraft.models.describe.info import preprocessing_of, settings_of
 from regraft.models.describe.inputs import Normaliser
+from regraft.models.describe.outputs import output_of
+from regraft.plan.imbalance import adjusted_plan
 from regraft.plan.make import Plan
 from regraft.run.folder import RunFolder, create_run
 from regraft.training.callbacks import Callback, Callbacks
@@ -101,6 +104,7 @@ def prepare(request: RunRequest) -> Prepared:
         DataError: Other classes than the model's.
         StorageError: The disk is full or read-only.
     """
+    request = _with_adjustments(request)
     model, plan, data, options = request.model, request.plan, request.data, request.options
     check_fit(model, data, plan, options.monitor, options.batch_size)
     Normaliser(preprocessing_of(model))  # refuses channels that images do not have
@@ -121,6 +125,15 @@ def prepare(request: RunRequest) -> Prepared:
     engine.from_main(lambda: _require_space(run, checkpoint_bytes(model, plan.trainable)))
     settings = _settings(request, numerics)
     return Prepared(request, model, run, engine, callbacks if engine.is_main else Callbacks(), settings, unfilled)
+
+
+def _with_adjustments(request: RunRequest) -> RunRequest:
+    """Return the request with a number for each `logit_adjustment: auto`, by the images of each class."""
+    data = request.data
+    plan, lines = adjusted_plan(
+        request.plan, output_of(request.model), np.asarray(data.train.labels), tuple(data.class_names)
+    )
+    return replace(request, plan=plan, chosen=(*request.chosen, *lines))
 
 
 def _folder(request: RunRequest, engine: Engine) -> RunFolder:

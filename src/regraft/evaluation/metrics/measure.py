@@ -48,8 +48,17 @@ class Measure(Protocol):
         return None
 
 
-def measure_for(output: str, class_names: Sequence[str]) -> Measure:
-    """Return the accumulator of an epoch's metrics for this kind of output."""
+def measure_for(output: str, class_names: Sequence[str], adjustment: Tensor | None = None) -> Measure:
+    """Return the accumulator of an epoch's metrics for this kind of output.
+
+    Args:
+        output: A key of `regraft.models.describe.outputs.OUTPUTS`.
+        class_names: The names.
+        adjustment: Of softmax: what the training loss adds to the logits, (C,), where it corrects for classes of
+            different sizes. The losses at the best temperature do so too, as the images have these sizes.
+    """
+    if adjustment is not None and output == "softmax":
+        return _Softmax(class_names, adjustment)
     return _MEASURES[output](class_names)
 
 
@@ -74,8 +83,8 @@ class _Collected(Measure):
 
     output: str
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self.class_names = class_names
+    def __init__(self, class_names: Sequence[str], adjustment: Tensor | None = None) -> None:
+        self.class_names, self.adjustment = class_names, adjustment
         self._logits: list[Tensor] = []
         self._targets: list[Tensor] = []
         self._losses: Tensor | None = None
@@ -94,6 +103,7 @@ class _Collected(Measure):
             logits, targets = self.all()
             sigmoid = self.output != "softmax"
             targets = targets.reshape(logits.shape) if sigmoid else targets
+            logits = logits if self.adjustment is None else logits + self.adjustment
             self._losses = calibrated_losses(logits, targets, sigmoid=sigmoid)
         return self._losses
 
@@ -107,8 +117,8 @@ class _Softmax(_Collected):
 
     output = "softmax"
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        super().__init__(class_names)
+    def __init__(self, class_names: Sequence[str], adjustment: Tensor | None = None) -> None:
+        super().__init__(class_names, adjustment)
         self.num_classes = len(class_names)
         self.loss_sum, self.num_right, self.num_in_top, self.num_images = 0.0, 0, 0, 0
         self.hits, self.support = (torch.zeros(self.num_classes, dtype=torch.int64) for _ in range(2))

@@ -21,7 +21,7 @@ from regraft.training.loop.checkpoints import StageState
 from regraft.training.loop.session import Session
 from regraft.training.loop.stage_run import StageRun
 from regraft.training.objective.average import Average
-from regraft.training.objective.objective import Objective, build_objective, loss_weights
+from regraft.training.objective.objective import Objective, build_objective, logit_adjustment, loss_weights
 from regraft.training.objective.optim import build_optimizer
 from regraft.wording import quantity
 
@@ -62,7 +62,9 @@ def _objective(session: Session, stage: Stage) -> Objective:
     images, engine = session.images, session.engine
     masks, threads = images.pixels["train"].masks, engine.numerics.threads
     weights = loss_weights(stage, images.class_names, images.labels["train"], masks, threads=threads)
-    return build_objective(stage, output_of(session.model), weights, num_processes=engine.num_processes)
+    output = output_of(session.model)
+    adjustment = logit_adjustment(stage, output, images.class_names, images.labels["train"])
+    return build_objective(stage, output, weights, num_processes=engine.num_processes, adjustment=adjustment)
 
 
 def _state(session: Session, stage: Stage) -> StageState:

@@ -71,7 +71,10 @@ def _solutions(
         for solution in solve_head(features, labels, num_rows, loss, num_problems=num_problems):
             yield solution, {}
         return
-    choice = run.engine.from_main(lambda: choose_strength(features, labels, num_rows, loss, seed=run.session.seed))
+    seed, adjustment = run.session.seed, run.objective.adjustment
+    choice = run.engine.from_main(
+        lambda: choose_strength(features, labels, num_rows, loss, seed=seed, adjustment=adjustment)
+    )
     run.sinks.line(f"{run.stage.name}: {_told(choice, len(labels), len(run.session.class_names))}")
     for solution in solve_head(features, labels, num_rows, loss, strengths=[choice.strength]):
         yield solution, {"folds": choice.num_folds}

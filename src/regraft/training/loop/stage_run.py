@@ -111,7 +111,7 @@ class StageRun:
         """
         saves = saves and not self.is_solved
         self.model.eval()
-        measure = self.measure = measure_for(self.objective.output, self.session.class_names)
+        measure = self.measure = measure_for(self.objective.output, self.session.class_names, self.objective.adjustment)
         average = self.state.average
         with average.applied() if average is not None else nullcontext():
             tail = tail_program(self.program, self.engine.numerics.for_inference, self.source.part.batch_size)

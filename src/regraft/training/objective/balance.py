@@ -14,7 +14,7 @@ from regraft.data.random import bits, permutation
 from regraft.errors import SettingsError
 from regraft.plan.class_weights import Weights, by_class_name
 
-__all__ = ["class_weights", "epoch_order", "pixel_weights"]
+__all__ = ["class_weights", "epoch_order", "log_shares", "pixel_weights"]
 
 Indices = npt.NDArray[np.int64]
 _STREAM = 0x62616C616E6365  # keeps these numbers apart from others drawn with the same seed and epoch
@@ -41,6 +41,16 @@ def class_weights(wanted: Weights, class_names: Sequence[str], labels: Labels) -
         return torch.from_numpy(np.where(counts * negatives > 0, negatives / np.maximum(counts, 1), 1.0)).float()
     balanced = len(labels) / (len(class_names) * np.maximum(counts, 1))
     return torch.from_numpy(np.where(counts > 0, balanced, 0.0)).float()
+
+
+def log_shares(factor: float, num_classes: int, labels: Labels) -> Tensor | None:
+    """Return what a loss adds to the logits (logit adjustment), fp32 (C,): the factor times the logarithm of each
+    class's share of the images; None for a factor of 0. A class without an image counts as if it had one.
+    """
+    if not factor:
+        return None
+    shares = np.maximum(class_counts(labels, num_classes), 1) / len(labels)
+    return torch.from_numpy(factor * np.log(shares)).float()
 
 
 def pixel_weights(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from regraft.data.split import folds
 from regraft.evaluation.metrics.calibrated import calibrated_losses
-from regraft.training.objective.lbfgs import STRENGTHS, solve_head
+from regraft.training.objective.lbfgs import STRENGTHS, Solution, solve_head
 from regraft.training.objective.losses import Loss
 
 __all__ = ["STRENGTHS_FOR_FEW", "Choice", "are_few", "choose_strength"]
@@ -50,7 +50,9 @@ def are_few(labels: Tensor, num_classes: int) -> bool:
     return labels.ndim == 1 and len(labels) <= min(_FEW * num_classes, _MOST_ROWS)
 
 
-def choose_strength(features: Tensor, labels: Tensor, num_rows: int, loss: Loss, *, seed: int) -> Choice:
+def choose_strength(
+    features: Tensor, labels: Tensor, num_rows: int, loss: Loss, *, seed: int, adjustment: Tensor | None = None
+) -> Choice:
     """Return the best strength of regularisation by cross-validation, each class spread evenly over the folds.
 
     Args:
@@ -59,6 +61,7 @@ def choose_strength(features: Tensor, labels: Tensor, num_rows: int, loss: Loss,
         num_rows: Rows of the classifier; one for two classes.
         loss: As of `solve_head`.
         seed: Of the folds.
+        adjustment: What that loss adds to the logits.
     """
     counts = torch.bincount(labels.cpu())
     num_folds = min(_NUM_FOLDS, int(counts.max()))
@@ -71,12 +74,17 @@ def choose_strength(features: Tensor, labels: Tensor, num_rows: int, loss: Loss,
         out = fold == number
         kept = features[~out], labels[~out]
         for solution in solve_head(*kept, num_rows, loss, strengths=STRENGTHS_FOR_FEW):
-            held_out[solution.strength].append(F.linear(features[out].float(), solution.weight, solution.bias))
+            held_out[solution.strength].append(_logits(features[out], solution, adjustment))
         targets.append(labels[out])
     losses = {strength: _loss(torch.cat(parts), torch.cat(targets)) for strength, parts in held_out.items()}
     best = min(losses, key=lambda strength: losses[strength])
     num_solved = len(labels) - sum(map(len, targets)) / num_folds  # images that the head of a fold was solved on
     return Choice(best * num_solved / len(labels), best, num_folds, losses)
+
+
+def _logits(features: Tensor, solution: Solution, adjustment: Tensor | None) -> Tensor:
+    logits = F.linear(features.float(), solution.weight, solution.bias)
+    return logits if adjustment is None else logits + adjustment.to(logits)
 
 
 def _loss(logits: Tensor, targets: Tensor) -> float:

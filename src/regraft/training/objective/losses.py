@@ -22,6 +22,7 @@ def build_loss(
     terms: Mapping[str, float] | None = None,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
+    adjustment: Tensor | None = None,
 ) -> Loss:
     """Turn logits (N, num_logits, ...) and targets into the mean loss of the batch, a scalar.
 
@@ -38,6 +39,7 @@ def build_loss(
         class_weights: (C,). Softmax, binary, segmentation: the weight of each class, the mean is weighted too (as in
             torch's `CrossEntropyLoss`); the loss of a batch whose classes all have the weight 0 is 0. Multilabel: the
             weight of each label's positives (as `pos_weight` in torch's `BCEWithLogitsLoss`).
+        adjustment: (C,). Softmax: what is added to the logits, as `log_shares` gives it.
     """
     if output == "segmentation":
         return _of_pixels(terms or {"cross_entropy": 1.0}, label_smoothing, class_weights)
@@ -46,6 +48,7 @@ def build_loss(
 
     def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
         weights = None if class_weights is None else class_weights.to(logits)
+        logits = logits if adjustment is None else logits + adjustment.to(logits)
         return loss(logits, targets, weights, label_smoothing)
 
     return mean_loss

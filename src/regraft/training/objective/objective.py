@@ -10,12 +10,13 @@ from torch import Tensor
 from regraft.data.cache.cache import PixelCache
 from regraft.data.labels import Labels
 from regraft.data.masks.pairs import class_pixels
+from regraft.plan.imbalance import adjustment_factor
 from regraft.plan.losses import loss_terms
 from regraft.settings.stage import Stage
-from regraft.training.objective.balance import class_weights, pixel_weights
+from regraft.training.objective.balance import class_weights, log_shares, pixel_weights
 from regraft.training.objective.losses import Loss, Weigh, build_loss, build_weigh
 
-__all__ = ["Objective", "build_objective", "loss_weights"]
+__all__ = ["Objective", "build_objective", "logit_adjustment", "loss_weights"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,19 @@ class Objective:
         loss: Logits and targets -> the mean loss of a batch.
         weigh: How much a batch counts in a step, where only its targets say it; else None.
         class_weights: The weight of each class, fp32 (C,), or None.
+        adjustment: What the loss adds to the logits, fp32 (C,), or None.
     """
 
     output: str
     loss: Loss
     weigh: Weigh | None
     class_weights: Tensor | None
+    adjustment: Tensor | None = None
 
 
-def build_objective(stage: Stage, output: str, weights: Tensor | None, *, num_processes: int) -> Objective:
+def build_objective(
+    stage: Stage, output: str, weights: Tensor | None, *, num_processes: int, adjustment: Tensor | None = None
+) -> Objective:
     """Return the objective of a stage for a model with this output.
 
     Args:
@@ -43,11 +48,19 @@ def build_objective(stage: Stage, output: str, weights: Tensor | None, *, num_pr
         output: What the model's logits mean.
         weights: Of the classes (`loss_weights`).
         num_processes: How many share each batch.
+        adjustment: Of the logits (`logit_adjustment`).
     """
     terms, smoothing = loss_terms(stage.loss), stage.label_smoothing
-    loss = build_loss(output, terms=terms, label_smoothing=smoothing, class_weights=weights)
+    loss = build_loss(output, terms=terms, label_smoothing=smoothing, class_weights=weights, adjustment=adjustment)
     weigh = build_weigh(output, weights, num_parts=stage.accumulate * num_processes)
-    return Objective(output, loss, weigh, weights)
+    return Objective(output, loss, weigh, weights, adjustment)
+
+
+def logit_adjustment(stage: Stage, output: str, class_names: Sequence[str], labels: Labels) -> Tensor | None:
+    """Return what a stage's loss adds to the logits, fp32 (C,), or None."""
+    if output != "softmax":
+        return None
+    return log_shares(adjustment_factor(stage, output, labels), len(class_names), labels)
 
 
 def loss_weights(
