@@ -72,8 +72,8 @@ def test_the_time_is_used_and_not_exceeded(seconds: float, step: float, train: i
         return
     assert found.expected.seconds <= 0.94 * seconds
     if len(found.stages) == 1:
-        one = ALL.to_dict() | {"epochs": 1}
-        assert known.forecast([HEAD, rg.Stage(**one)]).seconds > 0.94 * seconds
+        least = ALL.to_dict() | {"steps": max(1, -(-train // 10) // 4), "epochs": None}
+        assert known.forecast([HEAD, rg.Stage(**least)]).seconds > 0.94 * seconds
         return
     steps = found.stages[1].steps
     assert steps is not None
@@ -97,6 +97,18 @@ def test_a_short_budget_leaves_the_head_alone_and_a_shorter_one_is_refused() -> 
     assert "stage all: left out" in found.reasons[0]
     with pytest.raises(SettingsError, match="too short"):
         plan_within([HEAD, ALL], [HEAD, ALL], known, 10.0)
+
+
+def test_a_stage_of_less_than_an_epoch_warms_up_for_a_quarter_of_it() -> None:
+    """Its own warm-up, which is half an epoch, would take all of it; a longer stage keeps that."""
+    warm = rg.Stage("all", train="all", optimizer="sgd", lr=0.1, warmup_epochs=0.5)
+    known = tried(0.0, 0.05)
+    short = plan_within([HEAD, warm], [HEAD, warm], known, 90.0).stages[1]
+    assert 25 <= short.steps < 100
+    assert (short.warmup_epochs, short.warmup_steps) == (0.0, short.steps // 4)
+    long = plan_within([HEAD, warm], [HEAD, warm], known, 300.0).stages[1]
+    assert long.steps > 100
+    assert (long.warmup_epochs, long.warmup_steps) == (0.5, None)
 
 
 def test_a_run_within_a_budget_and_the_same_run_from_its_recipe(cli: Cli, photos: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ __all__ = ["MOST_EPOCHS", "FittedStages", "open_places", "plan_within"]
 
 _KEPT_BACK = 0.06  # of the time: what a forecast leaves out, as `benchmarks/forecast.py` measures it
 MOST_EPOCHS = 40.0
+_LEAST_EPOCHS = 0.25  # of a stage that is worth beginning: its network is delivered only where it is better
+_WARMUP = 0.25  # of a stage that is shorter than twice its warm-up
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def open_places(asked: Sequence[Stage], resolved: Sequence[Stage]) -> list[int]:
 
 def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried, seconds: float) -> FittedStages:
     """Give the stages without a length as many epochs, the same for each, as the time allows; leave out those at the
-    end that get less than one.
+    end that get less than a quarter.
 
     Args:
         asked: The stages as they are asked for.
@@ -57,10 +59,11 @@ def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried,
     """
     places = open_places(asked, resolved)
     left, stages, reasons = seconds * (1 - _KEPT_BACK), tuple(resolved), []
-    while (least := tried.forecast(_lengthened(stages, places, 1.0, tried)).seconds) > left:
+    while (least := tried.forecast(_lengthened(stages, places, _LEAST_EPOCHS, tried)).seconds) > left:
         if len(stages) == 1 or not places or places[-1] != len(stages) - 1:
             raise _too_short(least, seconds)
-        reasons.append(f"stage {stages[-1].name}: left out; the run with an epoch of it takes about {least:.0f} s")
+        run = f"the run with {_LEAST_EPOCHS:g} epochs of it takes about {least:.0f} s"
+        reasons.append(f"stage {stages[-1].name}: left out; {run}")
         stages, places = stages[:-1], places[:-1]
     epochs = _most_epochs(stages, places, tried, left)
     planned = tuple(_lengthened(stages, places, epochs, tried))
@@ -71,7 +74,7 @@ def plan_within(asked: Sequence[Stage], resolved: Sequence[Stage], tried: Tried,
 
 
 def _most_epochs(stages: Sequence[Stage], places: Sequence[int], tried: Tried, seconds: float) -> float:
-    low, high = 1.0, MOST_EPOCHS
+    low, high = _LEAST_EPOCHS, MOST_EPOCHS
     if tried.forecast(_lengthened(stages, places, high, tried)).seconds <= seconds:
         return high
     for _ in range(30):
@@ -87,8 +90,15 @@ def _lengthened(stages: Sequence[Stage], places: Sequence[int], epochs: float, t
     for place in places:
         stage = replace(stages[place], epochs=1, steps=None)
         length = length_of(stage, tried.images.train, stage.batch_size or tried.images.batch_size)
-        lengthened[place] = replace(stage, epochs=None, steps=max(1, int(epochs * length.steps_per_epoch)))
+        steps = max(1, int(epochs * length.steps_per_epoch))
+        lengthened[place] = replace(_warmed_up(stage, steps, length.steps_per_epoch), epochs=None, steps=steps)
     return lengthened
+
+
+def _warmed_up(stage: Stage, steps: int, steps_per_epoch: int) -> Stage:
+    """Return the stage, with a shorter warm-up where it would hardly leave its own."""
+    warmup = stage.warmup_steps or round(stage.warmup_epochs * steps_per_epoch)
+    return replace(stage, warmup_steps=int(_WARMUP * steps), warmup_epochs=0.0) if 2 * warmup > steps else stage
 
 
 def _too_short(least: float, seconds: float) -> SettingsError:
