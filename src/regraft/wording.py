@@ -46,7 +46,7 @@ def duration(seconds: Any) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def wilson_interval(share: float, num: int) -> tuple[float, float]:
+def wilson_interval(share: float, num: float) -> tuple[float, float]:
     """Return the 95 % score interval of a share seen in `num` trials (Wilson, JASA 22, 1927)."""
     centre = (share + _Z**2 / (2 * num)) / (1 + _Z**2 / num)
     half = _Z / (1 + _Z**2 / num) * math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2))

@@ -67,7 +67,7 @@ def test_images_of_the_training_are_counted_apart(run: RunFolder, cli: Cli, tmp_
 
     lines = cli("evaluate", run.path, tmp_path / "mixed").out.splitlines()
     assert lines[0].startswith("accuracy (mixed): ")
-    assert lines[0].endswith("of 6 images")
+    assert " of 6 images, 95 % interval " in lines[0]
     assert any(line.startswith("accuracy (mixed, seen in training): ") for line in lines[1:])
 
 

@@ -20,6 +20,7 @@ from regraft.evaluation.out_of_fold import pooled_measures
 from regraft.evaluation.predict import Asked, predictor_for
 from regraft.evaluation.rounding import rounding_note
 from regraft.evaluation.seen import SEEN_LABEL, Seen
+from regraft.evaluation.trust.slices import slices_of
 from regraft.models.describe.outputs import output_of
 from regraft.models.segment.tiles import TTA
 from regraft.models.store.folder import load_model
@@ -44,6 +45,7 @@ def evaluate(
     class_table: str | Path | Sequence[Any] | None = None,
     ignore: object = None,
     split: str | None = None,
+    slice_by: str | None = None,
     checkpoint: str | None = None,
     tta: Asked | None = None,
     model: nn.Module | None = None,
@@ -64,6 +66,8 @@ def evaluate(
         class_table: As for `open_data`; masks of `data` that come without one are read by the run's own.
         ignore: As for `open_data`.
         split: One of the run's own splits (train, val, test) instead.
+        slice_by: Also measure parts of the images apart: `folder`, `size` or `brightness`, or a column of the table
+            that they come from.
         checkpoint: Measure another network than the one that the run has chosen, as for `load_model`; its rows and
             measures go to a folder of its own in predictions/.
         tta: Test-time augmentation, as for `predict` (for masks `flip` alone); its rows and measures go to a folder
@@ -80,6 +84,8 @@ def evaluate(
     Returns:
         The measures of `classification_metrics`, `binary_metrics`, `multilabel_metrics` or `measure_masks`, with
         `split`, `label`, `used_for_selection`, `output` and `num_errors`; of another network also `checkpoint`.
+        `intervals` has the 95 % intervals of the measures, and so has each row of `per_class`; `calibration` says how
+        far probabilities are off; `slices` has the share of right answers in each slice.
 
     Raises:
         SettingsError: There is no run, or it has no model yet; or masks are described where none are read, or a split
@@ -90,7 +96,7 @@ def evaluate(
         require_run_first("evaluate", run, [data])
     run = run if isinstance(run, RunFolder) else open_folds(run) or open_run(run)
     if isinstance(run, FoldsFolder) and data is None and split != "test" and (split or not _has_test(run)):
-        _require_out_of_fold(run, split, checkpoint, tta)
+        _require_out_of_fold(run, split, checkpoint, tta, slice_by)
         return pooled_measures(run, METRICS)
     loaded = load_model(run.path, model=model, checkpoint=checkpoint)
     folder = run.predictions if checkpoint is None else run.predictions / _folder_name(run, checkpoint)
@@ -99,6 +105,12 @@ def evaluate(
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
     _require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
     _require_masks(said, run, data, names_pixels=names_pixels)
+    if names_pixels and slice_by is not None:
+        raise SettingsError(
+            f"Slices by {slice_by!r} were asked for, and {str(run.path)!r} names the class of every pixel.",
+            "a run that names whole images",
+            "leave --slice out: predictions/ has the mean IoU of each image",
+        )
     numerics = numerics or stored_numerics(run)
     notes = _precision_notes(run, loaded, numerics, own=data is None, checkpoint=checkpoint)
     of_what: dict[str, Any] = {
@@ -122,7 +134,11 @@ def evaluate(
         if data is None
         else other_rows(data, run, known, multilabel=multilabel, labels=labels, names=names)
     )
-    measured, seen = measure_images(predictor, rows, folder, progress)
+    slices = None
+    if slice_by is not None:
+        source = labels or data or (run.read(run.splits) or {}).get("source")
+        slices = (slice_by, slices_of(slice_by, rows.paths, source))
+    measured, seen = measure_images(predictor, rows, folder, progress, slices)
     of_what |= {"tta": {"views": None, "num_views": 1}} if tta == "auto" else {}
     return _written(folder, rows, of_what | measured, seen, notes)
 
@@ -139,12 +155,20 @@ def _folder_name(run: RunFolder, checkpoint: str) -> str:
     return f"step-{named_epoch(first.path, checkpoint).step:06d}"
 
 
-def _require_out_of_fold(folds: FoldsFolder, split: str | None, checkpoint: str | None, tta: str | None) -> None:
+def _require_out_of_fold(
+    folds: FoldsFolder, split: str | None, checkpoint: str | None, tta: str | None, slice_by: str | None
+) -> None:
     if tta is not None:
         raise SettingsError(
             f"{str(folds.path)!r} is a cross-validation, whose out-of-fold rows were predicted without other views.",
             "a fold, a test split, or other images, to look at in several views",
             f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --tta {tta}` for one fold",
+        )
+    if slice_by is not None:
+        raise SettingsError(
+            f"Slices by {slice_by!r} were asked for, and {str(folds.path)!r} is a cross-validation.",
+            "a fold, a test split, or other images",
+            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --slice {slice_by}` for one fold",
         )
     if checkpoint is not None:
         raise SettingsError(

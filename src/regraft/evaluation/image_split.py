@@ -17,16 +17,26 @@ from regraft.evaluation.labelled_rows import Rows
 from regraft.evaluation.metrics.binary import binary_metrics
 from regraft.evaluation.metrics.metrics import classification_metrics
 from regraft.evaluation.metrics.multilabel import multilabel_metrics
-from regraft.evaluation.predict import Prediction, Predictor
+from regraft.evaluation.predict import Observed, Predictor
 from regraft.evaluation.seen import Seen
+from regraft.evaluation.trust.account import calibration_account
+from regraft.evaluation.trust.intervals import label_intervals
+from regraft.evaluation.trust.slices import slice_figures
 from regraft.evaluation.tta.choice import gain_of, losses_of
 from regraft.wording import quantity
 
 __all__ = ["METRICS", "measure_images"]
 
 
+_Of = tuple[str, tuple[str, Sequence[str]] | None]  # a split's name, what it is sliced by, and the slice of each image
+
+
 def measure_images(
-    predictor: Predictor, rows: Rows, folder: Path, progress: Callable[[int, int], None]
+    predictor: Predictor,
+    rows: Rows,
+    folder: Path,
+    progress: Callable[[int, int], None],
+    slices: tuple[str, Sequence[str]] | None = None,
 ) -> tuple[dict[str, Any], Seen | None]:
     """Measure the predictions for images and write one row for each to the folder.
 
@@ -35,23 +45,25 @@ def measure_images(
         rows: The images.
         folder: Gets NAME.jsonl.
         progress: Called with (images done, images in all).
+        slices: What the images are sliced by, and the slice of each.
 
     Returns:
-        The measures, and of other data what the run has seen of the images that could be read.
+        The measures, with their intervals and those of slices, and of other data what the run has seen of the images
+        that could be read.
 
     Raises:
         DataError: None can be read.
     """
-    predictions, views = [], []
-    for prediction, of_views in predictor.predict_views(rows.paths):
-        predictions.append(prediction)
-        views.append(of_views)
-        progress(len(predictions), len(rows.paths))
+    observed = []
+    for seen_image in predictor.observe(rows.paths):
+        observed.append(seen_image)
+        progress(len(observed), len(rows.paths))
+    predictions = [each.prediction for each in observed]
     seen = rows.seen
     counted = None if seen is None else seen.among([prediction.error is None for prediction in predictions])
-    measures = _measured_apart(predictions, rows.labels, predictor, rows.name, counted)
+    measures = _measured_apart(observed, rows.labels, predictor, (rows.name, slices), counted)
     if predictor.tta is not None:
-        measures |= {"tta": _of_views(views, rows.labels, predictor)}
+        measures |= {"tta": _of_views([each.views for each in observed], rows.labels, predictor)}
     truths = label_names(rows.labels, predictor.class_names)
     lines = [
         {**prediction.to_dict(), "label": truth, **({} if seen is None else {"seen": seen.splits[row] or None})}
@@ -88,40 +100,58 @@ METRICS: Mapping[str, Callable[..., dict[str, Any]]] = {
 
 
 def _measured_apart(
-    predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str, seen: Seen | None
+    observed: Sequence[Observed], labels: Labels, predictor: Predictor, of: _Of, seen: Seen | None
 ) -> dict[str, Any]:
     """Return the metrics of the images that the run has not seen, with those of the others beside them.
 
     Args:
+        of: The split's name, and its slices.
         seen: Of the images that could be read; None where that is not asked.
     """
     if seen is None:
-        return _measure(predictions, labels, predictor, name)
-    readable = np.flatnonzero([prediction.error is None for prediction in predictions])
+        return _measure(observed, labels, predictor, of)
+    readable = np.flatnonzero([each.prediction.error is None for each in observed])
 
     def measured(places: npt.NDArray[np.intp]) -> dict[str, Any]:
-        return _measure([predictions[row] for row in places.tolist()], labels[places], predictor, name)
+        own = None if of[1] is None else (of[1][0], [of[1][1][row] for row in places.tolist()])
+        return _measure([observed[row] for row in places.tolist()], labels[places], predictor, (of[0], own))
 
     if not len(readable):
-        return _measure(predictions, labels, predictor, name)  # which says so
+        return _measure(observed, labels, predictor, of)  # which says so
     of_seen = None if seen.unseen.all() else measured(readable[~seen.unseen])
     main = of_seen if of_seen is not None and not seen.unseen.any() else measured(readable[seen.unseen])
     return {
         **main,
         "notes": [*main.get("notes", ()), *seen.notes()],
-        "num_errors": len(predictions) - len(readable),
+        "num_errors": len(observed) - len(readable),
         "seen": {**seen.to_dict(), "measures": of_seen},
     }
 
 
-def _measure(predictions: Sequence[Prediction], labels: Labels, predictor: Predictor, name: str) -> dict[str, Any]:
-    good = [row for row, prediction in enumerate(predictions) if prediction.error is None]
+def _measure(observed: Sequence[Observed], labels: Labels, predictor: Predictor, of: _Of) -> dict[str, Any]:
+    good = [row for row, each in enumerate(observed) if each.prediction.error is None]
     if not good:
         raise DataError(
-            f"None of the {quantity(len(predictions), 'image')} of {name!r} can be read.",
+            f"None of the {quantity(len(observed), 'image')} of {of[0]!r} can be read.",
             "at least one readable image",
             "check the files; predictions/ was not written",
         )
-    probabilities = np.array([list(predictions[row].probabilities.values()) for row in good])
+    probabilities = np.array([list(observed[row].prediction.probabilities.values()) for row in good])
+    logits = np.array([observed[row].logits for row in good])
     measures = METRICS[predictor.output](probabilities, labels[good], predictor.class_names, predictor.thresholds)
-    return {**measures, "num_errors": len(predictions) - len(good)}
+    measures = label_intervals(predictor.output, measures, probabilities, labels[good])
+    if of[1] is not None:
+        by, names = of[1]
+        right = _are_right([observed[row] for row in good], labels[good], predictor.class_names)
+        measures["slices"] = {by: slice_figures([names[row] for row in good], right)}
+    measures["calibration"] = calibration_account(predictor, logits, probabilities, labels[good])
+    return {**measures, "num_errors": len(observed) - len(good)}
+
+
+def _are_right(observed: Sequence[Observed], labels: Labels, class_names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return whether each image got its class, or all its labels and no other."""
+    right = []
+    for each, truth in zip(observed, label_names(labels, class_names), strict=True):
+        named = each.prediction.labels
+        right.append(each.prediction.prediction == truth if named is None else set(named) == set(truth))
+    return np.array(right)

@@ -20,6 +20,7 @@ from regraft.evaluation.mask_files import mask_png
 from regraft.evaluation.masks import MaskPredictor
 from regraft.evaluation.metrics.pixels import BoundaryCounts, mask_confusion, pixel_metrics
 from regraft.evaluation.seen import Seen
+from regraft.evaluation.trust.intervals import mask_intervals
 from regraft.models.segment.tiles import Strip
 from regraft.wording import quantity
 
@@ -97,6 +98,7 @@ class _Split:
         self.boundaries = BoundaryCounts(len(class_names))
         self.nats, self.num_images = 0.0, 0
         self.worst: list[_Kept] = []
+        self.images: list[Counts] = []  # hits, pixels of the class, pixels called so: (3, C) of each image
 
     def take(self, row: int, path: str, size: tuple[int, int], strips: Any, truth: Mask | str) -> dict[str, Any]:
         """Measure one image; its row."""
@@ -108,6 +110,7 @@ class _Split:
         mask, nats = _read(strips, truth)
         counts = mask_confusion(truth, mask, len(self.class_names))
         self.counts += counts
+        self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
         self.boundaries.update(truth, mask)
         self.nats += nats
         self.num_images += 1
@@ -129,7 +132,8 @@ class _Split:
         boundary = self.boundaries.compute()
         defined = [value for value in boundary if value is not None]
         num_pixels = int(self.counts.sum())
-        return {
+        hits, support, named = np.stack(self.images, 1).astype(np.float64)
+        measured = {
             "num_images": self.num_images,
             "num_pixels": num_pixels,
             "loss": self.nats / num_pixels if num_pixels else None,
@@ -141,6 +145,7 @@ class _Split:
             "confusion": self.counts.tolist(),
             "class_names": list(self.class_names),
         }
+        return mask_intervals(measured, hits, support, named)
 
 
 def _read(strips: Any, truth: Mask) -> tuple[Mask, float]:

@@ -11,6 +11,9 @@ import numpy as np
 from regraft import commit
 from regraft.errors import DataError, StorageError
 from regraft.evaluation.metrics.pixels import pixel_metrics
+from regraft.evaluation.trust.intervals import label_intervals
+from regraft.evaluation.trust.reliability import reliability
+from regraft.models.describe.calibration import Calibration
 from regraft.run.folds_folder import FoldsFolder
 from regraft.run.invocation import typed_path
 from regraft.run.stored import stored_text
@@ -73,9 +76,21 @@ def _of_labels(
         labels = np.array([[name in row["label"] for name in names] for row in rows], np.uint8)
     else:
         labels = np.array([names.index(row["label"]) for row in rows], np.int64)
-    own = [config["regraft"].get("thresholds", {}) for config in configs]
+    own = [_thresholds(config["regraft"]) for config in configs]
     thresholds = {name: sum(float(values[name]) for values in own) / len(own) for name in own[0]}
-    return metric(probabilities, labels, names, thresholds)
+    found = metric(probabilities, labels, names, thresholds)
+    output = str(measured[0].get("output", "softmax"))
+    told = {"told": reliability(output, probabilities, labels)}
+    return {**label_intervals(output, found, probabilities, labels), "calibration": told}
+
+
+def _thresholds(section: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the thresholds of a fold's probabilities, which are calibrated where its model is."""
+    thresholds: Mapping[str, float] = section.get("thresholds", {})
+    calibration = section.get("calibration")
+    if calibration is None or not thresholds:
+        return thresholds
+    return Calibration.from_dict(calibration, len(thresholds)).thresholds(thresholds)
 
 
 def _of_masks(measured: Sequence[Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode.memory import MemoryImage
 from regraft.data.inputs import list_inputs
 from regraft.errors import SettingsError
+from regraft.evaluation.trust.features import featured_program
+from regraft.evaluation.trust.judge import UNKNOWN, Judge, Verdict
 from regraft.evaluation.tta.auto import views_asked_for
 from regraft.machine.prefetch import Prefetch, thread_pool
 from regraft.models.describe.info import ModelInfo, info_of
@@ -32,7 +34,7 @@ from regraft.models.keras.layer import KerasLayer
 from regraft.models.store.folder import loaded_model
 from regraft.summary import Summary
 
-__all__ = ["Asked", "Inputs", "Prediction", "Predictor", "predict", "predictor_for"]
+__all__ = ["Asked", "Inputs", "Observed", "Prediction", "Predictor", "predict", "predictor_for"]
 
 _Input = str | Path | npt.NDArray[np.uint8] | Image | bytes
 Inputs = _Input | Iterable[_Input]
@@ -51,6 +53,10 @@ class Prediction(Summary):
         probabilities: The probability of every class, by name, in the model's order.
         error: Why the input cannot be read, else None.
         labels: The names of the labels, the most probable first; None for a model that gives one class.
+        candidates: The classes that hold the true one as often as was asked for, the most probable first; None where
+            no sets were asked for.
+        typicality: The share of validation images that look at least as strange to the network; None where that was
+            not asked for. The prediction is `unknown` where it is 0.05 or less.
     """
 
     path: str
@@ -59,6 +65,8 @@ class Prediction(Summary):
     probabilities: dict[str, float]
     error: str | None = None
     labels: tuple[str, ...] | None = None
+    candidates: tuple[str, ...] | None = None
+    typicality: float | None = None
 
     def facts(self) -> dict[str, object]:
         """Return the path, the prediction and the five most probable classes; or the path and the error."""
@@ -72,10 +80,34 @@ class Prediction(Summary):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data; `labels` is there for multi-label models alone."""
+        """Return plain data; `labels`, `candidates` and `typicality` are there where they were asked for."""
         values = dict(self.__dict__)
-        labels = values.pop("labels")
-        return values if labels is None else {**values, "labels": list(labels)}
+        rest = {name: values.pop(name) for name in ("labels", "candidates", "typicality")}
+        given = {name: value for name, value in rest.items() if value is not None}
+        return {**values, **{name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}}
+
+
+class Observed(NamedTuple):
+    """A prediction with what the network gave.
+
+    Attributes:
+        prediction: What is said of the input.
+        logits: (views, num_logits), raw, the image's own first; None where the input cannot be read.
+        views: (views, classes), the probabilities of each view.
+    """
+
+    prediction: Prediction
+    logits: npt.NDArray[np.float32] | None
+    views: npt.NDArray[np.floating] | None
+
+
+class _Computed(NamedTuple):
+    """A batch that went through the network."""
+
+    logits: npt.NDArray[np.float32]
+    views: npt.NDArray[np.floating]
+    probabilities: npt.NDArray[np.floating]
+    verdicts: Sequence[Verdict] | None
 
 
 class Predictor:
@@ -86,9 +118,13 @@ class Predictor:
         numerics: Device, precision of inference, layout, threads; None chooses for this machine.
         threshold: From which probability on a name is given, for models that have thresholds; None takes the stored.
         tta: Views of each image whose mean probabilities count (`views_of`); None looks at the image alone.
+        sets: Also give sets of classes that hold the true one in this share of the images.
+        reject: Whether images that are like none of training and validation are `unknown`.
+        features: Whether to take the features that the head reads along, where the network has any.
 
     Raises:
-        SettingsError: The model has no class names, or no thresholds where one is given; or there are no such views.
+        SettingsError: The model has no class names, or no thresholds where one is given, or does not keep what `sets`
+            or `reject` take; or there are no such views.
     """
 
     def __init__(
@@ -98,6 +134,9 @@ class Predictor:
         *,
         threshold: float | None = None,
         tta: Views | None = None,
+        sets: float | None = None,
+        reject: bool = False,
+        features: bool = False,
     ) -> None:
         info = info_of(model)
         if info.class_names is None or info.preprocessing is None:
@@ -114,14 +153,25 @@ class Predictor:
             )
         self.class_names: Sequence[str] = info.class_names
         self.output = info.output
+        self.calibration = info.calibration
         self.thresholds = _thresholds(info, threshold)
         require_views(tta)
         self.tta = tta
+        if tta is not None and sets is not None:
+            raise SettingsError(
+                "Sets of classes were asked for together with views of each image.",
+                "sets of the image alone, as their limit was found on validation images",
+                "leave --sets or --tta out",
+            )
         self.numerics = (numerics or choose_numerics()).for_inference
         preprocessing = info.preprocessing
         self.pixels: PixelProgram = preprocessing.pixels
         self._normaliser = Normaliser(preprocessing, self.numerics.device)
-        self._program = inference_program(model, self.numerics, program_batch_size(self.numerics))
+        self._judge = Judge(info, sets=sets, reject=reject) if sets is not None or reject else None
+        num = program_batch_size(self.numerics)
+        featured = featured_program(model, self.numerics, num) if features or reject else None
+        self._program = featured or inference_program(model, self.numerics, num)
+        self.gives_features = featured is not None
 
     def predict(self, paths: Iterable[str | MemoryImage] | DecodedStream) -> Iterator[Prediction]:
         """Yield one prediction for each path, in order; files are decoded a few batches ahead.
@@ -130,19 +180,27 @@ class Predictor:
             paths: Files and images in memory, or the stream of those that are being decoded already, in the model's
                 own program.
         """
-        for prediction, _ in self.predict_views(paths):
-            yield prediction
+        for observed in self.observe(paths):
+            yield observed.prediction
 
     def predict_views(
         self, paths: Iterable[str | MemoryImage] | DecodedStream
     ) -> Iterator[tuple[Prediction, npt.NDArray[np.floating] | None]]:
         """Yield what `predict` does, each with the probabilities (views, classes) behind it, the image's own first."""
+        for observed in self.observe(paths):
+            yield observed.prediction, observed.views
+
+    def observe(self, paths: Iterable[str | MemoryImage] | DecodedStream) -> Iterator[Observed]:
+        """Yield what `predict` does, with the logits and probabilities of each view."""
         stream = paths if isinstance(paths, DecodedStream) else self._stream(paths)
         try:
-            for batch, probabilities in self._computed(_regrouped(stream, self._program.batch_size)):
+            for batch, computed in self._computed(_regrouped(stream, self._program.batch_size)):
                 for row, (path, reason) in enumerate(zip(batch.paths, batch.reasons, strict=True)):
-                    views = None if reason else probabilities[:, row]
-                    yield self._prediction(path, None if views is None else views.mean(0), reason), views
+                    if reason:
+                        yield Observed(self._unreadable(path, reason), None, None)
+                    else:
+                        said = self._prediction(path, computed, row)
+                        yield Observed(said, computed.logits[:, row], computed.views[:, row])
         finally:
             stream.close()
 
@@ -155,16 +213,37 @@ class Predictor:
             allocate=self._normaliser.allocate,
         )
 
-    def probabilities(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-        """Return pixels uint8 (N, H, W, channels) of the model's image size -> probabilities (views, N, classes)."""
-        found: list[npt.NDArray[np.floating]] = []
-        for view in views_of(self._normaliser.pixels(images_NHWC), self.tta):
-            (logits,) = self._program(self._normaliser(view))
-            found.append(probabilities_of(self.output, logits.float()).cpu().numpy())
-        return np.stack(found)
+    def run(self, images_NHWC: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return pixels uint8 (N, H, W, channels) of the model's image size -> raw logits and features, on the device.
 
-    def _computed(self, stream: Iterable[DecodedBatch]) -> Iterator[tuple[DecodedBatch, npt.NDArray[np.floating]]]:
-        """Yield each batch with its probabilities, in order; on a CPU several are computed at once.
+        Both are fp32; without `gives_features` the features are None.
+        """
+        return self._run(self._normaliser.pixels(images_NHWC))
+
+    def _run(self, pixels_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        outputs = self._program(self._normaliser(pixels_NCHW))
+        return outputs[-1].float(), outputs[0].float() if self.gives_features else None
+
+    def _compute(self, images_NHWC: npt.NDArray[np.uint8]) -> _Computed:
+        raw: list[npt.NDArray[np.float32]] = []
+        shares: list[npt.NDArray[np.floating]] = []
+        features = None
+        for place, view in enumerate(views_of(self._normaliser.pixels(images_NHWC), self.tta)):
+            logits, given = self._run(view)
+            calibrated = logits if self.calibration is None else self.calibration(logits, self.output)
+            raw.append(logits.cpu().numpy())
+            shares.append(probabilities_of(self.output, calibrated).cpu().numpy())
+            features = given if place == 0 else features  # of the image itself
+        views = np.stack(shares)
+        probabilities: npt.NDArray[np.floating] = views.mean(0)
+        verdicts = None
+        if self._judge is not None:
+            known = None if features is None else features.cpu().numpy()
+            verdicts = self._judge(probabilities, raw[0], known)
+        return _Computed(np.stack(raw), views, probabilities, verdicts)
+
+    def _computed(self, stream: Iterable[DecodedBatch]) -> Iterator[tuple[DecodedBatch, _Computed]]:
+        """Yield each batch with what it gave, in order; on a CPU several are computed at once.
 
         A batch on one processor each is faster than one batch after the other on all of them: nobody waits for the
         others at the end of every layer, and decoding goes on between.
@@ -176,12 +255,12 @@ class Predictor:
         try:
             with thread_pool(at_once, "predict", torch.set_num_threads, (threads,)) as pool:
                 computed = Prefetch(
-                    lambda batch: (batch, pool.submit(self.probabilities, batch.images)),
+                    lambda batch: (batch, pool.submit(self._compute, batch.images)),
                     chain(first, coming),
                     at_once + 1,
                 )
-                for batch, probabilities in computed:
-                    yield batch, probabilities.result()
+                for batch, result in computed:
+                    yield batch, result.result()
         finally:
             torch.set_num_threads(self.numerics.threads)
 
@@ -192,17 +271,29 @@ class Predictor:
         is_plain = isinstance(module, fx.GraphModule) and not any(isinstance(m, KerasLayer) for m in module.modules())
         return self.numerics.threads if is_plain and self.numerics.device == "cpu" else 1
 
-    def _prediction(self, path: str, probabilities: npt.NDArray[np.floating] | None, reason: str | None) -> Prediction:
-        many = self.output == "multilabel"
-        if probabilities is None:
-            return Prediction(path, None, None, {}, reason, () if many else None)
+    def _unreadable(self, path: str, reason: str) -> Prediction:
+        return Prediction(path, None, None, {}, reason, () if self.output == "multilabel" else None)
+
+    def _prediction(self, path: str, computed: _Computed, row: int) -> Prediction:
+        probabilities = computed.probabilities[row]
         chosen = decide(self.output, probabilities, self.class_names, self.thresholds)
         values = probabilities.tolist()
         named = dict(zip(self.class_names, values, strict=True))
-        if many:
+        verdict = Verdict(None, None) if computed.verdicts is None else computed.verdicts[row]
+        places = verdict.candidates
+        beside: dict[str, Any] = {
+            "candidates": None if places is None else tuple(self.class_names[place] for place in places),
+            "typicality": verdict.typicality,
+        }
+        if self.output == "multilabel":
             labels = tuple(self.class_names[place] for place in sorted(chosen, key=lambda place: -values[place]))
-            return Prediction(path, "|".join(labels), None, named, labels=labels)
-        return Prediction(path, self.class_names[chosen[0]], values[chosen[0]], named)
+            labels = () if verdict.is_unknown else labels
+            return Prediction(
+                path, UNKNOWN if verdict.is_unknown else "|".join(labels), None, named, None, labels, **beside
+            )
+        if verdict.is_unknown:
+            return Prediction(path, UNKNOWN, None, named, **beside)
+        return Prediction(path, self.class_names[chosen[0]], values[chosen[0]], named, **beside)
 
 
 def _regrouped(stream: DecodedStream, batch_size: int) -> Iterator[DecodedBatch]:
@@ -220,7 +311,8 @@ def _thresholds(info: ModelInfo, threshold: float | None) -> dict[str, float]:
     """Return the threshold of each name that has one."""
     names = threshold_names(info.output, info.class_names or ())
     if threshold is None:
-        return {name: info.thresholds.get(name, DEFAULT_THRESHOLD) for name in names}
+        stored = {name: info.thresholds.get(name, DEFAULT_THRESHOLD) for name in names}
+        return stored if info.calibration is None else info.calibration.thresholds(stored)
     if not names or not 0 <= threshold <= 1:
         raise SettingsError(
             f"A threshold of {threshold:g} was given"
@@ -239,6 +331,8 @@ def predictor_for(
     threshold: float | None = None,
     checkpoint: str | None = None,
     tta: Asked | str | None = None,
+    sets: float | None = None,
+    reject: bool = False,
 ) -> Predictor:
     """Return a model ready to predict; where views are `auto`, with those that the run's validation images ask for.
 
@@ -249,6 +343,8 @@ def predictor_for(
         threshold: As for `Predictor`.
         checkpoint: That was loaded.
         tta: The views.
+        sets: As for `Predictor`.
+        reject: As for `Predictor`.
 
     Raises:
         SettingsError: As `Predictor`; or `auto` of something that is no run.
@@ -256,7 +352,8 @@ def predictor_for(
     """
     if tta != "auto":
         require_views(tta)
-        return Predictor(model, numerics, threshold=threshold, tta=cast("Views | None", tta))
+        views = cast("Views | None", tta)
+        return Predictor(model, numerics, threshold=threshold, tta=views, sets=sets, reject=reject)
     if path is None:
         raise SettingsError(
             "`tta='auto'` was set for a model that is loaded already.",
@@ -265,14 +362,14 @@ def predictor_for(
         )
     of_all = Predictor(model, numerics, tta="multi")
     precision = of_all.numerics.inference
-    views = views_asked_for(
+    chosen = views_asked_for(
         path,
         info_of(model),
         lambda paths: (views for _, views in of_all.predict_views(paths)),
         checkpoint=checkpoint,
         precision=precision,
     )
-    return Predictor(model, numerics, threshold=threshold, tta=views)
+    return Predictor(model, numerics, threshold=threshold, tta=chosen, sets=sets, reject=reject)
 
 
 def predict(
@@ -281,6 +378,8 @@ def predict(
     *,
     numerics: Numerics | None = None,
     threshold: float | None = None,
+    sets: float | None = None,
+    reject: bool = False,
     checkpoint: str | None = None,
     tta: Asked | None = None,
 ) -> list[Prediction]:
@@ -294,17 +393,22 @@ def predict(
             program of files.
         numerics: Device, precision of inference, layout, threads; None chooses for this machine.
         threshold: From which probability on a name is given, for models that have thresholds; None takes the stored.
+        sets: Also give each image a set of classes; this share of the sets, such as 0.9, holds the true class.
+        reject: Call images `unknown` that look like none of those that the model was trained for.
         checkpoint: Of a run folder, another network than the one it has chosen, as for `load_model`.
         tta: Test-time augmentation: the mean of the probabilities of several views of each image. `flip`: the image
             and its mirror image; `crops`: the image, its corners and its centre; `multi`: these six, each with its
             mirror image. `auto`: of these what the run's validation images gain by, if they do.
 
     Raises:
-        SettingsError: There is no model there, or it has no thresholds where one is given; or an input is no image.
+        SettingsError: There is no model there, or it has no thresholds where one is given, or keeps nothing that
+            `sets` and `reject` take; or an input is no image.
         DataError: There is no such file or folder. Unreadable images are rows with an `error`.
     """
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)
     of = None if isinstance(model, nn.Module) else model
-    predictor = predictor_for(of, loaded, numerics, threshold=threshold, checkpoint=checkpoint, tta=tta)
+    predictor = predictor_for(
+        of, loaded, numerics, threshold=threshold, checkpoint=checkpoint, tta=tta, sets=sets, reject=reject
+    )
     return list(predictor.predict(paths))

@@ -145,6 +145,8 @@ def _with_classes(model: nn.Module, names: Sequence[str], classifier: Discrimina
     """Return the network with the classifier that was solved, in evaluation mode."""
     head = Head(**{**info_of(model).args.get("head", {}), "output": "softmax"})
     wider = adapt(model, classes=list(names), head=head, keep_rows=False).eval()
+    info = info_of(wider)
+    info.calibration = info.trust = None  # they are of the classifier before; this one has its own temperature
     layer = classifier_of(wider)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(classifier.weight / temperature))

@@ -51,13 +51,21 @@ def _class_row(row: Record, total: int) -> tuple[Any, ...]:
     iou = row.get("iou")
     return (
         row.get("name"),
-        number(iou) if is_number(iou) else "–",
+        f"{number(iou)}{_limits(row)}" if is_number(iou) else "–",
         bar(float(iou or 0)) if is_number(iou) else "",
         number(row.get("boundary_f1")),
         percent(row.get("precision")),
         percent(row.get("recall")),
         percent(row["support"] / total) if is_number(row.get("support")) else "–",
     )
+
+
+def _limits(row: Record) -> str:
+    """Return the 95 % interval of a class's IoU as text; empty where there is none."""
+    limits = part(row, "intervals").get("iou")
+    if not isinstance(limits, list) or len(limits) != 2 or not all(map(is_number, limits)):
+        return ""
+    return f" ({limits[0]:.3f}–{limits[1]:.3f})"
 
 
 def mask_pictures(result: Evaluated, evidence: Evidence) -> Html:

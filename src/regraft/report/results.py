@@ -12,19 +12,21 @@ from PIL import Image
 
 from regraft.data.decode.decode import PixelProgram, decode
 from regraft.errors import RegraftError
-from regraft.evaluation.tasks import task_of, told
+from regraft.evaluation.tasks import SHARES, task_of, told
 from regraft.report.curves import threshold_curves
 from regraft.report.evidence import Evaluated, Evidence, Record, part, parts, slips
 from regraft.report.html.charts import MOST_CLASSES, bar, confusion_chart, counts_fit
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import folded, table
 from regraft.report.masks import mask_classes, mask_pictures
+from regraft.report.reliability import reliability_plots
 from regraft.wording import is_number, number, percent, quantity
 
 __all__ = ["results"]
 
 _MOST_ROWS = 60  # classes in one table; beyond, the worst are shown and the rest is folded
 _MOST_PAIRS = 10
+_FEW = 100  # images
 _MOST_UNREADABLE = 100
 _GREY = (128, 128, 128)
 _THUMBNAIL = PixelProgram(size=(176, 176), resize="pad", background=_GREY)
@@ -52,15 +54,29 @@ def _figures(metrics: Record) -> list[tuple[str, str | None]]:
     """Return the metrics of the task; with a threshold in use also those at 0.5."""
     if task_of(metrics).main == "top1":
         return [
-            ("Accuracy (top-1)", percent(metrics.get("top1"), 2)),
-            ("Top-5", percent(metrics.get("top5"), 2) if metrics.get("top5") is not None else None),
-            ("Balanced accuracy", percent(metrics.get("balanced_accuracy"), 2)),
+            ("Accuracy (top-1)", percent(metrics.get("top1"), 2) + _limits(metrics, "top1")),
+            ("Top-5", percent(metrics.get("top5"), 2) + _limits(metrics, "top5") if metrics.get("top5") else None),
+            (
+                "Balanced accuracy",
+                percent(metrics.get("balanced_accuracy"), 2) + _limits(metrics, "balanced_accuracy"),
+            ),
         ]
     return [
-        (name[:1].upper() + name[1:], _with_half(metrics, key))
+        (name[:1].upper() + name[1:], _with_half(metrics, key) + _limits(metrics, key))
         for key, name in task_of(metrics).names.items()
         if key in metrics
     ]
+
+
+def _limits(record: Record, key: str) -> str:
+    """Return the 95 % interval of a metric, as ` (93.1–97.0%)`; empty where there is none."""
+    limits = part(record, "intervals").get(key)
+    if not isinstance(limits, list) or len(limits) != 2 or not all(map(is_number, limits)):
+        return ""
+    low, high = limits
+    if key in SHARES or key in ("recall", "precision", "f1"):
+        return f" ({100 * low:.1f}–{100 * high:.1f}%)"
+    return f" ({low:.3f}–{high:.3f})"
 
 
 def _with_half(metrics: Record, key: str) -> str:
@@ -74,21 +90,67 @@ def _split(result: Evaluated, evidence: Evidence) -> Html:
     metrics, is_masks = result.metrics, result.metrics.get("output") == "segmentation"
     facts = [
         *_figures(metrics),
-        ("Cross-entropy", f"{number(metrics.get('loss'))} nats"),
+        ("Cross-entropy", f"{number(metrics.get('loss'))} nats{_limits(metrics, 'loss')}"),
         ("Images", quantity(metrics.get("num_images"), "image")),
         ("Wrong", f"{result.num_wrong:,}" if result.num_rows and not is_masks else None),
         ("Pixels", f"{metrics['num_pixels']:,}" if is_number(metrics.get("num_pixels")) else None),
         ("Unreadable", f"{len(result.unreadable):,}" if result.unreadable else None),
     ]
     return html(
-        '<dl class="facts">{}</dl>{}<div class="side"><div>{}</div><div>{}</div></div>{}{}{}',
+        '{}<dl class="facts">{}</dl>{}<div class="side"><div>{}</div><div>{}</div></div>{}{}{}{}{}',
+        _uncertain(metrics),
         join(html("<div><dt>{}</dt><dd>{}</dd></div>", name, text) for name, text in facts if text is not None),
         join(html('<p class="note">{}</p>', note) for note in metrics.get("notes") or ()),
         _confusion(metrics),
         mask_classes(metrics) if is_masks else _classes(metrics),
         threshold_curves(metrics),
+        _slices(metrics),
+        reliability_plots(metrics),
         mask_pictures(result, evidence) if is_masks else _pictures(result, evidence),
         _unreadable(result.unreadable),
+    )
+
+
+def _uncertain(metrics: Record) -> Html:
+    """Return what the figures in brackets are, with a warning where there are few images."""
+    if not part(metrics, "intervals"):
+        return Html("")
+    num, few = metrics.get("num_images"), ""
+    if isinstance(num, int) and num < _FEW:
+        few = f" {quantity(num, 'image')}: too few for small differences to mean anything."
+    return html(
+        '<p class="note">In brackets: 95 % intervals, where the figures on many more such images would most likely '
+        "lie.{}</p>",
+        few,
+    )
+
+
+def _slices(metrics: Record) -> Html:
+    """Return the share of right answers in each slice, the lowest first."""
+    tables = [
+        html(
+            "<h4>Right answers by {}, the lowest first</h4>{}",
+            by,
+            table(
+                ("slice", "#images", "#right", "", "#95 % interval"),
+                [_slice_row(row) for row in rows if isinstance(row, dict)],
+                most=_MOST_ROWS,
+            ),
+        )
+        for by, rows in part(metrics, "slices").items()
+    ]
+    return join(tables)
+
+
+def _slice_row(row: Record) -> tuple[Any, ...]:
+    share, (low, high) = row.get("share"), row.get("interval") or (None, None)
+    filled = bar(share if isinstance(share, float | int) else 0.0)
+    return (
+        row.get("name"),
+        f"{row.get('num_images', 0):,}",
+        percent(share),
+        filled,
+        f"{percent(low)} to {percent(high)}",
     )
 
 
@@ -150,11 +212,11 @@ def _class_row(row: Record) -> tuple[Any, ...]:
     return (
         row.get("name"),
         f"{row.get('support', 0):,}",
-        percent(row.get("precision")),
-        percent(recall),
+        percent(row.get("precision")) + _limits(row, "precision"),
+        percent(recall) + _limits(row, "recall"),
         bar(recall if isinstance(recall, float | int) else 0.0),
-        percent(row.get("f1")),
-        *((number(row.get("ap")), number(row["threshold"])) if "threshold" in row else ()),
+        percent(row.get("f1")) + _limits(row, "f1"),
+        *((number(row.get("ap")) + _limits(row, "ap"), number(row["threshold"])) if "threshold" in row else ()),
     )
 
 

@@ -23,6 +23,7 @@ from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.limits.stage_sizes import take_size
 from regraft.training.loop.choice import better_epoch, lead_of
 from regraft.training.loop.session import Session
+from regraft.training.trust.validated import know_itself
 from regraft.wording import quantity
 
 __all__ = ["publish"]
@@ -57,13 +58,14 @@ def publish(session: Session, best: Best, settings: Mapping[str, Any], data: Dat
 
 def _write_model(session: Session, best: Best, settings: Mapping[str, Any], data: DataSet) -> None:
     info = info_of(session.model)
-    info.thresholds = dict(best.thresholds)
+    info.thresholds, info.calibration, info.trust = dict(best.thresholds), None, None
     info.colours = None if data.class_table is None else data.class_table.colours
     model = session.model.cpu().to(memory_format=torch.contiguous_format).eval()
     preprocessing = preprocessing_of(model)
     val = session.pixels["val"].sized(preprocessing.pixels.size)
     images = np.stack([val.row(row) for row in range(min(NUM_PROBES, len(val)))])
     probes = make_probes(model, images, Normaliser(preprocessing))
+    know_itself(session, model)
     facts = {
         "training data": f"{data.name}, {quantity(len(session.labels['train']), 'image')}",
         f"best {session.monitor} (validation, also used for selection)": f"{best.value:.4f}",

@@ -42,6 +42,14 @@ def evaluate(
     class_table: ClassTableOption = None,
     ignore: IgnoreOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of the run: train, val or test.")] = None,
+    slice_by: Annotated[
+        str | None,
+        typer.Option(
+            "--slice",
+            help="Also measure parts of the images: folder, size, brightness, or a column of their table.",
+            show_default=False,
+        ),
+    ] = None,
     checkpoint: CheckpointOption = None,
     tta: ViewsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON.")] = False,
@@ -58,7 +66,7 @@ def evaluate(
     chosen = any(value is not None for value in (device, precision, threads))
     numerics = choose_numerics(device or "auto", precision or "auto", threads) if chosen else None
     said: dict[str, Any] = {"masks": masks, "class_table": class_table, "ignore": ignored_items(ignore)}
-    chosen_rows: dict[str, Any] = {"labels": labels, "names": names, "split": split, **said}
+    chosen_rows: dict[str, Any] = {"labels": labels, "names": names, "split": split, "slice_by": slice_by, **said}
     views = cast("Asked | None", tta)
     measures = measure(run, data, checkpoint=checkpoint, tta=views, numerics=numerics, **chosen_rows)
     folds = None if checkpoint or tta or data is not None else read_folds(run)
@@ -83,8 +91,9 @@ def show_measures(measures: dict[str, Any]) -> None:
         if measures.get(key) is None:
             continue
         half = f" (with a threshold of 0.5: {told(key, at_default[key])})" if _differs(measures, key) else ""
-        say(f"{name} ({label}): {told(key, measures[key])}{images}{half}")
+        say(f"{name} ({label}): {told(key, measures[key])}{images}{half}{_interval(measures, key)}")
         images = ""
+    _show_calibration(measures)
     if "threshold" in measures:
         say(f"threshold: {measures['positive']!r} from a probability of {measures['threshold']:.4g}")
     _show_views(measures)
@@ -93,6 +102,7 @@ def show_measures(measures: dict[str, Any]) -> None:
     _show_seen(measures)
     if measures["num_errors"]:
         say(f"unreadable images ({label}): {measures['num_errors']}, left out of these figures")
+    _show_slices(measures)
     width = max(len(row["name"]) for row in measures["per_class"])
     for row in measures["per_class"] if len(measures["per_class"]) <= 20 else ():
         say(f"  {row['name']:<{width}}  " + "  ".join(_columns(row)))
@@ -112,6 +122,43 @@ def _show_views(measures: dict[str, Any]) -> None:
         text += f", {tta['num_views']} views (the image alone: {alone}); loss at the best temperature lower by "
         text += f"{gain['mean']:.4f} (95 % interval {gain['low']:.4f} to {gain['high']:.4f})"
     say(text)
+
+
+def _interval(measures: dict[str, Any], key: str) -> str:
+    """Return the 95 % interval of a metric as text; empty where there is none."""
+    from regraft.evaluation.tasks import told
+
+    limits = measures.get("intervals", {}).get(key)
+    return "" if limits is None else f", 95 % interval {told(key, limits[0])} to {told(key, limits[1])}"
+
+
+def _show_slices(measures: dict[str, Any]) -> None:
+    """Print the share of right answers in each slice, the lowest first."""
+    for by, rows in measures.get("slices", {}).items():
+        say(f"right answers by {one_line(by)} ({measures['label']}):")
+        width = max(len(one_line(row["name"])) for row in rows)
+        for row in rows:
+            low, high = row["interval"]
+            say(
+                f"  {one_line(row['name']):<{width}}  {row['share']:.2%} of {quantity(row['num_images'], 'image')}, "
+                f"95 % interval {low:.2%} to {high:.2%}"
+            )
+
+
+def _show_calibration(measures: dict[str, Any]) -> None:
+    """Print how far the probabilities are off, and how far they would be without the temperature."""
+    from regraft.wording import percent
+
+    account = measures.get("calibration")
+    if not account:
+        return
+    told, raw = account["told"], account.get("raw") if account.get("temperatures") != [1.0] else None
+    before = "" if raw is None else f", {percent(raw['ece'])} without the temperature"
+    chance = percent(told["ece_by_chance"][0])
+    say(
+        f"calibration ({measures['label']}): confidences are off by {percent(told['ece'])} on average (ECE{before}); "
+        f"{chance} of that size is chance"
+    )
 
 
 def _show_seen(measures: dict[str, Any]) -> None:
@@ -138,5 +185,10 @@ def _columns(row: dict[str, Any]) -> list[str]:
     names = {"iou": "IoU", "boundary_f1": "boundary F1"} if "iou" in row else {}
     names |= {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
     columns = [(key, name) for key, name in (*names.items(), ("f1", "f1")) if key in row]
-    shown = [f"{name} " + ("–" if row[key] is None else f"{row[key]:.3f}") for key, name in columns]
+    shown = [f"{name} " + ("–" if row[key] is None else f"{row[key]:.3f}{_around(row, key)}") for key, name in columns]
     return [*shown, f"{'pixels' if 'iou' in row else 'images'} {row['support']}"]
+
+
+def _around(row: dict[str, Any], key: str) -> str:
+    limits = row.get("intervals", {}).get(key)
+    return "" if limits is None else f" ({limits[0]:.3f}–{limits[1]:.3f})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
+_UNKNOWN = "unknown"
 _BATCH = 16  # files: what a CPU computes at once
 
 
@@ -44,6 +46,15 @@ def predict(
         float | None,
         typer.Option("--threshold", min=0, max=1, help="Binary and multi-label: overrides the stored thresholds."),
     ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            "--sets", help="Also give sets of classes that hold the true one in this share of the images, such as 0.9."
+        ),
+    ] = None,
+    reject: Annotated[
+        bool, typer.Option("--reject", help="Say `unknown` where an image looks like none that the model knows.")
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +94,8 @@ def predict(
     require_run_first("predict", run, inputs)
     of_masks = MaskOptions(out, overlay=overlay, tta=tta, tile=tile, overlap=overlap)
     if names_pixels(run):
-        refuse_options({"--csv": as_csv, "--threshold": threshold}, "a network for segmentation writes masks")
+        given = {"--csv": as_csv, "--threshold": threshold, "--sets": sets, "--reject": reject}
+        refuse_options(given, "a network for segmentation writes masks")
         computing = (device, precision, threads)
         _tell_errors(*write_masks(run, inputs, of_masks, computing, checkpoint=checkpoint, as_json=as_json))
         return
@@ -91,16 +103,19 @@ def predict(
     table = None if out is None else _table(out, as_json=as_json, as_csv=as_csv)
     with ExitStack() as stack:
         paths = _begun(run, checkpoint, inputs, threads, stack)
-        predictor = _predictor(run, checkpoint, (device, precision, threads), threshold, tta)
+        asked = {"threshold": threshold, "sets": sets, "reject": reject, "tta": tta}
+        predictor = _predictor(run, checkpoint, (device, precision, threads), asked)
         predictions = _Counted(predictor.predict(paths))
+        beside = [*(["candidates"] if sets is not None else []), *(["typicality"] if reject else [])]
+        write_csv = functools.partial(_write_csv, beside=beside)
         if table is None:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-            write = _write_json if as_json else _write_csv if as_csv else _write_text
+            write = _write_json if as_json else write_csv if as_csv else _write_text
             write(sys.stdout, predictions, predictor.class_names)
         else:
             with written_table(table) as stream:
-                write = _write_json if table.suffix.lower() == ".jsonl" else _write_csv
+                write = _write_json if table.suffix.lower() == ".jsonl" else write_csv
                 write(stream, predictions, predictor.class_names)
             say(f"{table}: {predictions.num} {'row' if predictions.num == 1 else 'rows'}")
     _tell_errors(predictions.num, predictions.num_errors)
@@ -164,7 +179,7 @@ def _tell_errors(num: int, num_errors: int) -> None:
 
 
 def _predictor(
-    run: Path, checkpoint: str | None, computing: tuple[str, str, int | None], threshold: float | None, tta: str | None
+    run: Path, checkpoint: str | None, computing: tuple[str, str, int | None], asked: dict[str, Any]
 ) -> Predictor:
     """Return the run's model, ready to predict."""
     from regraft.compute.numerics import choose_numerics, keep_freed_memory
@@ -174,7 +189,7 @@ def _predictor(
     keep_freed_memory()
     model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
     tell_rounding(run, model, numerics, checkpoint)
-    return predictor_for(run, model, numerics, threshold=threshold, checkpoint=checkpoint, tta=tta)
+    return predictor_for(run, model, numerics, checkpoint=checkpoint, **asked)
 
 
 def _begun(
@@ -207,15 +222,19 @@ def _write_json(stream: TextIO, predictions: Iterable[Prediction], class_names: 
         stream.write(commit.as_json(prediction.to_dict()) + "\n")
 
 
-def _write_csv(stream: TextIO, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+def _write_csv(
+    stream: TextIO, predictions: Iterable[Prediction], class_names: Sequence[str], beside: Sequence[str] = ()
+) -> None:
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["path", "prediction", "probability", *map(cell, class_names), "error"])
+    writer.writerow(["path", "prediction", "probability", *map(cell, class_names), "error", *beside])
     for prediction in predictions:
         values = [f"{prediction.probabilities[name]:.6f}" if prediction.probabilities else "" for name in class_names]
         probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
         texts = (prediction.path, prediction.prediction or "", prediction.error or "")
         path, named, error = map(cell, texts)
-        writer.writerow([path, named, probability, *values, error])
+        typical = "" if prediction.typicality is None else f"{prediction.typicality:.4f}"
+        more = {"candidates": cell("|".join(prediction.candidates or ())), "typicality": typical}
+        writer.writerow([path, named, probability, *values, error, *(more[name] for name in beside)])
 
 
 def _write_text(stream: TextIO, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
@@ -226,6 +245,9 @@ def _write_text(stream: TextIO, predictions: Iterable[Prediction], class_names: 
 
 def _named(prediction: Prediction) -> str:
     """Return the names and their probabilities, in two columns."""
+    if prediction.typicality is not None and prediction.prediction == _UNKNOWN and prediction.probability is None:
+        return f"{_UNKNOWN}\t(typicality {prediction.typicality:.4f})"
     names = [prediction.prediction or ""] if prediction.labels is None else list(prediction.labels)
     shares = [f"{prediction.probabilities[name]:.4f}" for name in names]
-    return f"{'|'.join(map(one_line, names))}\t{'|'.join(shares)}" if names else "(no label)\t"
+    text = f"{'|'.join(map(one_line, names))}\t{'|'.join(shares)}" if names else "(no label)\t"
+    return text if prediction.candidates is None else f"{text}\t{{{', '.join(map(one_line, prediction.candidates))}}}"

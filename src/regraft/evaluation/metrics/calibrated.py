@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from regraft.data.class_table import IGNORED
 
-__all__ = ["PixelSample", "calibrated_losses"]
+__all__ = ["PixelSample", "best_temperature", "calibrated_losses"]
 
 _AT_ONCE = 1 << 15  # numbers: they stay in a processor's cache, and torch adds them up in one order
 _PIXELS = 1024  # of an image
@@ -51,6 +51,22 @@ def calibrated_losses(logits: Tensor, targets: Tensor, *, sigmoid: bool = False)
     fitted = kind(logits, targets)
     factor = _root(fitted.derivatives) if fitted.scale else 0.0
     return torch.cat([fitted.losses(*part, factor) for part in fitted.parts()])
+
+
+def best_temperature(logits: Tensor, targets: Tensor, *, sigmoid: bool = False) -> float:
+    """Return the temperature at which the cross-entropy of all rows together is smallest.
+
+    Args:
+        logits: (N, C), finite.
+        targets: As for `calibrated_losses`.
+        sigmoid: Whether each logit decides for itself.
+
+    Returns:
+        A positive number; infinity for logits that say less than nothing.
+    """
+    fitted = (_Sigmoids if sigmoid else _Softmax)(logits, targets)
+    factor = _root(fitted.derivatives) if fitted.scale else 0.0
+    return fitted.scale / factor if factor else math.inf
 
 
 class _Fit:

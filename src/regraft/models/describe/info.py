@@ -15,8 +15,10 @@ from torch import nn
 
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
+from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.provenance import Provenance
 from regraft.models.describe.trace import Call, own_tensors, plain, trace
+from regraft.models.describe.trust import Trust
 
 __all__ = ["ModelInfo", "info_of", "preprocessing_of", "set_info", "settings_of"]
 
@@ -42,6 +44,8 @@ class ModelInfo:
         decoder: Module-name prefixes of what stands between the backbone (the encoder) and the head, in a network
             for segmentation.
         colours: In segmentation: red, green, blue of each class, for drawing masks; None for those of PASCAL VOC.
+        calibration: What its logits are divided by before they become probabilities; None divides by nothing.
+        trust: What its predictions are judged by, from validation images; None where nothing is kept.
     """
 
     architecture: str
@@ -55,6 +59,8 @@ class ModelInfo:
     origin: Provenance = field(default_factory=Provenance)
     decoder: tuple[str, ...] = ()
     colours: tuple[tuple[int, int, int], ...] | None = None
+    calibration: Calibration | None = None
+    trust: Trust | None = None
 
     def is_head(self, name: str) -> bool:
         """Return whether a module, a parameter or a buffer of this (full) name belongs to the head."""

@@ -41,7 +41,7 @@ base_model: {config["regraft"]["build"]["name"]}
 # {config["regraft"]["build"]["name"]}, fine-tuned with regraft
 
 Classes ({len(class_names)}): {names}
-{_decision(config["regraft"])}
+{_decision(config["regraft"])}{_calibration(config["regraft"])}
 Input: {width}x{height} pixels, {config["pretrained_cfg"]["crop_mode"]} resize, mean {config["pretrained_cfg"]["mean"]},
 std {config["pretrained_cfg"]["std"]} (the whole program is in `config.json`).
 
@@ -67,6 +67,21 @@ def _decision(section: Mapping[str, Any]) -> str:
     return f"""
 Output: {kind}; named by probability: {", ".join(shown)}{more} (thresholds chosen on validation images;
 `config.json` has them all).
+"""
+
+
+def _calibration(section: Mapping[str, Any]) -> str:
+    """Return the card's paragraph on what logits are divided by; empty where that is nothing."""
+    if "calibration" not in section:
+        return ""
+    temperatures = section["calibration"]["temperatures"]
+    if temperatures == [1.0]:
+        return ""
+    low, high = min(temperatures), max(temperatures)
+    shown = f"{low:.3g}" if len(temperatures) == 1 else f"{low:.3g} to {high:.3g}, one for each class"
+    return f"""
+Probabilities: regraft divides the logits by a temperature first ({shown}), fitted on
+{section["calibration"]["num_images"]:,} validation images; the logits themselves are the network's own.
 """
 
 

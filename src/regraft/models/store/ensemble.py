@@ -39,13 +39,20 @@ class Ensemble(nn.Module):
         info = copy.deepcopy(infos[0])
         info.architecture = f"regraft/ensemble of {len(models)} {info.architecture}"
         info.head = info.feature_stages = ()
-        means = {name: sum(i.thresholds[name] for i in infos) / len(infos) for name in infos[0].thresholds}
-        info.thresholds = means
+        info.calibration = None  # each member's own is applied before the mean
+        info.trust = None
+        own = [i.thresholds if i.calibration is None else i.calibration.thresholds(i.thresholds) for i in infos]
+        info.thresholds = {name: sum(each[name] for each in own) / len(own) for name in own[0]}
         self.output = info.output
         set_info(self, info)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        logits = torch.stack([member(images_NCHW).float() for member in self.members])
+        logits = torch.stack([self._calibrated(member, images_NCHW) for member in self.members])
         if self.output == "softmax":
             return torch.logsumexp(F.log_softmax(logits, dim=2), dim=0) - math.log(len(self.members))
         return torch.logsumexp(F.logsigmoid(logits), dim=0) - torch.logsumexp(F.logsigmoid(-logits), dim=0)
+
+    def _calibrated(self, member: nn.Module, images_NCHW: Tensor) -> Tensor:
+        logits: Tensor = member(images_NCHW).float()
+        calibration = info_of(member).calibration
+        return logits if calibration is None else calibration(logits, self.output)

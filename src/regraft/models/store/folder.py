@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from regraft import commit
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import RegraftError, SettingsError, StorageError
+from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.info import ModelInfo, info_of
 from regraft.models.describe.outputs import DEFAULT_THRESHOLD, OUTPUTS, row_names, threshold_names
 from regraft.models.describe.provenance import Provenance
 from regraft.models.networks.names import is_buildable
 from regraft.models.store.card import class_names_of, model_card
 from regraft.models.store.ensemble import Ensemble
+from regraft.models.store.trust_file import TRUST, read_trust, write_trust
 from regraft.models.store.unfinished import StoredEpoch, best_epoch, named_epoch
 from regraft.models.store.unshared import unshared
 from regraft.models.surgery.surgery import adapt_as_stored
@@ -79,6 +81,8 @@ def write_model(
         save_file(unshared(model.state_dict()), folder / WEIGHTS, metadata=_metadata(info))
         _sort_header(folder / WEIGHTS)
         save_file({name: tensor.contiguous() for name, tensor in probes.items()}, folder / PROBES)
+        if info.trust is not None:
+            write_trust(folder / TRUST, info.trust)
         commit.write_json(folder / CONFIG, config)
         if not config["architecture"].startswith("regraft/") and not _timm_agrees(folder, probes):
             config = _config(model, info, timm_name=None)
@@ -131,7 +135,9 @@ def load_model(path: str | Path, *, model: nn.Module | None = None, checkpoint: 
             "the weights that regraft wrote there",
             "restore the folder from a copy, or train again",
         ) from error
-    return _filled(config, state, folder, path, model)
+    filled = _filled(config, state, folder, path, model)
+    info_of(filled).trust = read_trust(folder / TRUST)
+    return filled
 
 
 def loaded_model(model: str | Path | nn.Module, checkpoint: str | None = None) -> nn.Module:
@@ -167,6 +173,9 @@ def _filled(
     info.thresholds = dict(config["regraft"].get("thresholds", {}))
     colours = config["regraft"].get("class_colours")
     info.colours = None if colours is None else tuple((red, green, blue) for red, green, blue in colours)
+    calibration = config["regraft"].get("calibration")
+    info.trust = None
+    info.calibration = None if calibration is None else Calibration.from_dict(calibration, config["num_classes"])
     model.regraft_info = info  # type: ignore[assignment]
     return model.eval()
 
@@ -257,6 +266,8 @@ def _check_config(config: dict[str, Any]) -> None:
         raise ValueError("thresholds are not one share from 0 to 1 for a name")
     if not _are_colours(section.get("class_colours"), len(names)):
         raise ValueError("class_colours are not three numbers from 0 to 255 for each class")
+    if "calibration" in section:
+        Calibration.from_dict(section["calibration"], len(rows))
     _check_build(section["build"]["name"], arguments)
     if "head" in arguments and Head(**arguments["head"]).resolved_output != output:
         raise ValueError(f"the head is built for another output than {output!r}")
@@ -347,6 +358,7 @@ def _config(model: nn.Module, info: ModelInfo, *, timm_name: str | None) -> dict
             "format": 1,
             "timm_loadable": timm_name is not None,
             **_meaning(info),
+            **({} if info.calibration is None else {"calibration": info.calibration.to_dict()}),
             "build": {"name": info.architecture, "args": info.args},
             "preprocessing": preprocessing.to_dict(),
         },

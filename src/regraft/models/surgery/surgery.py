@@ -252,7 +252,7 @@ def _with_channels(
 
 def _describe_head(info: ModelInfo, head: Head, classes: Sequence[str] | int, size: tuple[int, int]) -> None:
     info.class_names = None if isinstance(classes, int) else tuple(classes)
-    info.output, info.thresholds = head.resolved_output, {}
+    info.output, info.thresholds, info.calibration, info.trust = head.resolved_output, {}, None, None
     before = ("head", "image_size", "include_top", "pooling")
     info.args = {key: value for key, value in info.args.items() if key not in before}
     info.args["num_classes"] = _count(classes)

@@ -1,0 +1,1 @@
+"""What a delivered network keeps of the images that it was validated on."""
