@@ -16,6 +16,7 @@ from regraft.assembly.data import opened_recipe, stored_data
 from regraft.assembly.network import network_for, resumed_network
 from regraft.assembly.options import measured, numerics_for, options_for, stored_settings, write_notes
 from regraft.assembly.planning import Clock, planned
+from regraft.checkup.during.watch import RunCheckup
 from regraft.data.dataset import DataSet
 from regraft.evaluation.evaluate import evaluate
 from regraft.plan.make import make_plan
@@ -68,6 +69,7 @@ def run_recipe(
     clock = Clock(started, time.perf_counter() - began)
     options = measured(options, recipe, model)
     plan, chosen, _ = planned(recipe, model, data, options.numerics or numerics_for(recipe), clock, tried)
+    callbacks = (*callbacks, RunCheckup())
     return carry_out(RunRequest(model, plan, data, options, out, callbacks, show, chosen=(*reasons, *chosen)))
 
 
@@ -110,6 +112,7 @@ def resume(
     data = stored_data(run, recipe)
     model = resumed_network(run, recipe, data, model)
     plan = make_plan(model, recipe.stages)
+    callbacks = (*callbacks, RunCheckup())
     return carry_out(RunRequest(model, plan, data, options_for(recipe), run.path, callbacks, show, resumed))
 
 

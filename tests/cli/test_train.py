@@ -13,7 +13,7 @@ TINY = ("--set", "model.weights=none", "--image-size", "32", "--threads", "1")
 RUN_FILES = {
     "recipe.yaml", "command.txt", "environment.json", "status.json", "classes.json", "splits.json", "audit.json",
     "metrics.jsonl", "metrics.csv", "log.txt", "checkpoints", "last.json", "best.json", "networks.json", "predictions",
-    "report.html", "model", "tensorboard", "batches",
+    "report.html", "model", "tensorboard", "batches", "check.json",
 }  # fmt: skip
 RECIPE = """\
 model: {name: test_resnet, weights: none, image_size: 32}

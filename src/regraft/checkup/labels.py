@@ -11,11 +11,12 @@ from regraft.checkup.issue import Issue, Item
 from regraft.checkup.mislabelled import judge
 from regraft.checkup.rows import Rows
 from regraft.checkup.survey import Survey
-from regraft.wording import quantity
+from regraft.wording import percent, quantity
 
 __all__ = ["class_issues", "conflicts", "counts_by_split", "suspicions"]
 
 _FEW = 10  # images of a class in training: fewer say little of it
+_ABOVE_CHANCE = 0.1  # share of images that agree with their labels, for these to be judged
 _UNEVEN = 20.0  # times as many images as another class has
 
 
@@ -72,6 +73,13 @@ def suspicions(rows: Rows, described: Described) -> Iterator[Issue | str]:
         return
     labels = rows.labels[described.rows].astype(np.int64)
     judged, names = judge(described.features, labels), rows.data.class_names
+    agreed, chance = float((judged.margins > 0).mean()), float(np.bincount(labels).max() / len(labels))
+    if agreed < chance + _ABOVE_CHANCE:
+        yield (
+            f"wrong labels and outliers: {described.network} hardly tells the classes apart: {percent(agreed)} of the "
+            f"images agree with their labels, and {percent(chance)} are of the largest class"
+        )
+        return
     suspects, outliers = judged.suspects, judged.outliers
     if len(suspects):
         items = tuple(

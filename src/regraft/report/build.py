@@ -12,6 +12,7 @@ from pathlib import Path
 from regraft import commit
 from regraft.errors import SettingsError
 from regraft.report import folds, sections, training
+from regraft.report.checkup import checked
 from regraft.report.evidence import Evidence, gather
 from regraft.report.html.markup import PAGE_MARK, Html, html, join
 from regraft.report.html.page import page, write_page
@@ -36,6 +37,7 @@ _SECTIONS: Sections = (
     ("weights", "Weights", sections.weights),
     ("freezing", "Frozen and trained", training.freezing),
     ("data", "Data", sections.data),
+    ("check", "Data check", checked),
     ("environment", "Environment", sections.environment),
 )
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from regraft.data.decode.decode import PixelProgram, decode
 from regraft.errors import RegraftError
+from regraft.report.evidence import Evidence
 from regraft.report.html.markup import Html, block, html, join
 from regraft.report.html.page import page, write_page
 from regraft.report.html.tables import folded, table
-from regraft.wording import quantity
+from regraft.wording import percent, quantity
 
-__all__ = ["issues_of", "write_checkup"]
+__all__ = ["checked", "write_checkup"]
 
 _MOST_PICTURES = 60  # of one issue
 _MOST_CLASSES = 60
@@ -40,14 +42,82 @@ def write_checkup(path: str | Path, found: Record) -> Path:
         name=f"Checkup of {found['data']}",
         verdict=_verdict(found),
         links=join(html('<a href="#{}">{}</a>', _key(at, issue), issue["title"]) for at, issue in _listed(found)),
-        sections=html("{}{}{}", _counts(found), issues_of(found), _not_computed(found)),
+        sections=html(
+            "{}{}{}",
+            _counts(found),
+            join(_section(at, issue, Path(found["root"])) for at, issue in _listed(found)),
+            _not_computed(found),
+        ),
     )
     return write_page(path, whole)
 
 
-def issues_of(found: Record) -> Html:
-    """Return a section for each issue: what it is, its images, and the list of their paths."""
-    return join(_section(at, issue, Path(found["root"])) for at, issue in _listed(found))
+def checked(evidence: Evidence) -> Html:
+    """Return what a run found of its images on the way, and its score without the images that leaked."""
+    if not evidence.check:
+        return html(
+            '<p class="absent">The images were not checked in this run; <code>regraft check</code> DATA does it.</p>'
+        )
+    issues = evidence.check["issues"]
+    if not issues:
+        return html("<p>No leak between splits was found, and no label that the other images contradict.</p>")
+    root = Path(evidence.check["root"])
+    parts = [
+        html(
+            "<h3>{}</h3><p>{}</p>{}", issue["title"], issue["text"], folded("The images", _images(issue["items"], root))
+        )
+        for issue in issues
+    ]
+    scores = join(html("<p>{}</p>", text) for text in _scores_without(evidence, issues))
+    return html(
+        '{}{}<p class="note">The short form of <code>regraft check</code>, from the features of the head.</p>',
+        scores,
+        join(parts),
+    )
+
+
+def _scores_without(evidence: Evidence, issues: Sequence[Record]) -> Iterator[str]:
+    """Yield for each measured split its accuracy with and without the images that leaked."""
+    for result in evidence.evaluated:
+        kinds = (f"leak-{result.split}-train", f"leak-{result.split}-val")
+        items = [item for issue in issues if issue["kind"] in kinds for item in issue["items"]]
+        leaked = {item["path"] for item in items if item["split"] == result.split}
+        found = score_without(evidence.path / "predictions" / f"{result.split}.jsonl", leaked) if leaked else None
+        if found is not None:
+            yield (
+                f"Accuracy on {result.split}: {percent(found.whole, 2)} of {found.num:,} images; "
+                f"{percent(found.rest, 2)} "
+                f"of the {found.num_rest:,} that have no near copy in a split that was trained on or chosen by."
+            )
+
+
+class Scores(NamedTuple):
+    """The share of images that were classified correctly, of all and of those that did not leak."""
+
+    whole: float
+    num: int
+    rest: float
+    num_rest: int
+
+
+def score_without(predictions: Path, leaked: Collection[str]) -> Scores | None:
+    """Return the accuracy of recorded predictions with and without some images; None where either has none.
+
+    Args:
+        predictions: The file of a split, a JSON object per line.
+        leaked: Paths of images, as they are seen from the data set's root or whole.
+    """
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for line in predictions.read_text(encoding="utf-8").splitlines() if predictions.is_file() else ():
+        row = json.loads(line)
+        if isinstance(row.get("label"), str) and row.get("prediction") is not None:
+            path = str(row.get("path"))
+            is_leaked = path in leaked or any(path.endswith(f"/{name}") for name in leaked)
+            right[is_leaked].append(row["label"] == row["prediction"])
+    rest, whole = right[False], [*right[False], *right[True]]
+    if not rest:
+        return None
+    return Scores(sum(whole) / len(whole), len(whole), sum(rest) / len(rest), len(rest))
 
 
 def _listed(found: Record) -> Iterator[tuple[int, Record]]:
@@ -86,15 +156,18 @@ def _counts(found: Record) -> Html:
 def _section(at: int, issue: Record, root: Path) -> Html:
     items = issue["items"]
     return html(
-        '<section id="{}"><h2>{} <span class="badge {}">{}</span></h2><p>{}</p>{}{}</section>',
+        '<section id="{}"><h2>{} <span class="badge {}">{}</span></h2><p>{}</p>{}</section>',
         _key(at, issue),
         issue["title"],
         _BADGES[issue["level"]],
         issue["level"],
         issue["text"],
-        _gallery(items, root) if items else Html(""),
-        _list(items) if items else Html(""),
+        _images(items, root) if items else Html(""),
     )
+
+
+def _images(items: Sequence[Record], root: Path) -> Html:
+    return html("{}{}", _gallery(items, root), _list(items))
 
 
 def _gallery(items: Sequence[Record], root: Path) -> Html:

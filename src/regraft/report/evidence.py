@@ -72,6 +72,7 @@ class Evidence:
     folds: Record = field(default_factory=dict)  # of a cross-validation: its record
     fold_epochs: list[list[Record]] = field(default_factory=list)  # and the epochs of each fold
     between: list[Record] = field(default_factory=list)  # networks between the start and the end of a stage
+    check: Record = field(default_factory=dict)  # of its images, beside the head's stage
     batches: dict[int, bytes] = field(default_factory=dict)  # of each stage an image of its first batch, JPEG
 
     @property
@@ -104,6 +105,7 @@ def gather(path: Path) -> Evidence:
         evaluated=reader.evaluated(run.predictions),
         absent=reader.absent,
         problems=reader.problems,
+        check=reader.record(run.check) if run.check.exists() else {},
         batches=_batches(run.batches),
     )
 

@@ -60,6 +60,10 @@ class RunPaths:
         return self.path / "audit.json"
 
     @property
+    def check(self) -> Path:
+        return self.path / "check.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
