@@ -22,7 +22,7 @@ _NUM_STARTS = 2  # of the up to eight ways to lay one over the other that are tr
 _UNLIKE = 0.35  # likeness after the coarse alignment below which the fine one is spared
 _LEAST_COMMON = 0.4  # of the image, that both show
 _FLAT = 2.0  # standard deviation of details below which there are none
-_HOPELESS = 0.1  # likeness as they are, below which no alignment helps
+_HOPELESS = 0.4  # likeness as they are, below which no copy was found to be
 _ENOUGH = 0.9  # likeness from which no other way is tried
 
 
