@@ -24,6 +24,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("ranking",),
     ("checkup",),
     ("report", "incremental"),
+    ("comparison",),
     ("assembly",),
     ("pipeline",),
     ("folds",),

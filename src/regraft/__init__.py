@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regraft.checkup.check import check
     from regraft.checkup.checkup import Checkup
     from regraft.checkup.issue import Issue, Item
+    from regraft.comparison.compare import Comparison, compare
     from regraft.compute.numerics import Numerics, choose_numerics
     from regraft.conversion import Conversion, convert
     from regraft.data.dataset import DataSet
@@ -82,6 +83,7 @@ _HOMES = {
     "BayesianMaps": "regraft.models.segment.bayes",
     "Callback": "regraft.training.callbacks",
     "Checkup": "regraft.checkup.checkup",
+    "Comparison": "regraft.comparison.compare",
     "Conversion": "regraft.conversion",
     "DataError": "regraft.errors",
     "DataSet": "regraft.data.dataset",
@@ -125,6 +127,7 @@ _HOMES = {
     "build_model": "regraft.models.zoo.build",
     "check": "regraft.checkup.check",
     "choose_numerics": "regraft.compute.numerics",
+    "compare": "regraft.comparison.compare",
     "convert": "regraft.conversion",
     "cross_validate": "regraft.folds",
     "cut": "regraft.models.layers.cut",
@@ -171,6 +174,7 @@ __all__ = [
     "BayesianMaps",
     "Callback",
     "Checkup",
+    "Comparison",
     "Conversion",
     "DataError",
     "DataSet",
@@ -214,6 +218,7 @@ __all__ = [
     "build_model",
     "check",
     "choose_numerics",
+    "compare",
     "convert",
     "cross_validate",
     "cut",

@@ -22,7 +22,7 @@ from regraft.report.masks import mask_classes, mask_pictures
 from regraft.report.reliability import reliability_plots
 from regraft.wording import is_number, number, percent, quantity
 
-__all__ = ["results"]
+__all__ = ["results", "thumbnail"]
 
 _MOST_ROWS = 60  # classes in one table; beyond, the worst are shown and the rest is folded
 _MOST_PAIRS = 10
@@ -244,7 +244,7 @@ def _right_picture(row: Record, root: str) -> Html:
     text = ", ".join(f"{name} ({percent(shares.get(name))})" for name in names) or "no label"
     return html(
         '<figure>{}<figcaption><span class="truth">{}</span><span class="path">{}</span></figcaption></figure>',
-        _thumbnail(Path(root, path), path),
+        thumbnail(Path(root, path), path),
         text,
         _below(path, root),
     )
@@ -274,7 +274,7 @@ def _picture(row: Record, root: str) -> Html:
     return html(
         '<figure>{}<figcaption><span class="truth">{}</span><span class="taken">{}</span>'
         '<span class="path">{}</span></figcaption></figure>',
-        _thumbnail(Path(root, path), path),
+        thumbnail(Path(root, path), path),
         truth,
         taken,
         _below(path, root),
@@ -298,7 +298,8 @@ def _below(path: str, root: str) -> str:
     return path.removeprefix(f"{root}/") if root else path
 
 
-def _thumbnail(file: Path, path: str) -> Html:
+def thumbnail(file: Path, path: str) -> Html:
+    """Return an image as an element of the page; a sentence where the file is gone or not readable."""
     try:
         pixels = decode(file, _THUMBNAIL)
     except (RegraftError, OSError, ValueError):

@@ -16,9 +16,13 @@ __all__ = ["runs"]
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs"),
+    differences: Annotated[
+        bool, typer.Option("--differences", help="Also print each setting in which their recipes differ.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List runs: name, state, stages, best value, data, and when each was last written to."""
+    from regraft.comparison.differences import differences_of_runs, recipe_differences
     from regraft.errors import SettingsError
     from regraft.run.listing import holds_runs, list_runs, table_of_runs
 
@@ -32,6 +36,10 @@ def runs(
         )
     found = list_runs(folder)
     if as_json:
-        typer.echo(as_json_text([row.to_dict() for row in found], indent=2))
-    else:
-        say(table_of_runs(found))
+        rows = [row.to_dict() for row in found]
+        whole = {"runs": rows, "differences": recipe_differences(folder)} if differences else rows
+        typer.echo(as_json_text(whole, indent=2))
+        return
+    say(table_of_runs(found))
+    if differences:
+        say(f"\n{differences_of_runs(folder)}")
