@@ -16,7 +16,7 @@ from torch.nn import functional
 import regraft as rg
 from regraft.evaluation.metrics.measure import measure_for
 from regraft.training.checkpoint.state import Best, Progress, packed
-from regraft.training.loop.choice import choose, lead_of
+from regraft.training.loop.choice import choose, lead_of, safest
 from regraft.training.loop.stage_run import StageRun
 
 from .tiny import begin, few_photos_in
@@ -186,3 +186,45 @@ def test_a_solved_head_is_not_its_own_next_best(tmp_path: Path) -> None:
     best = json.loads(run.best.read_text())
     (said,) = [line for line in run.log.read_text().splitlines() if "chosen by val_calibrated_loss" in line]
     assert f"next best: stage head, epoch {best['epoch']}, " not in said
+
+
+def drawn_losses(rng: np.random.Generator, gain: float, num: int) -> list[Best]:
+    """A head, and networks between it and one that was fine-tuned: their leads and their noise grow with the share."""
+    head = rng.exponential(0.4, num)
+    moved = rng.normal(0, 0.5, num)
+    others = {share: head - share * gain + share * moved for share in (0.25, 0.5, 0.75, 1.0)}
+    return [epoch("head", torch.tensor(head)), *(epoch("all", torch.tensor(others[share])) for share in others)]
+
+
+def test_on_few_images_a_network_that_is_better_by_luck_is_left_alone() -> None:
+    rng = np.random.default_rng(3)
+    rounds = 300
+    kept_by_mean = kept = 0
+    for _ in range(rounds):
+        head, *others = drawn_losses(rng, gain=-0.03, num=40)  # all others are truly worse
+        kept += safest(head, others, "min") is head
+        kept_by_mean += min([head, *others], key=lambda one: one.value) is head
+    assert kept > 0.8 * rounds > kept_by_mean
+    taken = sum(safest(*_split(drawn_losses(rng, gain=0.3, num=40)), "min").stage == "all" for _ in range(rounds))
+    assert taken > 0.95 * rounds, "what is clearly better is taken"
+
+
+def _split(bests: list[Best]) -> tuple[Best, list[Best]]:
+    return bests[0], bests[1:]
+
+
+def test_on_many_images_the_best_value_counts() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        bests = drawn_losses(rng, gain=0.02, num=200)
+        assert safest(*_split(bests), "min").value == min(best.value for best in bests)
+        assert choose([bests[0], bests[4]], "min", {"all"}) is min((bests[0], bests[4]), key=lambda one: one.value)
+
+
+def test_a_stage_that_may_end_where_it_began_needs_more_than_a_standard_error_of_few_images() -> None:
+    noise = torch.linspace(-1, 1, 50, dtype=torch.float64)  # a standard error of 0.08
+    head = epoch("head", torch.full((50,), 2.0, dtype=torch.float64))
+    lucky, better = epoch("all", 1.95 + noise), epoch("all", 1.85 + noise)
+    assert choose([head, lucky], "min", {"all"}) is head
+    assert choose([head, better], "min", {"all"}) is better
+    assert choose([head, lucky], "min") is lucky, "a stage without interpolation is delivered as before"

@@ -11,9 +11,15 @@ import regraft as rg
 from regraft.evaluation.metrics.calibrated import calibrated_losses
 from regraft.run.folder import RunFolder
 from regraft.run.records import read_metrics
-from regraft.training.objective.few_photos import STRENGTHS_FOR_FEW, are_few, choose_strength
+from regraft.training.objective.few_photos import (
+    STRENGTHS_FOR_FEW,
+    are_few,
+    are_few_to_choose_by,
+    choose_strength,
+)
 from regraft.training.objective.lbfgs import STRENGTHS, solve_head
 from regraft.training.objective.losses import build_loss
+from tests.conftest import photos
 from tests.training.tiny import few_photos_in
 
 NUM_CLASSES = 5
@@ -81,3 +87,34 @@ def test_the_log_and_the_report_say_what_was_done(tmp_path: Path) -> None:
 def test_weights_of_classes_that_somebody_chose_are_left_to_validation(tmp_path: Path) -> None:
     run = trained(tmp_path, class_weights=[1.0, 2.0])
     assert len(read_metrics(run.metrics)) > 1
+
+
+def test_few_validation_images_leave_the_strength_to_the_training_images(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    photos(root / "train", {"blue": 25, "red": 25})
+    photos(root / "val", {"blue": 3, "red": 3}, seed=1)
+    data = rg.open_data(root)
+    model = rg.adapt(rg.build_model("test_efficientnet"), classes=data.class_names, image_size=32)
+    run = rg.train(
+        model, rg.make_plan(model, [rg.Stage("head", optimizer="lbfgs")]), data, out=tmp_path / "run", show=False
+    )
+    (record,) = read_metrics(run.metrics)
+    assert record["folds"] == 5
+    told = "head: 6 validation images are few, so the l2 is chosen by 5-fold cross-validation over the training images"
+    assert told in run.log.read_text()
+
+
+def test_two_hundred_validation_images_choose_themselves() -> None:
+    assert are_few_to_choose_by(torch.zeros(500, dtype=torch.int64), 199)
+    assert not are_few_to_choose_by(torch.zeros(500, dtype=torch.int64), 200)
+    assert not are_few_to_choose_by(torch.zeros(500, 3), 30), "several labels for an image"
+
+
+def test_of_many_images_a_thousand_are_cross_validated_and_hopeless_strengths_left_out() -> None:
+    features, labels = drawn(240, seed=1)
+    choice = choose_strength(features, labels, NUM_CLASSES, build_loss("softmax"), seed=0, few=False)
+    assert choice.strength < choice.best
+    assert choice == choose_strength(features, labels, NUM_CLASSES, build_loss("softmax"), seed=0, few=False)
+    tried = list(choice.losses)
+    assert tried == sorted(tried, reverse=True)
+    assert tried.index(choice.best) >= len(tried) - 3

@@ -96,7 +96,9 @@ def _account(session: Session, best: Best) -> Iterator[str]:
     records = [record for record in read_metrics(run.metrics) if record.get("kind") in ("epoch", "interpolation")]
     second = _second(progress, best, records, monitor, mode)
     if second is not None:
-        yield f"chosen by {monitor}; next best: {_against(best, second, mode)}"
+        names = [stage.name for stage in session.plan]
+        is_later = names.index(second.stage) > names.index(best.stage)
+        yield f"chosen by {monitor}; next best: {_against(best, second, mode, is_later=is_later)}"
     last = next((other for other in progress.bests if other.stage == session.plan.stages[-1].name), None)
     if last is not None and last.stage != best.stage:
         yield (
@@ -128,14 +130,23 @@ def _second(
     return second
 
 
-def _against(best: Best, second: Best, mode: str) -> str:
-    """Return the figures of a network that was not chosen beside those of the one that was."""
+def _against(best: Best, second: Best, mode: str, *, is_later: bool) -> str:
+    """Return the figures of a network that was not chosen beside those of the one that was.
+
+    Args:
+        best: The one that was.
+        second: The other.
+        mode: `min` or `max`.
+        is_later: Whether the other one is of a later stage.
+    """
     lead = second.value - best.value if mode == "min" else best.value - second.value
     text = f"{network_name(second.to_dict())}, {second.value:.4f}, {_behind(lead)}"
     known = lead_of(best, second)
     if known is None:
         return text
     text += f" (95 % interval over the validation images: {known.low:+.4f} to {known.high:+.4f})"
+    if is_later and lead <= 0:
+        return f"{text}, by less than a standard error of so few images, so the earlier one is kept"
     return text if lead > 0 else f"{text}, within their noise, so the later one is taken"
 
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.objective.schedule import is_better
 
-__all__ = ["Lead", "better_epoch", "choose", "is_as_good", "lead_of", "take_in"]
+__all__ = ["Lead", "better_epoch", "choose", "is_as_good", "lead_of", "safest", "take_in"]
 
 _QUANTILE = 1.96  # of the normal distribution: two-sided 95 %
+_MANY = 200  # images; the best of several networks on fewer is often a lucky one
 
 
 class Lead(NamedTuple):
@@ -30,6 +31,11 @@ class Lead(NamedTuple):
         """Return the mean of the differences of single images, and its interval."""
         mean, half = float(leads.mean()), _QUANTILE * float(leads.std(ddof=1)) / math.sqrt(len(leads))
         return cls(mean, mean - half, mean + half)
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return (self.high - self.low) / (2 * _QUANTILE)
 
     @property
     def is_real(self) -> bool:
@@ -95,16 +101,40 @@ def choose(bests: Sequence[Best], mode: str, interpolated: Collection[str] = ())
         bests: The best of each stage.
         mode: `min` or `max`.
         interpolated: Names of stages that end with the best network between their start and their end. The start is one
-            of those, so such a stage is taken only when it is better.
+            of those, so such a stage is taken only when it is better; on fewer than 200 images by more than a standard
+            error, as what is best of many networks there is better by luck too (`safest`).
     """
     best: Best | None = None
     for epoch in bests:
-        best = better_epoch(best, epoch, mode)
+        if best is None or epoch.stage not in interpolated or safest(best, [epoch], mode) is epoch:
+            best = better_epoch(best, epoch, mode)
     if best is None:
         return None
     later = [other for other in bests[bests.index(best) + 1 :] if other.stage not in interpolated]
     as_good = [other for other in later if is_as_good(best, other)]
     return as_good[-1] if as_good else best
+
+
+def safest(start: Best, others: Sequence[Best], mode: str) -> Best:
+    """Return the network with the best value; where images are fewer than 200, the one that is most surely better.
+
+    That is the one whose lead over the start, less its standard error, is the largest: 0 for the start itself. A
+    network near the start has a small lead and a small error, so few images keep the choice near it.
+
+    Args:
+        start: The network that is there already.
+        others: Those that could take its place, in order.
+        mode: `min` or `max`.
+    """
+    leads = {id(other): lead_of(other, start) for other in others}
+    best, most = start, 0.0
+    for other in others:
+        lead = leads[id(other)]
+        if lead is None or len(start.of_images) >= _MANY:
+            best = better_epoch(best, other, mode) or best
+        elif lead.mean - lead.error > most:
+            best, most = other, lead.mean - lead.error
+    return best
 
 
 def is_as_good(best: Best, later: Best) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from regraft import commit
 from regraft.training.checkpoint.state import MODEL, Best, read_tensors
-from regraft.training.loop.choice import better_epoch, choose
+from regraft.training.loop.choice import better_epoch, choose, safest
 from regraft.training.loop.stage_run import StageRun
 
 __all__ = ["SHARES", "interpolate"]
@@ -34,16 +35,30 @@ def interpolate(run: StageRun) -> None:
         return
     held = _held(run, start)
     end = {name: tensor.clone() for name, tensor in held.items()}
-    best: Best | None = None
+    found = []
     for share in SHARES:
         _set(held, start, end, share)
-        found = _validated(run, share)
-        best = better_epoch(best, found, run.session.mode)
-    if best is None or best.share is None or better_epoch(run.progress.lowest, best, run.session.mode) is not best:
+        found.append(_validated(run, share))
+    best = _best(run, found)
+    if best is None or best.share is None:
         _set(held, start, end, 1.0)
         return
     _set(held, start, end, best.share)
     _take(run, best)
+
+
+def _best(run: StageRun, found: Sequence[Best]) -> Best | None:
+    """Return the best of the stage's epochs and of the networks between; of few images the most surely better."""
+    progress, mode = run.progress, run.session.mode
+    before = [best for best in progress.bests if best.stage != run.stage.name]
+    start = choose(before, mode, run.session.plan.interpolated)
+    epochs = [epoch for epoch in (progress.lowest, *found) if epoch is not None and not math.isnan(epoch.value)]
+    if start is not None and (chosen := safest(start, epochs, mode)) is not start:
+        return chosen
+    best: Best | None = None
+    for epoch in epochs:
+        best = better_epoch(best, epoch, mode)
+    return best
 
 
 def _start(run: StageRun) -> dict[str, Tensor] | None:

@@ -12,7 +12,7 @@ from regraft.errors import SettingsError
 from regraft.settings.monitor import DEFAULT_MONITOR
 from regraft.training.loop.choice import choose
 from regraft.training.loop.stage_run import StageRun
-from regraft.training.objective.few_photos import Choice, are_few, choose_strength
+from regraft.training.objective.few_photos import Choice, are_few, are_few_to_choose_by, choose_strength
 from regraft.training.objective.lbfgs import STRENGTHS, Solution, solve_head
 from regraft.training.objective.schedule import is_better
 from regraft.wording import quantity
@@ -25,7 +25,8 @@ _NUM_WORSE = 2  # weaker regularisations in a row that do not lower the validati
 def solve(run: StageRun) -> None:
     """Solve the head at ever weaker regularisation, while the validation loss falls; keep the best.
 
-    Where photos are few, the strength is chosen by cross-validation over the training images instead.
+    Where photos are few, or validation images, the strength is chosen by cross-validation over the training images
+    instead.
 
     The loss is the one at the best temperature, unless the raw one selects: weaker regularisation is surer of itself,
     which is not what makes it better or worse.
@@ -66,27 +67,32 @@ def _solutions(
 ) -> Iterator[tuple[Solution, dict[str, int]]]:
     """Yield heads to validate, and more to record of each; of few photos one, whose strength is known before."""
     loss = run.objective.loss
-    if run.objective.class_weights is not None or not are_few(labels, len(run.session.class_names)):
+    num_classes, num_val = len(run.session.class_names), len(run.session.labels["val"])
+    few = are_few(labels, num_classes)
+    if run.objective.class_weights is not None or not (few or are_few_to_choose_by(labels, num_val)):
         num_problems = num_rows if run.objective.output == "multilabel" else 1
         for solution in solve_head(features, labels, num_rows, loss, num_problems=num_problems):
             yield solution, {}
         return
     seed, adjustment = run.session.seed, run.objective.adjustment
     choice = run.engine.from_main(
-        lambda: choose_strength(features, labels, num_rows, loss, seed=seed, adjustment=adjustment)
+        lambda: choose_strength(features, labels, num_rows, loss, seed=seed, adjustment=adjustment, few=few)
     )
-    run.sinks.line(f"{run.stage.name}: {_told(choice, len(labels), len(run.session.class_names))}")
+    images = quantity(len(labels), "image")
+    why = f"{images} of {num_classes} classes are few" if few else f"{quantity(num_val, 'validation image')} are few"
+    run.sinks.line(f"{run.stage.name}: {_told(choice, why)}")
     for solution in solve_head(features, labels, num_rows, loss, strengths=[choice.strength]):
         yield solution, {"folds": choice.num_folds}
 
 
-def _told(choice: Choice, num_images: int, num_classes: int) -> str:
-    few = f"{quantity(num_images, 'image')} of {num_classes} classes are few, so "
+def _told(choice: Choice, why: str) -> str:
+    few = f"{why}, so "
     if not choice.num_folds:
         return f"{few}l2 is {choice.strength:g}: with one image of each class there is nothing to choose it by"
     plain = max(STRENGTHS)  # the strongest of those that validation images choose from
     return (
-        f"{few}the l2 is chosen by {choice.num_folds}-fold cross-validation over them instead of by validation images: "
+        f"{few}the l2 is chosen by {choice.num_folds}-fold cross-validation over the training images instead of by "
+        f"validation images: "
         f"{choice.strength:g} (loss {choice.losses[choice.best]:.4f}; with {plain:g} {choice.losses[plain]:.4f})"
     )
 

@@ -1,5 +1,7 @@
 """The strength of a head's regularisation where photos are few: by cross-validation over the images it is solved on.
 
+Photos are few with 20 a class; and validation images with fewer than 200, which cannot tell strengths apart.
+
 Strong penalties pull a head towards one that tells classes apart by their mean features, which is as much as a few
 photos say; how strong is best, a few validation images cannot tell.
 """
@@ -19,13 +21,16 @@ from regraft.evaluation.metrics.calibrated import calibrated_losses
 from regraft.training.objective.lbfgs import STRENGTHS, Solution, solve_head
 from regraft.training.objective.losses import Loss
 
-__all__ = ["STRENGTHS_FOR_FEW", "Choice", "are_few", "choose_strength"]
+__all__ = ["STRENGTHS_FOR_FEW", "Choice", "are_few", "are_few_to_choose_by", "choose_strength"]
 
 STRENGTHS_FOR_FEW = (300.0, 100.0, 30.0, 10.0, 3.0, *STRENGTHS[:5])
+_STRENGTHS = (10.0, 3.0, *STRENGTHS[:9])
 _WITHOUT_FOLDS = 3.0  # with one image of each class all strengths classify alike
 _FEW = 20  # images of a class, in the mean
 _MOST_ROWS = 1000  # more of them take long to cross-validate, and tell strengths apart by validation
 _NUM_FOLDS = 5
+_FEW_TO_CHOOSE_BY = 200  # validation images
+_NUM_WORSE = 2  # weaker strengths in a row, after which the others are left out, where images are not few
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,24 @@ def are_few(labels: Tensor, num_classes: int) -> bool:
     return labels.ndim == 1 and len(labels) <= min(_FEW * num_classes, _MOST_ROWS)
 
 
+def are_few_to_choose_by(labels: Tensor, num_val: int) -> bool:
+    """Return whether a head that has one label for each image has too few validation images to be chosen by."""
+    return labels.ndim == 1 and num_val < _FEW_TO_CHOOSE_BY
+
+
 def choose_strength(
-    features: Tensor, labels: Tensor, num_rows: int, loss: Loss, *, seed: int, adjustment: Tensor | None = None
+    features: Tensor,
+    labels: Tensor,
+    num_rows: int,
+    loss: Loss,
+    *,
+    seed: int,
+    adjustment: Tensor | None = None,
+    few: bool = True,
 ) -> Choice:
     """Return the best strength of regularisation by cross-validation, each class spread evenly over the folds.
+
+    Of more than 1,000 images as many are taken as make about 1,000.
 
     Args:
         features: (N, D), any precision.
@@ -62,24 +81,36 @@ def choose_strength(
         loss: As of `solve_head`.
         seed: Of the folds.
         adjustment: What that loss adds to the logits.
+        few: Whether images are few (`are_few`); else weaker strengths are tried too, while they help.
     """
+    num_all = len(labels)
+    if not few and num_all > _MOST_ROWS:
+        parts = folds(labels.cpu().numpy().astype(np.int64), -(-num_all // _MOST_ROWS), seed)
+        kept_rows = torch.from_numpy(parts == 0).to(labels.device)
+        features, labels = features[kept_rows], labels[kept_rows]
+    strengths = STRENGTHS_FOR_FEW if few else _STRENGTHS
     counts = torch.bincount(labels.cpu())
     num_folds = min(_NUM_FOLDS, int(counts.max()))
     if num_folds < 2:
         return Choice(_WITHOUT_FOLDS, _WITHOUT_FOLDS, 0, {})
     fold = torch.from_numpy(folds(labels.cpu().numpy().astype(np.int64), num_folds, seed)).to(labels.device)
-    held_out: dict[float, list[Tensor]] = {strength: [] for strength in STRENGTHS_FOR_FEW}
-    targets = []
+    solving, targets = [], []
     for number in range(num_folds):
         out = fold == number
-        kept = features[~out], labels[~out]
-        for solution in solve_head(*kept, num_rows, loss, strengths=STRENGTHS_FOR_FEW):
-            held_out[solution.strength].append(_logits(features[out], solution, adjustment))
+        solutions = solve_head(features[~out], labels[~out], num_rows, loss, strengths=strengths)
+        solving.append((features[out], solutions))
         targets.append(labels[out])
-    losses = {strength: _loss(torch.cat(parts), torch.cat(targets)) for strength, parts in held_out.items()}
+    losses: dict[float, float] = {}
+    worse = 0
+    for strength in strengths:  # of all folds together, each from the solution before
+        logits = [_logits(held_out, next(solutions), adjustment) for held_out, solutions in solving]
+        losses[strength] = _loss(torch.cat(logits), torch.cat(targets))
+        worse = 0 if losses[strength] <= min(losses.values()) else worse + 1
+        if not few and worse >= _NUM_WORSE:
+            break
     best = min(losses, key=lambda strength: losses[strength])
     num_solved = len(labels) - sum(map(len, targets)) / num_folds  # images that the head of a fold was solved on
-    return Choice(best * num_solved / len(labels), best, num_folds, losses)
+    return Choice(best * num_solved / num_all, best, num_folds, losses)
 
 
 def _logits(features: Tensor, solution: Solution, adjustment: Tensor | None) -> Tensor:
