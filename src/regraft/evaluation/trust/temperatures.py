@@ -24,6 +24,7 @@ FEWEST = 20  # validation images; below, a temperature would follow single ones
 _LOWEST, _HIGHEST = 0.01, 100.0
 _FOLDS = 5
 _PULL = 50  # images of a class that weigh as much as the temperature of all
+_FEWEST_OF_CLASS = 10  # images; of fewer, the temperature of all would weigh five times as much anyway
 _ERRORS_OF_ONE, _ERRORS_OF_EACH = 1.0, 2.0  # standard errors of the gain that is asked for
 _DIGITS = 5
 
@@ -72,7 +73,7 @@ def _each(output: str, logits: Tensor, targets: Tensor, rows: Tensor, one: float
         else:
             chosen = logits.argmax(1) == place
             num = int(chosen.sum())
-            own = best_temperature(logits[chosen], targets[chosen]) if num else one
+            own = best_temperature(logits[chosen], targets[chosen]) if num >= _FEWEST_OF_CLASS else one
         own = min(max(own, _LOWEST), _HIGHEST)
         weight = num / (num + _PULL)
         found.append(math.exp(weight * math.log(own) + (1 - weight) * math.log(one)))
