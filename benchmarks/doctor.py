@@ -41,9 +41,9 @@ SHARED = Path(os.environ.get("REGRAFT_SHARED", Path(__file__).parents[2] / "shar
 FOLDERS = {"clothing": SHARED / "clothing" / "test", "cats and dogs": SHARED / "dogs-vs-cats-small" / "validation"}
 LABELLED = {"clothing": SHARED / "clothing" / "train", "cats and dogs": SHARED / "dogs-vs-cats-small" / "train"}
 PEERS = {
-    "cleanvision": ["cleanvision==0.3.6"],
-    "imagededup": ["imagededup==0.3.3"],
-    "cleanlab": ["cleanlab==2.7.1", "scikit-learn<1.8"],
+    "cleanvision": ["cleanvision==0.3.7"],
+    "imagededup": ["imagededup==0.3.3.post2"],
+    "cleanlab": ["cleanlab==2.9.0", "scikit-learn==1.9.1"],
 }
 
 

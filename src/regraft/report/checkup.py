@@ -179,7 +179,7 @@ def _gallery(items: Sequence[Record], root: Path) -> Html:
     for number, members in _by_group(shown):
         title = html("<h3>Group {}</h3>", number) if number is not None else Html("")
         pictures = join(_picture(item, root) for item in members)
-        parts.append(html('{}<div class="pictures">{}</div>', title, pictures))
+        parts.append(html('{}<div class="pictures small">{}</div>', title, pictures))
     more = html('<p class="note">{:,} of {:,} are shown; the list has them all.</p>', len(shown), len(items))
     return html("{}{}", join(parts), more if len(shown) < len(items) else Html(""))
 

@@ -30,8 +30,8 @@ def copy_issues(rows: Rows, groups: Sequence[Group], digests: Sequence[bytes]) -
     inside = [group for group in groups if len(set(rows.split_of[group].tolist())) < len(group)]
     if inside:
         num = sum(len(group) - len(set(rows.split_of[group].tolist())) for group in inside)
-        text = f"{quantity(num, 'image is', 'images are')} a near copy of another one in the same split, in "
-        text += f"{quantity(len(inside), 'group')}: it counts twice in training, and in what is measured."
+        copies = quantity(num, "image is a near copy of another", "images are near copies of others")
+        text = f"{copies} in the same split, in {quantity(len(inside), 'group')}: what is there twice counts twice."
         yield Issue("near-duplicates", "Near copies in a split", "note", text, _items(rows, inside))
 
 
