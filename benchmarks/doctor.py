@@ -277,7 +277,7 @@ def labels(name: str, folder: Path, given: argparse.Namespace, results: Results)
             def judged(share: float = share, seed: int = seed) -> float:
                 matrix, truth = described()
                 noisy = exchanged(truth, share, seed)
-                return auroc(-judge(matrix, noisy).margins, noisy != truth)
+                return auroc(judge(matrix, noisy).doubts, noisy != truth)
 
             def by_cleanlab(share: float = share, seed: int = seed) -> dict[str, float]:
                 matrix, truth = described()

@@ -13,7 +13,7 @@ Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 _STRENGTHS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)  # of the penalty, by the mean variance of all directions together
-_ROUNDS = 2  # in which images whose labels are contradicted no longer teach
+_ROUNDS = 1  # in which images whose labels are contradicted no longer teach
 _SURE = 0.35  # by how much another class leads a label that is called wrong
 _FAR = 5.0  # robust standard deviations above the median distance
 _NORMAL = 1.4826  # standard deviations of a normal distribution in a median absolute deviation
@@ -25,18 +25,20 @@ class Judged(NamedTuple):
     Attributes:
         margins: By how much the label's score leads that of the best other class, about -1 to 1: the lower, the less
             the others agree with it.
+        doubts: What images are ranked by: the margin and the label's own score together, the most doubtful highest.
         suggested: The class with the best score.
         distances: From the nearest class, in robust standard deviations above the median.
     """
 
     margins: Matrix
+    doubts: Matrix
     suggested: Labels
     distances: Matrix
 
     @property
     def suspects(self) -> Labels:
         """The images with a label that is probably wrong, the surest first."""
-        order = np.argsort(self.margins, kind="stable")
+        order = np.argsort(-self.doubts, kind="stable")
         return order[self.margins[order] < -_SURE]
 
     @property
@@ -51,7 +53,7 @@ def judge(features: npt.NDArray[np.floating], labels: Labels) -> Judged:
 
     The classifier is a ridge regression on the classes' indicators, of which the prediction for an image that is left
     out has a closed form (Allen, Technometrics 16, 1974): out-of-sample scores at the price of one decomposition. The
-    penalty is that of the least squared error of these. Images that are contradicted do not teach in the rounds after.
+    penalty is that of the least squared error of these. Images that are contradicted do not teach in a second round.
 
     Args:
         features: (N, D), not all the same.
@@ -68,7 +70,8 @@ def judge(features: npt.NDArray[np.floating], labels: Labels) -> Judged:
             break  # a class that all others contradict would be gone
         scores = _left_out(matrix, given, weights, strength)
     margins = _margins(scores, targets)
-    return Judged(margins, places[scores.argmax(1)], _distances(matrix, targets, weights))
+    own = scores[np.arange(len(scores)), targets]
+    return Judged(margins, -(margins + own), places[scores.argmax(1)], _distances(matrix, targets, weights))
 
 
 def _scaled(features: npt.NDArray[np.floating]) -> Matrix:
