@@ -20,7 +20,7 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
-def test_planted_errors_have_the_lowest_margins(blobs: tuple[np.ndarray, np.ndarray], share: float) -> None:
+def test_planted_errors_are_the_most_doubtful(blobs: tuple[np.ndarray, np.ndarray], share: float) -> None:
     features, truth = blobs
     rng = np.random.default_rng(1)
     wrong = rng.choice(len(truth), int(share * len(truth)), replace=False)
@@ -28,7 +28,7 @@ def test_planted_errors_have_the_lowest_margins(blobs: tuple[np.ndarray, np.ndar
     labels[wrong] = (truth[wrong] + rng.integers(1, 3, len(wrong))) % 3
     judged = judge(features, labels)
     is_wrong = np.isin(np.arange(len(labels)), wrong)
-    above = (judged.margins[is_wrong][:, None] < judged.margins[~is_wrong]).mean()
+    above = (judged.doubts[is_wrong][:, None] > judged.doubts[~is_wrong]).mean()
     assert above > 0.97
     assert (judged.suggested[judged.suspects] == truth[judged.suspects]).mean() > 0.9
 
