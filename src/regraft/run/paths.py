@@ -52,6 +52,11 @@ class RunPaths:
         return self.path / "architecture.json"
 
     @property
+    def evidence(self) -> Path:
+        """What a solved head knows of its images, between the end of its stage and that of the run."""
+        return self.path / "evidence.safetensors"
+
+    @property
     def match(self) -> Path:
         return self.path / "match.json"
 

@@ -66,6 +66,7 @@ def _write_model(session: Session, best: Best, settings: Mapping[str, Any], data
     images = np.stack([val.row(row) for row in range(min(NUM_PROBES, len(val)))])
     probes = make_probes(model, images, Normaliser(preprocessing))
     know_itself(session, model)
+    commit.remove_file(session.run_folder.evidence)
     facts = {
         "training data": f"{data.name}, {quantity(len(session.labels['train']), 'image')}",
         f"best {session.monitor} (validation, also used for selection)": f"{best.value:.4f}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -18,6 +19,7 @@ from regraft.training.loop.loop import run_stages
 from regraft.training.open_session import open_session
 from regraft.training.options import RunKeywords, RunOptions
 from regraft.training.prepare import ResumeRequest, RunRequest, prepare
+from regraft.training.trust.kept import EvidenceKeeper
 
 __all__ = ["carry_out", "train"]
 
@@ -89,7 +91,7 @@ def carry_out(request: RunRequest) -> RunFolder:
     require_type(request.model, nn.Module, "model", 'make one with `rg.build_model("resnet18")` and `rg.adapt`')
     require_type(request.plan, Plan, "plan", "make one with `rg.make_plan(model, [rg.Stage(...)])`")
     require_type(request.data, DataSet, "data", 'open it with `rg.open_data("DATA")`')
-    prepared = prepare(request)
+    prepared = prepare(replace(request, callbacks=(EvidenceKeeper(), *request.callbacks)))
     with open_session(prepared) as session:
         best = run_stages(session)
         publish(session, best, prepared.settings, request.data)

@@ -81,7 +81,15 @@ def _inside(grey: npt.NDArray[np.int16]) -> tuple[int, int, int, int] | None:
 
 def _num_plain(lines: npt.NDArray[np.int16]) -> int:
     """Return how many lines from the first on are nearly of one colour."""
+    if not _are_plain(lines[:1])[0]:  # as in most images
+        return 0
     most = int(len(lines) * (1 - _LEAST))
-    part = lines[:most]
-    is_plain = (np.abs(part - np.median(part, axis=1, keepdims=True)) <= _SAME).mean(1) >= _PLAIN
+    is_plain = _are_plain(lines[:most])
     return most if is_plain.all() else int(is_plain.argmin())
+
+
+def _are_plain(lines: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    are_plain: npt.NDArray[np.bool_] = (np.abs(lines - np.median(lines, axis=1, keepdims=True)) <= _SAME).mean(
+        1
+    ) >= _PLAIN
+    return are_plain
