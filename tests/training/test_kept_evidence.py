@@ -39,7 +39,7 @@ def digests(run: Path) -> dict[str, str]:
 
 def test_it_says_what_another_pass_says(data: rg.DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    measured = rg.evaluate(solved(data, tmp_path / "kept"), split="val")
+    solved(data, tmp_path / "kept")
     assert not (tmp_path / "kept" / "evidence.safetensors").exists()
     kept = trust_of(tmp_path / "kept")
     monkeypatch.setattr("regraft.training.trust.validated.kept_evidence", lambda path: passes.append(1))
@@ -50,7 +50,6 @@ def test_it_says_what_another_pass_says(data: rg.DataSet, tmp_path: Path, monkey
     assert kept.detector.kind == again.detector.kind
     torch.testing.assert_close(kept.nonconformity, again.nonconformity, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(kept.detector.typical, again.detector.typical, rtol=1e-2, atol=1e-2)
-    assert measured["accuracy"] == rg.evaluate(tmp_path / "again", split="val")["accuracy"]
 
 
 def test_a_run_that_stopped_before_its_model_was_written_ends_in_the_same_bits(
