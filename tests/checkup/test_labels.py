@@ -59,6 +59,15 @@ def test_an_image_far_from_every_class_is_an_outlier(blobs: tuple[np.ndarray, np
     assert 180 in judge(strange, np.append(labels, 0)).outliers
 
 
+def test_outliers_are_found_beside_a_class_that_all_others_contradict(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    """Three images of a class that lie among another one: a round without them would leave the class with none."""
+    features, labels = blobs
+    strange = np.concatenate([features, features[:3] + 0.01, 9 * np.ones((1, 40))])
+    judged = judge(strange, np.append(labels, [3, 3, 3, 0]))
+    assert np.isfinite(judged.distances).all()
+    assert 183 in judged.outliers
+
+
 def test_a_photo_in_the_wrong_folder_is_named_with_its_class(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos", {"blue": 20, "green": 20, "red": 20})
     photo(root / "red" / "lost.png", (40, 60, 200), 999)

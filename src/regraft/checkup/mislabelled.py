@@ -67,9 +67,10 @@ def judge(features: npt.NDArray[np.floating], labels: Labels) -> Judged:
     strength, scores = _best(matrix, given)
     doubts = _doubts(scores, targets)
     for turn in range(_ROUNDS):
-        weights = (_margins(scores, targets) > 0).astype(np.float64)
-        if (given.T @ weights < 1).any():
+        agreed = (_margins(scores, targets) > 0).astype(np.float64)
+        if (given.T @ agreed < 1).any():
             break  # a class that all others contradict would be gone
+        weights = agreed
         scores = _left_out(matrix, given, weights, strength)
         doubts = _doubts(scores, targets) if turn == 0 else doubts
     margins = _margins(scores, targets)
