@@ -48,12 +48,19 @@ def plain_timm(run: Path, paths: Sequence[str]) -> torch.Tensor:
         return torch.cat([network(part) for part in images.split(16)])
 
 
+def at_temperature(run: Path, logits: torch.Tensor) -> torch.Tensor:
+    """Logits divided by the temperature that the model folder has, or by that of the class with the largest one."""
+    stored = json.loads((run / "model" / "config.json").read_text())["regraft"].get("calibration")
+    temperatures = torch.tensor(stored["temperatures"] if stored else [1.0])
+    return logits / (temperatures if len(temperatures) == 1 else temperatures[logits.argmax(1)][:, None])
+
+
 def assert_is_plain_timm(run: Path) -> None:
-    """Measures, stored predictions and new ones are those of plain timm."""
+    """Measures, stored predictions and new ones are those of plain timm, at the run's temperature."""
     measures = rg.evaluate(run)
     rows = [json.loads(line) for line in (run / "predictions" / f"{measures['split']}.jsonl").read_text().splitlines()]
     logits = plain_timm(run, [row["path"] for row in rows])
-    expected, names = logits.softmax(1).numpy(), json.loads((run / "classes.json").read_text())
+    expected, names = at_temperature(run, logits).softmax(1).numpy(), json.loads((run / "classes.json").read_text())
     assert [row["prediction"] for row in rows] == [names[place] for place in expected.argmax(1)]
     given = np.array([[row["probabilities"][name] for name in names] for row in rows])
     np.testing.assert_allclose(given, expected, atol=1e-4)

@@ -85,7 +85,7 @@ def _origin(temperatures: Sequence[float], account: Record, metrics: Record) -> 
     return (
         "Points on the diagonal are exact, points below it are overconfident; bars are 95 % intervals, and larger "
         f"points are more images. Calibrated by {shown}, fitted on {quantity(account.get('num_images'), 'image')} of "
-        f"the validation split; no class is decided otherwise.{same}"
+        f"the validation split; the predicted classes stay the same.{same}"
     )
 
 
