@@ -383,7 +383,7 @@ def cost(folder: Path) -> dict[str, float]:
     rows, seen, described = looked_at(folder)
     features = time.process_time() - began
     began = time.process_time()
-    find_groups(seen.thumbnails, seen.digests, described.rows, described.features)
+    find_groups(seen.thumbnails, seen.digests, seen.measures["width"], described.rows, described.features)
     pairs = time.process_time() - began
     began = time.process_time()
     judge(described.features, rows.labels[described.rows])

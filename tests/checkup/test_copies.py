@@ -33,8 +33,12 @@ def _jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def _noisy(image: Image.Image) -> Image.Image:
+    return _noisy_by(image, 15)
+
+
+def _noisy_by(image: Image.Image, strength: float) -> Image.Image:
     pixels = np.asarray(image, dtype=np.float64)
-    noise = np.random.default_rng(0).normal(0, 15, pixels.shape)
+    noise = np.random.default_rng(0).normal(0, strength, pixels.shape)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
 
@@ -73,6 +77,20 @@ def test_a_copy_in_another_split_is_a_leak_and_one_of_another_class_a_conflict(t
     assert {item.path for item in leak.items} == {"train/a/00.png", "test/a/copy.png"}
     assert groups(found.of("near-conflict")) == [{"01", "other"}]
     assert any("wrong labels" in text for text in found.not_computed)
+
+
+@pytest.mark.parametrize(("side", "is_copy"), [(8, False), (31, False), (32, True), (200, True)])
+def test_small_images_that_look_alike_are_no_copies_unless_they_are_equal(
+    tmp_path: Path, side: int, is_copy: bool
+) -> None:
+    root = scenes(tmp_path / "photos", {"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2})
+    small = scene(40).resize((side, side))
+    small.save(root / "train" / "cat" / "a.png")
+    _noisy_by(small, 2).save(root / "val" / "cat" / "b.png")
+    found = rg.check(root, model="none")
+    assert (found.of("leak-val-train") is not None) is is_copy
+    small.save(root / "val" / "cat" / "b.png")
+    assert rg.check(root, model="none").of("leak-val-train") is not None
 
 
 def test_identical_images_are_one_group_and_nothing_is_made_up_about_labels(tmp_path: Path) -> None:

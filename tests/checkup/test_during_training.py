@@ -41,6 +41,16 @@ def test_sound_images_are_said_to_be_sound(cli: Cli, tmp_path: Path) -> None:
     assert "No leak between splits was found" in (run / "report.html").read_text()
 
 
+def test_small_drawings_that_look_alike_are_no_leaks(cli: Cli, tmp_path: Path) -> None:
+    root = scenes(tmp_path / "photos", {f"{split}/{name}": 6 for split in ("train", "val") for name in ("a", "b")})
+    for path in root.rglob("*.png"):
+        Image.open(path).resize((8, 8)).save(path)
+    Image.open(root / "train" / "a" / "00.png").point(lambda value: min(255, value + 2)).save(root / "val/a/like.png")
+    assert cli("train", root, *OPTIONS, "--out", tmp_path / "run").code == 0
+    record = json.loads((tmp_path / "run" / "check.json").read_text())
+    assert [issue for issue in record["issues"] if "leak" in issue["kind"]] == []
+
+
 def test_scores_with_and_without_some_images(tmp_path: Path) -> None:
     rows = [{"path": f"/data/test/{n}.png", "label": "a", "prediction": "a" if n < 6 else "b"} for n in range(8)]
     path = tmp_path / "test.jsonl"

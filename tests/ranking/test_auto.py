@@ -117,6 +117,14 @@ def test_a_budget_takes_the_larger_network_where_it_gets_enough_epochs(
     assert re.search(reason, chosen.reasons[0])
 
 
+def test_a_budget_that_has_no_effect_has_none_on_the_network(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regraft.assembly.choosing.installed_weights", lambda name: Path("weights"))
+    stages = [{"name": "all", "train": "all", "epochs": 3, "optimizer": "sgd", "lr": 0.1}]
+    recipe = validate_recipe({"budget": "100s", "model": {"image_size": 32}, "stages": stages})
+    chosen = with_network(recipe, rg.open_data(colours))
+    assert (chosen.recipe.model.name, chosen.reasons, chosen.tried) == ("tf_efficientnet_lite0", (), None)
+
+
 def test_a_budget_leaves_a_named_network_alone_and_needs_installed_weights(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

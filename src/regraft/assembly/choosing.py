@@ -20,6 +20,7 @@ from regraft.errors import SettingsError
 from regraft.machine.processes import num_processes
 from regraft.models.zoo.catalogue import models_with_weights
 from regraft.models.zoo.families import installed_weights
+from regraft.plan.make import make_plan
 from regraft.ranking.candidates import Candidate
 from regraft.ranking.comparison import Search
 from regraft.ranking.rank import rank_candidates
@@ -29,6 +30,7 @@ from regraft.recipe.recipe import Recipe
 from regraft.settings.duration import seconds_of
 from regraft.settings.model import AUTO_MODEL, DEFAULT_MODEL, LARGER_MODEL
 from regraft.training.preflight.forecast import Tried
+from regraft.training.preflight.time_budget import open_places
 from regraft.wording import duration, percent, quantity
 
 __all__ = ["Choice", "is_open", "with_network"]
@@ -37,7 +39,7 @@ _log = logging.getLogger("regraft")
 _SHARE = 0.08  # of a budget
 _WITHOUT_BUDGET = 60.0  # seconds
 _LEAST = 4.0  # seconds for each network: what building and trying it takes
-_EPOCHS = 2.0  # of the larger network, that are better than twice as many of the smaller one: benchmarks/README.md
+_EPOCHS = 2.0  # of the larger network, that are better than twice as many of the smaller one: docs/backbones.md
 
 
 class Choice(NamedTuple):
@@ -112,10 +114,12 @@ def _by_budget(recipe: Recipe, data: DataSet, seconds: float, started: float) ->
     if not is_plain or installed_weights(LARGER_MODEL) is None or num_processes() > 1:
         return Choice(_named(recipe, DEFAULT_MODEL))
     larger = _tried(recipe, LARGER_MODEL, data, seconds, started)
+    if larger is None:  # no stage leaves its length to the budget
+        return Choice(_named(recipe, DEFAULT_MODEL))
     if larger.epochs is not None and larger.epochs >= _EPOCHS:
         return larger.choice(f"model: {LARGER_MODEL}, as the budget gives it {larger.epochs:.1f} epochs")
     smaller = _tried(recipe, DEFAULT_MODEL, data, seconds, started)
-    if larger.epochs is None or smaller.epochs:
+    if smaller is not None and (larger.epochs is None or smaller.epochs):
         return smaller.choice(
             f"model: {DEFAULT_MODEL}, as the budget gives {LARGER_MODEL} {larger.epochs or 0:.1f} epochs"
         )
@@ -131,10 +135,13 @@ class _OfBudget(NamedTuple):
         return Choice(self.recipe, (reason,), self.tried)
 
 
-def _tried(recipe: Recipe, name: str, data: DataSet, seconds: float, started: float) -> _OfBudget:
+def _tried(recipe: Recipe, name: str, data: DataSet, seconds: float, started: float) -> _OfBudget | None:
+    """Try the stages of a recipe on a network; None where none of them leaves its length open."""
     named, began = _named(recipe, name), time.perf_counter()
     network = network_for(named, data, weights="none")
     clock = Clock(started, time.perf_counter() - began)
+    if not open_places(named.stages, make_plan(network, named.stages).stages):
+        return None
     tried = tried_in_budget(named, network, data, numerics_for(named), clock)
     tried = replace(tried, starting=time.perf_counter() - started)
     return _OfBudget(named, tried, epochs_within(named, network, tried, seconds))

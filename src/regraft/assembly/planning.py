@@ -93,8 +93,8 @@ def tried_in_budget(recipe: Recipe, model: nn.Module, data: DataSet, numerics: N
 
 
 def epochs_within(recipe: Recipe, model: nn.Module, tried: Tried, seconds: float) -> float | None:
-    """Return how many epochs the last stage gets that leaves its length open; 0 where there is no time for it, None
-    where there is none for the stages before it.
+    """Return how many epochs the last of the stages gets that leave their length open; 0 where there is no time for it,
+    None where there is none for the stages before it.
     """
     plan = make_plan(model, recipe.stages)
     places = open_places(recipe.stages, plan.stages)
@@ -102,7 +102,7 @@ def epochs_within(recipe: Recipe, model: nn.Module, tried: Tried, seconds: float
         found = plan_within(recipe.stages, plan.stages, tried, seconds).stages
     except SettingsError:
         return None
-    if not places or len(found) <= places[-1]:
+    if len(found) <= places[-1]:
         return 0.0
     stage = found[places[-1]]
     once = length_of(

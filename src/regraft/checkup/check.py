@@ -138,9 +138,10 @@ def _of_images(found: _Images) -> Iterator[Issue]:
 
 def _groups(found: _Images) -> list[npt.NDArray[np.int64]]:
     seen, described = found.seen, found.described
+    sides = np.minimum(seen.measures["width"], seen.measures["height"])
     if isinstance(described, str):
-        return find_groups(seen.thumbnails, seen.digests, seen.good)
-    return find_groups(seen.thumbnails, seen.digests, described.rows, described.features)
+        return find_groups(seen.thumbnails, seen.digests, sides, seen.good)
+    return find_groups(seen.thumbnails, seen.digests, sides, described.rows, described.features)
 
 
 def _of_features(

@@ -19,7 +19,7 @@ from regraft.evaluation.evaluate import stored_numerics
 from regraft.evaluation.labelled_rows import Rows, other_rows, own_rows
 from regraft.evaluation.predict import Prediction, Predictor
 from regraft.evaluation.seen import content_digests, seen_images
-from regraft.evaluation.trust.intervals import resampled
+from regraft.evaluation.trust.intervals import mean_interval
 from regraft.evaluation.trust.reliability import calibration_error
 from regraft.models.store.folder import find_model_folder, load_model
 from regraft.run.folder import RunFolder, open_run
@@ -210,7 +210,7 @@ def _drawn(shares: Sequence[npt.NDArray[np.float64]], labels: npt.NDArray[np.int
     rows = np.arange(len(labels))
     nats = [-np.log(np.maximum(each[rows, labels], _SMALLEST)) for each in shares]
     gained = nats[1] - nats[0]
-    (limits,) = resampled(len(labels), lambda weights: (weights @ gained / np.maximum(weights.sum(1), 1))[:, None])
+    limits = list(mean_interval(gained))
     errors = [calibration_error(each.max(1), each.argmax(1) == labels) for each in shares]
     return {
         "loss": {"each": [float(each.mean()) for each in nats], "difference": float(gained.mean()), "interval": limits},

@@ -9,7 +9,7 @@ from typing import Any
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.page import page, write_page
 from regraft.report.html.tables import listing, table
-from regraft.report.results import thumbnail
+from regraft.report.html.thumbnail import thumbnail
 from regraft.wording import number, percent, quantity
 
 __all__ = ["write_comparison"]

@@ -8,7 +8,7 @@ from typing import Any
 from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
-__all__ = ["drop_unused", "trace_graph", "trace_layers"]
+__all__ = ["drop_unused", "trace_evaluation", "trace_graph", "trace_layers"]
 
 
 def trace_graph(model: nn.Module) -> fx.Graph | None:
@@ -18,6 +18,15 @@ def trace_graph(model: nn.Module) -> fx.Graph | None:
     """
     traced = trace_layers(model)
     return None if traced is None else traced[0]
+
+
+def trace_evaluation(model: nn.Module) -> fx.Graph | None:
+    """Return the graph of a model as it computes in evaluation mode, whatever mode it is in."""
+    was_training = model.training
+    try:
+        return trace_graph(model.eval())
+    finally:
+        model.train(was_training)
 
 
 def trace_layers(model: nn.Module) -> tuple[fx.Graph, dict[str, Any]] | None:

@@ -20,7 +20,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from regraft.compute.graph import drop_unused, trace_graph
+from regraft.compute.graph import drop_unused, trace_evaluation, trace_graph
 from regraft.compute.kernels.fused import CONVOLUTIONS, FusedConv2d, fuse_convolutions
 from regraft.compute.numerics import Numerics, exact_products
 
@@ -174,11 +174,7 @@ def joint_prefix(
     Where one boundary lies behind another, what is folded or computed in place may differ from the single prefixes:
     compare the outputs before relying on them. None for a model that cannot be traced.
     """
-    was_training = model.training
-    try:
-        graph = trace_graph(model.eval())
-    finally:
-        model.train(was_training)
+    graph = trace_evaluation(model)
     if graph is None:
         return None
     wanted = {name for boundary in boundaries for name in boundary}

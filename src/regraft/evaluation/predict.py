@@ -19,6 +19,7 @@ from regraft.compute.program import inference_program, program_batch_size
 from regraft.data.cache.stream import DecodedBatch, DecodedStream
 from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode.memory import MemoryImage
+from regraft.data.decode.preprocess import Preprocessing
 from regraft.data.inputs import list_inputs
 from regraft.errors import SettingsError
 from regraft.evaluation.trust.features import featured_program
@@ -139,32 +140,14 @@ class Predictor:
         features: bool = False,
     ) -> None:
         info = info_of(model)
-        if info.class_names is None or info.preprocessing is None:
-            raise SettingsError(
-                "The model has no class names or no preprocessing.",
-                "predictions are names, made from files",
-                "load it with `rg.load_model(PATH)`",
-            )
-        if info.output == "segmentation":
-            raise SettingsError(
-                "The model names the class of every pixel, not of an image.",
-                "a model that classifies images",
-                "use `rg.predict_masks(MODEL, IMAGES)`, or type `regraft predict`",
-            )
-        self.class_names: Sequence[str] = info.class_names
+        class_names, preprocessing = _required(info)
+        self.class_names: Sequence[str] = class_names
         self.output = info.output
         self.calibration = info.calibration
         self.thresholds = _thresholds(info, threshold)
-        require_views(tta)
+        _require_one(tta, sets)
         self.tta = tta
-        if tta is not None and sets is not None:
-            raise SettingsError(
-                "Sets of classes were asked for together with views of each image.",
-                "sets of the image alone, as their limit was found on validation images",
-                "leave --sets or --tta out",
-            )
         self.numerics = (numerics or choose_numerics()).for_inference
-        preprocessing = info.preprocessing
         self.pixels: PixelProgram = preprocessing.pixels
         self._normaliser = Normaliser(preprocessing, self.numerics.device)
         self._judge = Judge(info, sets=sets, reject=reject) if sets is not None or reject else None
@@ -183,23 +166,16 @@ class Predictor:
         for observed in self.observe(paths):
             yield observed.prediction
 
-    def predict_views(
-        self, paths: Iterable[str | MemoryImage] | DecodedStream
-    ) -> Iterator[tuple[Prediction, npt.NDArray[np.floating] | None]]:
-        """Yield what `predict` does, each with the probabilities (views, classes) behind it, the image's own first."""
-        for observed in self.observe(paths):
-            yield observed.prediction, observed.views
-
     def observe(self, paths: Iterable[str | MemoryImage] | DecodedStream) -> Iterator[Observed]:
-        """Yield what `predict` does, with the logits and probabilities of each view."""
+        """Yield what `predict` does, each with the logits and probabilities of its views, the image's own first."""
         stream = paths if isinstance(paths, DecodedStream) else self._stream(paths)
         try:
             for batch, computed in self._computed(_regrouped(stream, self._program.batch_size)):
                 for row, (path, reason) in enumerate(zip(batch.paths, batch.reasons, strict=True)):
                     if reason:
-                        yield Observed(self._unreadable(path, reason), None, None)
+                        yield Observed(_unreadable(self.output, path, reason), None, None)
                     else:
-                        said = self._prediction(path, computed, row)
+                        said = _prediction(self, path, computed, row)
                         yield Observed(said, computed.logits[:, row], computed.views[:, row])
         finally:
             stream.close()
@@ -271,29 +247,59 @@ class Predictor:
         is_plain = isinstance(module, fx.GraphModule) and not any(isinstance(m, KerasLayer) for m in module.modules())
         return self.numerics.threads if is_plain and self.numerics.device == "cpu" else 1
 
-    def _unreadable(self, path: str, reason: str) -> Prediction:
-        return Prediction(path, None, None, {}, reason, () if self.output == "multilabel" else None)
 
-    def _prediction(self, path: str, computed: _Computed, row: int) -> Prediction:
-        probabilities = computed.probabilities[row]
-        chosen = decide(self.output, probabilities, self.class_names, self.thresholds)
-        values = probabilities.tolist()
-        named = dict(zip(self.class_names, values, strict=True))
-        verdict = Verdict(None, None) if computed.verdicts is None else computed.verdicts[row]
-        places = verdict.candidates
-        beside: dict[str, Any] = {
-            "candidates": None if places is None else tuple(self.class_names[place] for place in places),
-            "typicality": verdict.typicality,
-        }
-        if self.output == "multilabel":
-            labels = tuple(self.class_names[place] for place in sorted(chosen, key=lambda place: -values[place]))
-            labels = () if verdict.is_unknown else labels
-            return Prediction(
-                path, UNKNOWN if verdict.is_unknown else "|".join(labels), None, named, None, labels, **beside
-            )
-        if verdict.is_unknown:
-            return Prediction(path, UNKNOWN, None, named, **beside)
-        return Prediction(path, self.class_names[chosen[0]], values[chosen[0]], named, **beside)
+def _required(info: ModelInfo) -> tuple[Sequence[str], Preprocessing]:
+    """Return the class names and the preprocessing of a model that names images."""
+    if info.class_names is None or info.preprocessing is None:
+        raise SettingsError(
+            "The model has no class names or no preprocessing.",
+            "predictions are names, made from files",
+            "load it with `rg.load_model(PATH)`",
+        )
+    if info.output == "segmentation":
+        raise SettingsError(
+            "The model names the class of every pixel, not of an image.",
+            "a model that classifies images",
+            "use `rg.predict_masks(MODEL, IMAGES)`, or type `regraft predict`",
+        )
+    return info.class_names, info.preprocessing
+
+
+def _require_one(tta: Views | None, sets: float | None) -> None:
+    """Require views that there are, and not together with sets."""
+    require_views(tta)
+    if tta is not None and sets is not None:
+        raise SettingsError(
+            "Sets of classes were asked for together with views of each image.",
+            "sets of the image alone, as their limit was found on validation images",
+            "leave --sets or --tta out",
+        )
+
+
+def _unreadable(output: str, path: str, reason: str) -> Prediction:
+    return Prediction(path, None, None, {}, reason, () if output == "multilabel" else None)
+
+
+def _prediction(predictor: Predictor, path: str, computed: _Computed, row: int) -> Prediction:
+    probabilities = computed.probabilities[row]
+    chosen = decide(predictor.output, probabilities, predictor.class_names, predictor.thresholds)
+    values = probabilities.tolist()
+    named = dict(zip(predictor.class_names, values, strict=True))
+    verdict = Verdict(None, None) if computed.verdicts is None else computed.verdicts[row]
+    places = verdict.candidates
+    beside: dict[str, Any] = {
+        "candidates": None if places is None else tuple(predictor.class_names[place] for place in places),
+        "typicality": verdict.typicality,
+    }
+    if predictor.output == "multilabel":
+        labels = tuple(predictor.class_names[place] for place in sorted(chosen, key=lambda place: -values[place]))
+        labels = () if verdict.is_unknown else labels
+        return Prediction(
+            path, UNKNOWN if verdict.is_unknown else "|".join(labels), None, named, None, labels, **beside
+        )
+    if verdict.is_unknown:
+        return Prediction(path, UNKNOWN, None, named, **beside)
+    return Prediction(path, predictor.class_names[chosen[0]], values[chosen[0]], named, **beside)
 
 
 def _regrouped(stream: DecodedStream, batch_size: int) -> Iterator[DecodedBatch]:
@@ -365,7 +371,7 @@ def predictor_for(
     chosen = views_asked_for(
         path,
         info_of(model),
-        lambda paths: (views for _, views in of_all.predict_views(paths)),
+        lambda paths: (observed.views for observed in of_all.observe(paths)),
         checkpoint=checkpoint,
         precision=precision,
     )

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-
-from regraft.data.decode.decode import PixelProgram, decode
-from regraft.errors import RegraftError
 from regraft.report.evidence import Evidence
 from regraft.report.html.markup import Html, block, html, join
 from regraft.report.html.page import page, write_page
 from regraft.report.html.tables import folded, table
+from regraft.report.html.thumbnail import thumbnail
 from regraft.wording import percent, quantity
 
 __all__ = ["checked", "write_checkup"]
 
 _MOST_PICTURES = 60  # of one issue
 _MOST_CLASSES = 60
-_SIDE = 176
-_THUMBNAIL = PixelProgram(size=(_SIDE, _SIDE), resize="pad", background=(128, 128, 128))
-_QUALITY = 78
 _BADGES = {"error": "bad", "warning": "bad", "note": "none"}
 
 Record = Mapping[str, Any]
@@ -196,7 +188,7 @@ def _picture(item: Record, root: Path) -> Html:
     return html(
         '<figure>{}<figcaption><span class="truth">{}</span>{}<span>{}</span><span class="path">{}</span>'
         "</figcaption></figure>",
-        _thumbnail(root / item["path"], item["path"]),
+        thumbnail(root / item["path"], item["path"]),
         ", ".join(word for word in (item["label"], item["split"]) if word),
         suggestion,
         item["detail"],
@@ -207,17 +199,6 @@ def _picture(item: Record, root: Path) -> Html:
 def _list(items: Sequence[Record]) -> Html:
     lines = "\n".join(dict.fromkeys(item["path"] for item in items))
     return folded(f"The {quantity(len(items), 'path')}, to copy", html("<pre>{}</pre>", block(lines)))
-
-
-def _thumbnail(file: Path, path: str) -> Html:
-    try:
-        pixels = decode(file, _THUMBNAIL)
-    except (RegraftError, OSError, ValueError):
-        return html('<div class="no-picture">image not found or not readable</div>')
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY)
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return html('<img src="data:image/jpeg;base64,{}" width="{}" height="{}" alt="{}">', data, _SIDE, _SIDE, path)
 
 
 def _not_computed(found: Record) -> Html:

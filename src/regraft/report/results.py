@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from regraft.data.decode.decode import PixelProgram, decode
-from regraft.errors import RegraftError
 from regraft.evaluation.tasks import SHARES, task_of, told
 from regraft.report.curves import threshold_curves
 from regraft.report.evidence import Evaluated, Evidence, Record, part, parts, slips
 from regraft.report.html.charts import MOST_CLASSES, bar, confusion_chart, counts_fit
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import folded, table
+from regraft.report.html.thumbnail import thumbnail
 from regraft.report.masks import mask_classes, mask_pictures
 from regraft.report.reliability import reliability_plots
 from regraft.wording import is_number, number, percent, quantity
 
-__all__ = ["results", "thumbnail"]
+__all__ = ["results"]
 
 _MOST_ROWS = 60  # classes in one table; beyond, the worst are shown and the rest is folded
 _MOST_PAIRS = 10
 _FEW = 100  # images
 _MOST_UNREADABLE = 100
-_GREY = (128, 128, 128)
-_THUMBNAIL = PixelProgram(size=(176, 176), resize="pad", background=_GREY)
-_QUALITY = 82
 
 
 def results(evidence: Evidence) -> Html:
@@ -296,18 +288,6 @@ def _told_labels(row: Record) -> tuple[str, str]:
 def _below(path: str, root: str) -> str:
     """Return the path from the data set's folder on, where it lies in it."""
     return path.removeprefix(f"{root}/") if root else path
-
-
-def thumbnail(file: Path, path: str) -> Html:
-    """Return an image as an element of the page; a sentence where the file is gone or not readable."""
-    try:
-        pixels = decode(file, _THUMBNAIL)
-    except (RegraftError, OSError, ValueError):
-        return html('<div class="no-picture">image not found or not readable</div>')
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY)
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return html('<img src="data:image/jpeg;base64,{}" width="176" height="176" alt="{}">', data, path)
 
 
 def _unreadable(rows: Sequence[Record]) -> Html:

@@ -194,8 +194,7 @@ class Stage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for recipes and runs; a schedule without further settings is its name."""
-        values: dict[str, Any] = asdict(self)
-        values["train"] = list(self.selectors)
+        values: dict[str, Any] = {**asdict(self), "train": list(self.selectors)}
         if isinstance(self.schedule, Schedule):
             values["schedule"] = {key: value for key, value in values["schedule"].items() if value is not None}
         return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from regraft.checkup.copies.hashes import hashes_of, near_hashes
 from regraft.checkup.copies.neighbours import near_features, similarity
 from regraft.checkup.copies.thumbnails import Thumbnails
 
-__all__ = ["find_groups", "joined", "near_pairs"]
+__all__ = ["find_groups", "joined", "near_pairs", "of_some_detail"]
 
 Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
@@ -20,17 +20,23 @@ Features = npt.NDArray[np.float32]
 _NEIGHBOURS = 8
 _LEAST_COSINE = 0.62  # of features: copies that are less alike are left to the hashes
 _LEAST_LIKENESS = 0.92
+_LEAST_SIDE = 32  # pixels: smaller images (digits, icons) look alike without being copies
 _ALIKE, _LIKELY = 0.8, 0.93  # likeness that is enough where features are as alike as the second says
 
 
 def find_groups(
-    thumbnails: Thumbnails, digests: Sequence[bytes], rows: Rows, features: Features | None = None
+    thumbnails: Thumbnails,
+    digests: Sequence[bytes],
+    sides: Rows,
+    rows: Rows,
+    features: Features | None = None,
 ) -> list[Rows]:
     """Return groups of two and more images that show the same, the rows of each in order.
 
     Args:
         thumbnails: Of all images.
         digests: Of what each shows; equal ones are copies, whatever else is found.
+        sides: The smaller side of each, in pixels.
         rows: The images to look at.
         features: Of these, (len(rows), D); None compares by hashes alone.
     """
@@ -38,7 +44,7 @@ def find_groups(
     first_of = {row: firsts.setdefault(digests[row], row) for row in rows.tolist()}
     unique = np.array([row for row in rows.tolist() if first_of[row] == row], dtype=np.int64)
     chosen = None if features is None else features[np.isin(rows, unique)]
-    pairs = unique[near_pairs(thumbnails, unique, chosen)]
+    pairs = of_some_detail(unique[near_pairs(thumbnails, unique, chosen)], lambda row: int(sides[row]), digests)
     same = np.array([(first, row) for row, first in first_of.items() if row != first], dtype=np.int64).reshape(-1, 2)
     return joined(np.concatenate([pairs, same]))
 
@@ -75,6 +81,19 @@ def near_pairs(
     if features is not None:
         is_copy |= (alike >= _ALIKE) & (similarity(features, pairs) >= _LIKELY)
     return np.asarray(pairs[is_copy])
+
+
+def of_some_detail(pairs: Rows, side_of: Callable[[int], int], digests: Sequence[bytes]) -> Rows:
+    """Return the pairs of images that have enough pixels for likeness to say that they are copies, or that are equal.
+
+    Args:
+        pairs: (pairs, 2) rows.
+        side_of: Gives the smaller side of an image in pixels, by its row.
+        digests: Of what each shows, by row.
+    """
+    small = [row for row in np.unique(pairs).tolist() if side_of(row) < _LEAST_SIDE]
+    are_equal = np.array([digests[one] == digests[other] for one, other in pairs.tolist()], dtype=bool)
+    return pairs[are_equal | ~np.isin(pairs, small).any(1)]
 
 
 def joined(pairs: Rows) -> list[Rows]:

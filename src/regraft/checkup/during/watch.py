@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from regraft import commit
 from regraft.checkup.checkup import Checkup
-from regraft.checkup.copies.groups import joined, near_pairs
+from regraft.checkup.copies.groups import joined, near_pairs, of_some_detail
 from regraft.checkup.copies.issues import copy_issues
 from regraft.checkup.copies.thumbnails import Thumbnails, thumbnail_of
 from regraft.checkup.features import Described
@@ -22,6 +23,7 @@ from regraft.checkup.rows import Rows
 from regraft.checkup.survey import survey
 from regraft.data.cache.cache import PixelCache
 from regraft.data.dataset import DataSet, Split
+from regraft.data.decode.image_file import opened_or_reason, read_file
 from regraft.errors import DataError
 from regraft.machine.processes import is_main_process
 from regraft.training.callbacks import Callback
@@ -123,9 +125,17 @@ def _leaks(rows: Rows, caches: dict[str, PixelCache], described: Described) -> l
     by_features = near_pairs(
         thumbnails, described.rows, described.features, between=rows.split_of[described.rows], least=_LEAST_COSINE
     )
-    groups = joined(np.concatenate([pairs, described.rows[by_features]]))
+    pairs = np.concatenate([pairs, described.rows[by_features]])
     digests = [bytes(digest) for cache in caches.values() for digest in cache.digests] + others.digests
+    groups = joined(of_some_detail(pairs, lambda row: _side(rows.paths[row]), digests))
     return [issue for issue in copy_issues(rows, groups, digests) if issue.kind in _LEAKS]
+
+
+def _side(path: str) -> int:
+    """Return the smaller side of an image file in pixels; that of a file that has gone since is of no matter."""
+    data = read_file(path)
+    found = data if isinstance(data, str) else opened_or_reason(data, lambda image: min(image.size), deep=True)
+    return sys.maxsize if isinstance(found, str) else found
 
 
 def _thumbnails(rows: Rows, caches: dict[str, PixelCache]) -> Thumbnails:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from regraft.compute.graph import trace_graph
+from regraft.compute.graph import trace_evaluation
 from regraft.compute.numerics import Numerics
 from regraft.compute.program import InferenceProgram, joint_prefix
 from regraft.models.describe.info import info_of
@@ -27,11 +27,7 @@ def featured_program(model: nn.Module, numerics: Numerics, batch_size: int) -> I
     Returns:
         None for a network that cannot be traced, or whose head has no linear layer on at most 4,096 features.
     """
-    was_training = model.training
-    try:
-        graph = trace_graph(model.eval())
-    finally:
-        model.train(was_training)
+    graph = trace_evaluation(model)
     if graph is None:
         return None
     features, (output,) = _head_input(model, graph), [node for node in graph.nodes if node.op == "output"]

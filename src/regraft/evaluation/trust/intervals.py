@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from regraft.wording import is_number, wilson_interval
 
-__all__ = ["FEWEST", "label_intervals", "mask_intervals", "mean_of_shares_interval", "resampled"]
+__all__ = ["FEWEST", "label_intervals", "mask_intervals", "mean_interval", "mean_of_shares_interval", "resampled"]
 
 Floats = npt.NDArray[np.float64]
 Interval = list[float]
@@ -124,6 +124,13 @@ def resampled(num: int, statistic: Callable[[Floats], Floats], width: int = 1) -
         defined = column[np.isfinite(column)]
         limits.append(np.quantile(defined, (0.025, 0.975)).tolist() if len(defined) >= draws / 2 else None)
     return limits
+
+
+def mean_interval(values: Floats) -> tuple[float, float]:
+    """Return the interval of the mean of numbers, one for each image, by resampling."""
+    (limits,) = resampled(len(values), lambda weights: _means(weights, values))
+    low, high = limits or (float(values.mean()),) * 2
+    return low, high
 
 
 def _weights(num: int, draws: int) -> Iterator[Floats]:

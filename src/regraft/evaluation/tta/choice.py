@@ -15,6 +15,7 @@ from regraft import commit
 from regraft.data.labels import Labels
 from regraft.errors import DataError, StorageError
 from regraft.evaluation.metrics.calibrated import calibrated_losses
+from regraft.evaluation.trust.intervals import mean_interval
 from regraft.models.describe.views import MIRRORING, PLACES, Views
 from regraft.run.folder import RunFolder
 
@@ -31,7 +32,6 @@ __all__ = [
 
 Rows = Iterable[npt.NDArray[np.floating] | None]  # of each image (views, classes), as `multi` has them; or None
 _FEWEST = 30  # images: an interval over fewer says nothing
-_RESAMPLES = 2000
 _ROUNDING = 1e-6  # a loss that is lower by less is lower by the order of additions
 
 
@@ -133,10 +133,7 @@ def losses_of(probabilities: npt.NDArray[np.floating], labels: Labels, output: s
 def gain_of(losses: npt.NDArray[np.float64], lower: npt.NDArray[np.float64]) -> Gain:
     """Return by how much the second losses are lower, paired by image."""
     gains = losses - lower
-    draw = np.random.default_rng(0)
-    means = [gains[draw.integers(0, len(gains), len(gains))].mean() for _ in range(_RESAMPLES)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Gain(float(gains.mean()), float(low), float(high))
+    return Gain(float(gains.mean()), *mean_interval(gains))
 
 
 def stored_choice(run: RunFolder, *, step: int, precision: str) -> ViewsChoice | None:
