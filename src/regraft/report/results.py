@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from regraft.evaluation.tasks import SHARES, task_of, told
 from regraft.report.curves import threshold_curves
-from regraft.report.evidence import Evaluated, Evidence, Record, part, parts, slips
+from regraft.report.evidence import Evaluated, Evidence, Record, part, parts
+from regraft.report.gallery.gallery import gallery
 from regraft.report.html.charts import MOST_CLASSES, bar, confusion_chart, counts_fit
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import folded, table
-from regraft.report.html.thumbnail import thumbnail
 from regraft.report.masks import mask_classes, mask_pictures
 from regraft.report.reliability import reliability_plots
 from regraft.wording import is_number, number, percent, quantity
@@ -98,7 +97,7 @@ def _split(result: Evaluated, evidence: Evidence) -> Html:
         threshold_curves(metrics),
         _slices(metrics),
         reliability_plots(metrics),
-        mask_pictures(result, evidence) if is_masks else _pictures(result, evidence),
+        mask_pictures(result, evidence) if is_masks else gallery(result, evidence),
         _unreadable(result.unreadable),
     )
 
@@ -210,84 +209,6 @@ def _class_row(row: Record) -> tuple[Any, ...]:
         percent(row.get("f1")) + _limits(row, "f1"),
         *((number(row.get("ap")) + _limits(row, "ap"), number(row["threshold"])) if "threshold" in row else ()),
     )
-
-
-def _pictures(result: Evaluated, evidence: Evidence) -> Html:
-    return html("{}{}", _errors(result, evidence), _right_ones(result, evidence))
-
-
-def _right_ones(result: Evaluated, evidence: Evidence) -> Html:
-    """Return a few images that were classified correctly, of each class in turn."""
-    if not result.right:
-        return Html("")
-    root = str(evidence.splits.get("source") or "")
-    return html(
-        '<h4>Correct predictions <small>({} of {:,}, from each class)</small></h4><div class="pictures small">{}</div>',
-        len(result.right),
-        result.num_right,
-        join(_right_picture(row, root) for row in result.right),
-    )
-
-
-def _right_picture(row: Record, root: str) -> Html:
-    path, named = str(row.get("path", "")), row.get("labels")
-    names = [str(name) for name in named] if isinstance(named, list) else [str(row.get("prediction"))]
-    shares = part(row, "probabilities")
-    text = ", ".join(f"{name} ({percent(shares.get(name))})" for name in names) or "no label"
-    return html(
-        '<figure>{}<figcaption><span class="truth">{}</span><span class="path">{}</span></figcaption></figure>',
-        thumbnail(Path(root, path), path),
-        text,
-        _below(path, root),
-    )
-
-
-def _errors(result: Evaluated, evidence: Evidence) -> Html:
-    if not result.num_wrong:
-        absent = "The predictions for single images were not recorded."
-        text = "Every image was classified correctly." if result.num_rows else absent
-        return html("<h4>Errors</h4><p>{}</p>", text)
-    root = str(evidence.splits.get("source") or "")
-    shown = (
-        f"all {result.num_wrong}"
-        if result.num_wrong <= len(result.worst)
-        else f"{len(result.worst)} of {result.num_wrong:,}"
-    )
-    return html(
-        '<h4>Worst errors <small>({}, the surest first)</small></h4><div class="pictures">{}</div>',
-        shown,
-        join(_picture(row, root) for row in result.worst),
-    )
-
-
-def _picture(row: Record, root: str) -> Html:
-    path = str(row.get("path", ""))
-    truth, taken = _told_labels(row) if isinstance(row.get("labels"), list) else _told_class(row)
-    return html(
-        '<figure>{}<figcaption><span class="truth">{}</span><span class="taken">{}</span>'
-        '<span class="path">{}</span></figcaption></figure>',
-        thumbnail(Path(root, path), path),
-        truth,
-        taken,
-        _below(path, root),
-    )
-
-
-def _told_class(row: Record) -> tuple[Any, str]:
-    return row.get("label"), f"taken for {row.get('prediction')} ({percent(row.get('probability'))})"
-
-
-def _told_labels(row: Record) -> tuple[str, str]:
-    """Return the true labels of an image, and its wrong and missed ones with their probabilities, as text."""
-    shares, (extra, missed) = part(row, "probabilities"), slips(row)
-    wrong = [(word, name) for word, names in (("named", extra), ("missed", missed)) for name in names]
-    told_as = "; ".join(f"{word} {name} ({percent(shares.get(name))})" for word, name in wrong)
-    return ", ".join(map(str, row["label"])) or "no label", told_as
-
-
-def _below(path: str, root: str) -> str:
-    """Return the path from the data set's folder on, where it lies in it."""
-    return path.removeprefix(f"{root}/") if root else path
 
 
 def _unreadable(rows: Sequence[Record]) -> Html:

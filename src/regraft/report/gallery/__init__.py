@@ -1,0 +1,1 @@
+"""Images of a split in the report: errors, and some that are right."""
