@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -47,6 +50,49 @@ def test_dice_is_one_minus_the_mean_overlap_of_the_classes_that_occur() -> None:
     torch.testing.assert_close(loss, torch.stack(each).mean())
 
 
+def test_ohem_is_the_cross_entropy_of_the_pixels_that_are_not_easy() -> None:
+    costs = F.cross_entropy(LOGITS, MASKS.long(), ignore_index=255, reduction="none")
+    hard = (costs >= -math.log(0.7)) & (MASKS != 255)
+    assert 0 < hard.sum() < (MASKS != 255).sum()
+    torch.testing.assert_close(build_loss("segmentation", terms={"ohem": 1})(LOGITS, MASKS), costs[hard].mean())
+
+
+def test_ohem_keeps_the_hardest_sixteenth_where_all_are_easy() -> None:
+    logits = 20 * F.one_hot(MASKS.long().clamp(max=3), 4).permute(0, 3, 1, 2) + LOGITS
+    costs = F.cross_entropy(logits, MASKS.long(), ignore_index=255, reduction="none")[MASKS != 255]
+    expected = costs.topk(round(len(costs) / 16)).values.mean()
+    torch.testing.assert_close(build_loss("segmentation", terms={"ohem": 1})(logits, MASKS), expected)
+
+
+def test_lovasz_of_decided_pixels_is_one_minus_iou() -> None:
+    """At the corners of the cube the extension is the loss that it extends."""
+    found = torch.randint(0, 4, MASKS.shape, generator=torch.Generator().manual_seed(3))
+    logits = 200.0 * F.one_hot(found, 4).permute(0, 3, 1, 2)
+    counted = MASKS != 255
+    each = []
+    for place in range(4):
+        one, two = (found == place)[counted], (place == MASKS)[counted]
+        each.append(1 - (one & two).sum() / (one | two).sum())
+    torch.testing.assert_close(build_loss("segmentation", terms={"lovasz": 1})(logits, MASKS), torch.stack(each).mean())
+
+
+def test_lovasz_between_is_the_integral_over_thresholds() -> None:
+    """The extension is the mean of the loss of {pixels whose error exceeds t} over t from 0 to 1."""
+    counted = MASKS != 255
+    chances, each = LOGITS.double().softmax(1), []
+    for place in range(4):
+        truth = (place == MASKS)[counted]
+        errors = (truth.double() - chances[:, place][counted]).abs()
+        steps = torch.cat([torch.zeros(1).double(), errors.sort().values])
+        total = 0.0
+        for low, high in itertools.pairwise(steps.tolist()):
+            wrong = errors > low
+            total += (high - low) * float(1 - (truth & ~wrong).sum() / (truth | wrong).sum())
+        each.append(total)
+    found = build_loss("segmentation", terms={"lovasz": 1})(LOGITS, MASKS)
+    assert float(found) == pytest.approx(sum(each) / 4, rel=1e-5)
+
+
 def test_a_sum_adds_the_losses_with_their_factors() -> None:
     parts = [build_loss("segmentation", terms={name: 1.0})(LOGITS, MASKS) for name in ("cross_entropy", "dice")]
     whole = build_loss("segmentation", terms={"cross_entropy": 0.5, "dice": 2.0})(LOGITS, MASKS)
@@ -54,7 +100,7 @@ def test_a_sum_adds_the_losses_with_their_factors() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from(["cross_entropy", "dice", "focal"]))
+@given(st.integers(0, 2**31), st.sampled_from(["cross_entropy", "ohem", "dice", "focal", "lovasz"]))
 def test_what_is_ignored_changes_neither_loss_nor_gradient(seed: int, name: str) -> None:
     random = torch.Generator().manual_seed(seed)
     masks = torch.randint(0, 4, (2, 6, 5), generator=random)
@@ -70,13 +116,13 @@ def test_what_is_ignored_changes_neither_loss_nor_gradient(seed: int, name: str)
     torch.testing.assert_close(results[0], results[1])
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
+@pytest.mark.parametrize("name", ["cross_entropy", "ohem", "dice", "focal", "lovasz"])
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.0, 1.0, 1.0, 1.0])])
 def test_a_batch_in_which_nothing_counts_has_no_loss(name: str, weights: torch.Tensor | None) -> None:
     masks = torch.full((2, 6, 5), 255 if weights is None else 0, dtype=torch.uint8)
     logits = LOGITS.clone().requires_grad_()
     loss = build_loss("segmentation", terms={name: 1.0}, class_weights=weights)(logits, masks)
-    if weights is not None and name == "dice":
+    if weights is not None and name in ("dice", "lovasz"):
         assert loss > 0  # every class that occurs counts
         return
     assert loss == 0

@@ -31,7 +31,7 @@ __all__ = ["DEFAULT_EPOCHS", "EXCLUSIVE", "Stage"]
 
 DEFAULT_EPOCHS = 10
 EXCLUSIVE = (("epochs", "steps"), ("warmup_epochs", "warmup_steps"))  # a stage has one of each pair
-Loss = Literal["cross_entropy", "dice", "focal"]
+Loss = Literal["cross_entropy", "ohem", "dice", "focal", "lovasz"]
 
 
 def _known_optimizer(name: str) -> str:
@@ -109,8 +109,8 @@ class Stage:
     )
     loss: Loss | Annotated[DictOf[Loss, Positive], Field(min_length=1)] = Field(
         default="cross_entropy",
-        description="loss of segmentation: cross_entropy, dice, focal, or a sum with factors, as {cross_entropy: 1, "
-        "dice: 1}",
+        description="loss of segmentation: cross_entropy, ohem (cross-entropy of hard pixels), dice, focal, lovasz, or "
+        "a sum with factors, as {cross_entropy: 1, dice: 1}",
     )
     label_smoothing: ShareBelowOne = Field(default=0.0, description="fraction of the target spread over all classes")
     class_weights: (

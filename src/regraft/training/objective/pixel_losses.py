@@ -1,11 +1,15 @@
-"""What segmentation minimises: cross-entropy, Dice and focal loss over the pixels that count, and sums of them.
+"""What segmentation minimises: cross-entropy, that of hard pixels, Dice, focal, Lovász-Softmax, and sums of them.
 
 Sources: F. Milletari, N. Navab, S. Ahmadi, "V-Net", 2016 (soft Dice; here without squares, and over the classes that
-occur in the batch); T. Lin et al., "Focal Loss for Dense Object Detection", 2017 (gamma 2).
+occur in the batch); T. Lin et al., "Focal Loss for Dense Object Detection", 2017 (gamma 2); A. Shrivastava, A. Gupta,
+R. Girshick, "Training Region-based Object Detectors with Online Hard Example Mining", 2016, for pixels as in C. Yu et
+al., "BiSeNet", 2018; M. Berman, A. Rannen Triki, M. Blaschko, "The Lovász-Softmax loss", 2018 (over the batch, and the
+classes that occur in it).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +22,8 @@ from regraft.data.class_table import IGNORED
 __all__ = ["images_counted", "pixel_loss"]
 
 _GAMMA = 2.0
+# OHEM: pixels count whose right class has less than this probability, and at least this share of them.
+_EASY, _SMALLEST_SHARE = 0.7, 1 / 16
 
 
 def pixel_loss(
@@ -33,10 +39,10 @@ def pixel_loss(
     Args:
         logits: (N, C, H, W), fp32.
         masks: (N, H, W), class numbers; pixels of 255 count for nothing.
-        terms: `cross_entropy`, `dice`, `focal`: their factors.
-        class_weights: (C,). Of cross_entropy and focal: the mean over pixels is weighted, as in torch's
+        terms: `cross_entropy`, `ohem`, `dice`, `focal`, `lovasz`: their factors.
+        class_weights: (C,). Of cross_entropy, ohem and focal: the mean over pixels is weighted, as in torch's
             `CrossEntropyLoss`.
-        label_smoothing: Of cross_entropy.
+        label_smoothing: Of cross_entropy and ohem.
     """
     logits, targets = logits.contiguous(), masks.long()
     counted = _counted(targets, class_weights)
@@ -73,7 +79,24 @@ class _Batch(NamedTuple):
 
 
 def _cross_entropy(batch: _Batch) -> Tensor:
-    costs = F.cross_entropy(
+    return _costs(batch).sum() / _at_least_tiny(batch.counted.sum())
+
+
+def _ohem(batch: _Batch) -> Tensor:
+    """Return the mean cross-entropy of the pixels that are not easy yet, or of the hardest sixteenth."""
+    log_chances = batch.logits.detach().log_softmax(1)
+    hardness = -log_chances.gather(1, batch.targets.clamp(max=log_chances.shape[1] - 1)[:, None])[:, 0]
+    hardness = hardness.masked_fill(batch.targets == IGNORED, -1.0)
+    num_valid = int((batch.targets != IGNORED).sum())
+    smallest = max(1, round(num_valid * _SMALLEST_SHARE))
+    bound = hardness.flatten().kthvalue(hardness.numel() - smallest + 1).values
+    hard = (hardness >= bound.clamp(max=-math.log(_EASY))) & (batch.targets != IGNORED)
+    return (_costs(batch) * hard).sum() / _at_least_tiny((batch.counted * hard).sum())
+
+
+def _costs(batch: _Batch) -> Tensor:
+    """Return the weighted cross-entropy of each pixel, (N, H, W), 0 where it does not count."""
+    return F.cross_entropy(
         batch.logits,
         batch.targets,
         weight=batch.class_weights,
@@ -81,7 +104,6 @@ def _cross_entropy(batch: _Batch) -> Tensor:
         label_smoothing=batch.label_smoothing,
         reduction="none",  # the mean of torch has no fixed order on CUDA
     )
-    return costs.sum() / _at_least_tiny(batch.counted.sum())
 
 
 def _focal(batch: _Batch) -> Tensor:
@@ -103,9 +125,37 @@ def _dice(batch: _Batch) -> Tensor:
     return (each * occurs).sum() / _at_least_tiny(occurs.sum())
 
 
+def _lovasz(batch: _Batch) -> Tensor:
+    """Return the mean, over the classes that occur, of the Lovász extension of 1 - IoU at the errors of the pixels."""
+    valid = batch.targets != IGNORED
+    chances = batch.logits.softmax(1).permute(1, 0, 2, 3)[:, valid]
+    targets = batch.targets[valid]
+    losses = [
+        _lovasz_of_class(chances[number], truth) for number in range(len(chances)) if (truth := targets == number).any()
+    ]
+    return torch.stack(losses).mean() if losses else batch.logits.sum() * 0.0
+
+
+def _lovasz_of_class(chances: Tensor, truth: Tensor) -> Tensor:
+    """Return the sum of the sorted errors, each times what the loss of IoU grows by when its pixel is wrong as well."""
+    errors, order = (truth.to(chances) - chances).abs().sort(descending=True, stable=True)
+    sorted_truth = truth[order].to(torch.float64)  # counts above 2^24 are not exact in fp32
+    total = sorted_truth.sum()
+    overlap = total - sorted_truth.cumsum(0)
+    union = total + (1 - sorted_truth).cumsum(0)
+    lost = 1 - overlap / union
+    return errors @ lost.diff(prepend=lost.new_zeros(1)).to(errors)
+
+
 def _at_least_tiny(value: Tensor) -> Tensor:
     """Return a divisor: where nothing counts, what it divides is 0."""
     return value.clamp(min=torch.finfo(value.dtype).tiny)
 
 
-_TERMS: Mapping[str, Callable[[_Batch], Tensor]] = {"cross_entropy": _cross_entropy, "dice": _dice, "focal": _focal}
+_TERMS: Mapping[str, Callable[[_Batch], Tensor]] = {
+    "cross_entropy": _cross_entropy,
+    "ohem": _ohem,
+    "dice": _dice,
+    "focal": _focal,
+    "lovasz": _lovasz,
+}
