@@ -41,17 +41,45 @@ def likeness(thumbnails: Thumbnails, pairs: Rows) -> Values:
         From -1 to 1 for each pair; 0 where an image has no details.
     """
     framed = thumbnails.inner()
+    rows = np.unique(pairs)
+    sketches = _Sketches(thumbnails, np.unique(np.concatenate([rows, framed[rows]])))
     found = np.zeros(len(pairs), dtype=np.float32)
     for start in range(0, len(pairs), _CHUNK):
         one, two = pairs[start : start + _CHUNK].T
-        found[start : start + _CHUNK] = _of_pairs(thumbnails, framed, one, two)
+        found[start : start + _CHUNK] = _of_pairs(thumbnails, sketches, framed, one, two)
     return found
 
 
-def _of_pairs(thumbnails: Thumbnails, framed: Rows, one: Rows, two: Rows) -> Values:
+class _Sketches:
+    """The coarse details of thumbnails, as vectors whose products are their correlations; 0 where there are none.
+
+    Args:
+        thumbnails: Of all images.
+        numbers: Those that will be compared, in order.
+    """
+
+    def __init__(self, thumbnails: Thumbnails, numbers: Rows) -> None:
+        self._numbers = numbers
+        # Half as large as in fp32, and exact enough to say which pairs are worth a closer look.
+        self._vectors = np.empty((len(numbers), _COARSE, _COARSE), dtype=np.float16)
+        for start in range(0, len(numbers), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            values = _details(_sized(thumbnails.take(numbers[part]), _COARSE), _RADII[0])
+            values -= values.mean((1, 2), keepdims=True)
+            spread = (values**2).mean((1, 2), keepdims=True)
+            self._vectors[part] = np.where(spread > _FLAT**2, values / (np.sqrt(spread + 1e-12) * _COARSE), 0)
+
+    def correlations(self, one: Rows, two: Rows, mirrored: Masked) -> Values:
+        """Return how alike each two are as they are, the second mirrored or not."""
+        a, b = (self._vectors[np.searchsorted(self._numbers, numbers)].astype(np.float32) for numbers in (one, two))
+        b[mirrored] = b[mirrored, :, ::-1]
+        return np.asarray(np.einsum("nij,nij->n", a, b), dtype=np.float32)
+
+
+def _of_pairs(thumbnails: Thumbnails, sketches: _Sketches, framed: Rows, one: Rows, two: Rows) -> Values:
     """Return the best likeness of each pair over the most promising ways to lay one over the other."""
     pair, a, b, mirrored = _ways(framed, one, two)
-    promise = _as_they_are(thumbnails, a, b, mirrored)
+    promise = sketches.correlations(a, b, mirrored)
     order = np.lexsort((-promise, pair))  # of each pair, the best first
     place = np.arange(len(order)) - np.searchsorted(pair[order], pair[order])
     best = np.zeros(len(one), dtype=np.float32)
@@ -73,12 +101,6 @@ def _ways(framed: Rows, one: Rows, two: Rows) -> tuple[Rows, Rows, Rows, Masked]
     table = np.unique(np.concatenate([np.stack(way, axis=1) for way in rows]), axis=0)
     pair, a, b = np.repeat(table, 2, axis=0).T
     return pair, a, b, np.arange(len(pair)) % 2 == 1
-
-
-def _as_they_are(thumbnails: Thumbnails, one: Rows, two: Rows, mirrored: Masked) -> Values:
-    fixed, moving = (_details(_sized(thumbnails.take(rows), _COARSE), _RADII[0]) for rows in (one, two))
-    moving[mirrored] = moving[mirrored, :, ::-1]
-    return _correlation(fixed, moving.reshape(len(one), -1), np.ones((len(one), _COARSE**2), dtype=np.float32))
 
 
 def _aligned(one: Pixels, two: Pixels) -> Values:
@@ -109,8 +131,11 @@ def _is_plausible(warp: Values) -> Masked:
 
 def _sized(images: Pixels, side: int) -> Values:
     factor = images.shape[1] // side
-    values = images.astype(np.float32)
-    return values.reshape(len(images), side, factor, side, factor).mean((2, 4)) if factor > 1 else values
+    if factor == 1:
+        return images.astype(np.float32)
+    values = images.astype(np.uint16)
+    parts = [values[:, row::factor, column::factor] for row in range(factor) for column in range(factor)]
+    return np.sum(parts, axis=0, dtype=np.float32) / np.float32(factor**2)
 
 
 def _details(images: Values, radius: int) -> Values:

@@ -19,9 +19,9 @@ Features = npt.NDArray[np.float32]
 
 _NEIGHBOURS = 8
 _LEAST_COSINE = 0.62  # of features: copies that are less alike are left to the hashes
-_LEAST_LIKENESS = 0.92
+_LEAST_LIKENESS = 0.88
 _LEAST_SIDE = 32  # pixels: smaller images (digits, icons) look alike without being copies
-_ALIKE, _LIKELY = 0.8, 0.93  # likeness that is enough where features are as alike as the second says
+_ALIKE, _LIKELY = 0.75, 0.9  # likeness that is enough where features are as alike as the second says
 
 
 def find_groups(
