@@ -107,6 +107,12 @@ def lead(run: Run, other: Run) -> str:
     return f"{100 * gains.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
+def foretold(run: Run, epochs: int) -> float:
+    """The seconds of fine_tune(epochs), from those of fine_tune(1): its frozen epoch and the other one."""
+    frozen, whole = (epoch["seconds"] for epoch in run["epochs"])
+    return float(frozen + epochs * (whole - frozen))
+
+
 class DataSet:
     """The runs on one data set, and what is printed of them."""
 
@@ -130,8 +136,8 @@ class DataSet:
         longest, known = 2 * max(run["seconds"] for run in ours.values()), []
         python = environment("fastai", FASTAI)
         for epochs in EPOCHS:
-            if known and known[-1][1]["seconds"] * (epochs + 1) / (EPOCHS[len(known) - 1] + 1) > 1.25 * longest:
-                break  # the frozen epoch counts as one of the others here, hence the margin
+            if known and foretold(known[0][1], epochs) > longest:
+                break
             options = ["fine_tune", epochs, "--augment", "--split", self.split, "--limit", longest]
             name = f"fastai fine_tune({epochs}) within {longest:.0f} s"
             run = self.results.once(
