@@ -135,7 +135,7 @@ def _sized(images: Pixels, side: int) -> Values:
         return images.astype(np.float32)
     values = images.astype(np.uint16)
     parts = [values[:, row::factor, column::factor] for row in range(factor) for column in range(factor)]
-    return np.sum(parts, axis=0, dtype=np.float32) / np.float32(factor**2)
+    return np.asarray(np.sum(parts, axis=0, dtype=np.float32) / factor**2, dtype=np.float32)
 
 
 def _details(images: Values, radius: int) -> Values:
