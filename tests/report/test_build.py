@@ -78,7 +78,7 @@ def test_a_finished_run_shows_everything(make_run: MakeRun) -> None:
     ):
         assert words in page.text, words
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 72  # for each of the two splits 24 errors and 12 that are right
+    assert len(pictures) == 84  # for each of the two splits 24 errors, 3 of each class, and 12 that are right
     assert all(str(attrs["src"]).startswith("data:image/jpeg;base64,") for attrs in pictures)
     assert not [attrs for tag, attrs in page.tags if attrs.get("class") in ("warning", "gaps") and tag == "p"]
 

@@ -20,6 +20,7 @@ from regraft.evaluation.out_of_fold import pooled_measures
 from regraft.evaluation.predict import Asked, predictor_for
 from regraft.evaluation.rounding import rounding_note
 from regraft.evaluation.seen import SEEN_LABEL, Seen
+from regraft.evaluation.trust.nearest import KnownImages, Nearest, known_images
 from regraft.evaluation.trust.slices import slices_of
 from regraft.models.describe.outputs import output_of
 from regraft.models.segment.tiles import TTA
@@ -127,7 +128,10 @@ def evaluate(
         )
         measured, seen = measure_masks(of_masks, masked, folder, progress)
         return _written(folder, masked, of_what | measured, seen, notes)
-    predictor = predictor_for(run.path, loaded, numerics, checkpoint=checkpoint, tta=tta)
+    images = _known_images(run, loaded) if checkpoint is None and tta is None else None
+    features = isinstance(images, KnownImages)
+    predictor = predictor_for(run.path, loaded, numerics, checkpoint=checkpoint, tta=tta, features=features)
+    nearest = None if images is None else Nearest(images, predictor.class_names)
     known, multilabel = predictor.class_names, predictor.output == "multilabel"
     rows = (
         own_rows(run, known, multilabel=multilabel, split=split)
@@ -138,9 +142,20 @@ def evaluate(
     if slice_by is not None:
         source = labels or data or (run.read(run.splits) or {}).get("source")
         slices = (slice_by, slices_of(slice_by, rows.paths, source))
-    measured, seen = measure_images(predictor, rows, folder, progress, slices)
+    measured, seen = measure_images(predictor, rows, folder, progress, slices, nearest)
+    if nearest is not None:
+        commit.write_json(run.nearest(rows.name), nearest.to_dict())
     of_what |= {"tta": {"views": None, "num_views": 1}} if tta == "auto" else {}
     return _written(folder, rows, of_what | measured, seen, notes)
+
+
+def _known_images(run: RunFolder, model: nn.Module) -> KnownImages | str | None:
+    """Return the training images that errors are shown beside, or why there are none; None where classes are not
+    confused, as labels are not, or where several networks predict.
+    """
+    if output_of(model) == "multilabel" or isinstance(run, FoldsFolder):
+        return None
+    return known_images(run.neighbours)
 
 
 def _has_test(folds: FoldsFolder) -> bool:

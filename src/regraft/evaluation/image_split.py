@@ -21,6 +21,7 @@ from regraft.evaluation.predict import Observed, Predictor
 from regraft.evaluation.seen import Seen
 from regraft.evaluation.trust.account import calibration_account
 from regraft.evaluation.trust.intervals import label_intervals
+from regraft.evaluation.trust.nearest import Nearest
 from regraft.evaluation.trust.slices import slice_figures
 from regraft.evaluation.tta.choice import gain_of, losses_of
 from regraft.wording import quantity
@@ -37,6 +38,7 @@ def measure_images(
     folder: Path,
     progress: Callable[[int, int], None],
     slices: tuple[str, Sequence[str]] | None = None,
+    nearest: Nearest | None = None,
 ) -> tuple[dict[str, Any], Seen | None]:
     """Measure the predictions for images and write one row for each to the folder.
 
@@ -46,6 +48,7 @@ def measure_images(
         folder: Gets NAME.jsonl.
         progress: Called with (images done, images in all).
         slices: What the images are sliced by, and the slice of each.
+        nearest: Looks at each error on the way.
 
     Returns:
         The measures, with their intervals and those of slices, and of other data what the run has seen of the images
@@ -54,9 +57,12 @@ def measure_images(
     Raises:
         DataError: None can be read.
     """
-    observed = []
-    for seen_image in predictor.observe(rows.paths):
-        observed.append(seen_image)
+    observed: list[Observed] = []
+    truths = label_names(rows.labels, predictor.class_names)
+    for seen_image, truth in zip(predictor.observe(rows.paths), truths, strict=True):
+        if nearest is not None:
+            nearest.look(seen_image.prediction, seen_image.features, truth)
+        observed.append(seen_image._replace(features=None))
         progress(len(observed), len(rows.paths))
     predictions = [each.prediction for each in observed]
     seen = rows.seen
@@ -64,7 +70,6 @@ def measure_images(
     measures = _measured_apart(observed, rows.labels, predictor, (rows.name, slices), counted)
     if predictor.tta is not None:
         measures |= {"tta": _of_views([each.views for each in observed], rows.labels, predictor)}
-    truths = label_names(rows.labels, predictor.class_names)
     lines = [
         {**prediction.to_dict(), "label": truth, **({} if seen is None else {"seen": seen.splits[row] or None})}
         for row, (prediction, truth) in enumerate(zip(predictions, truths, strict=True))

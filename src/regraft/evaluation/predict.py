@@ -95,11 +95,13 @@ class Observed(NamedTuple):
         prediction: What is said of the input.
         logits: (views, num_logits), raw, the image's own first; None where the input cannot be read.
         views: (views, classes), the probabilities of each view.
+        features: (d,), what the head reads of the image itself; None where it was not taken along.
     """
 
     prediction: Prediction
     logits: npt.NDArray[np.float32] | None
     views: npt.NDArray[np.floating] | None
+    features: npt.NDArray[np.float32] | None = None
 
 
 class _Computed(NamedTuple):
@@ -109,6 +111,7 @@ class _Computed(NamedTuple):
     views: npt.NDArray[np.floating]
     probabilities: npt.NDArray[np.floating]
     verdicts: Sequence[Verdict] | None
+    features: npt.NDArray[np.float32] | None
 
 
 class Predictor:
@@ -176,7 +179,8 @@ class Predictor:
                         yield Observed(_unreadable(self.output, path, reason), None, None)
                     else:
                         said = _prediction(self, path, computed, row)
-                        yield Observed(said, computed.logits[:, row], computed.views[:, row])
+                        features = None if computed.features is None else computed.features[row].reshape(-1)
+                        yield Observed(said, computed.logits[:, row], computed.views[:, row], features)
         finally:
             stream.close()
 
@@ -212,11 +216,9 @@ class Predictor:
             features = given if place == 0 else features  # of the image itself
         views = np.stack(shares)
         probabilities: npt.NDArray[np.floating] = views.mean(0)
-        verdicts = None
-        if self._judge is not None:
-            known = None if features is None else features.cpu().numpy()
-            verdicts = self._judge(probabilities, raw[0], known)
-        return _Computed(np.stack(raw), views, probabilities, verdicts)
+        known = None if features is None else features.cpu().numpy()
+        verdicts = None if self._judge is None else self._judge(probabilities, raw[0], known)
+        return _Computed(np.stack(raw), views, probabilities, verdicts, known)
 
     def _computed(self, stream: Iterable[DecodedBatch]) -> Iterator[tuple[DecodedBatch, _Computed]]:
         """Yield each batch with what it gave, in order; on a CPU several are computed at once.
@@ -339,6 +341,7 @@ def predictor_for(
     tta: Asked | str | None = None,
     sets: float | None = None,
     reject: bool = False,
+    features: bool = False,
 ) -> Predictor:
     """Return a model ready to predict; where views are `auto`, with those that the run's validation images ask for.
 
@@ -351,6 +354,7 @@ def predictor_for(
         tta: The views.
         sets: As for `Predictor`.
         reject: As for `Predictor`.
+        features: As for `Predictor`.
 
     Raises:
         SettingsError: As `Predictor`; or `auto` of something that is no run.
@@ -359,7 +363,7 @@ def predictor_for(
     if tta != "auto":
         require_views(tta)
         views = cast("Views | None", tta)
-        return Predictor(model, numerics, threshold=threshold, tta=views, sets=sets, reject=reject)
+        return Predictor(model, numerics, threshold=threshold, tta=views, sets=sets, reject=reject, features=features)
     if path is None:
         raise SettingsError(
             "`tta='auto'` was set for a model that is loaded already.",
@@ -375,7 +379,7 @@ def predictor_for(
         checkpoint=checkpoint,
         precision=precision,
     )
-    return Predictor(model, numerics, threshold=threshold, tta=chosen, sets=sets, reject=reject)
+    return Predictor(model, numerics, threshold=threshold, tta=chosen, sets=sets, reject=reject, features=features)
 
 
 def predict(

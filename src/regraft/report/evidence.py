@@ -13,15 +13,16 @@ from typing import Any
 import yaml
 
 from regraft.evaluation.tasks import Task, task_of
+from regraft.report.predictions.chosen import Confusion, Confusions, OfEachClass
+from regraft.report.predictions.rows import is_wrong, sureness
 from regraft.run.folder import RunFolder
 from regraft.run.folds_folder import MOST_FOLDS, FoldsFolder, is_folds
 from regraft.wording import is_number, number
 
-__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "epoch_name", "gather", "part", "parts", "slips"]
+__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "epoch_name", "gather", "part", "parts"]
 
 MOST_PICTURES = 24
 _MOST_BATCHES = 100
-_MOST_RIGHT = 12
 _LARGEST_RECORD = 256 << 20  # bytes
 _LARGEST_BATCH = 4 << 20  # bytes of an image of a batch
 
@@ -40,6 +41,8 @@ class Evaluated:
     right: list[Record] = field(default_factory=list)  # some, of each class in turn
     num_right: int = 0
     unreadable: list[Record] = field(default_factory=list)
+    confused: list[tuple[Confusion, Confusion]] = field(default_factory=list)  # pairs of classes, most errors first
+    nearest: Record = field(default_factory=dict)  # training images that are most like the errors
 
     @property
     def label(self) -> str:
@@ -102,7 +105,7 @@ def gather(path: Path) -> Evidence:
         model=reader.record(run.model / "config.json"),
         epochs=[line for line in lines if line.get("kind") == "epoch"],
         between=[line for line in lines if line.get("kind") == "interpolation"],
-        evaluated=reader.evaluated(run.predictions),
+        evaluated=reader.evaluated(run),
         absent=reader.absent,
         problems=reader.problems,
         check=reader.record(run.check) if run.check.exists() else {},
@@ -139,7 +142,7 @@ def _gather_folds(run: FoldsFolder, reader: _Reader) -> Evidence:
         audit={},
         model=reader.record(run.model / "config.json"),
         epochs=[],
-        evaluated=reader.evaluated(run.predictions),
+        evaluated=reader.evaluated(run),
         absent=reader.absent,
         problems=reader.problems,
         folds=record or {"num_folds": 0},
@@ -183,24 +186,6 @@ def epoch_name(epoch: Record) -> str:
     if is_number(epoch.get("share")):
         return f"{epoch['share']:.0%} of the way from its start to epoch {epoch.get('epoch')}"
     return f"solution with l2 {epoch['l2']:g}" if is_number(epoch.get("l2")) else f"epoch {epoch.get('epoch')}"
-
-
-class _OfEachClass:
-    """The first few rows of each class."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, list[Record]] = {}
-
-    def take(self, row: Record) -> None:
-        rows = self._rows.setdefault(str(row.get("label")), [])
-        if len(rows) < _MOST_RIGHT:
-            rows.append(row)
-
-    def some(self) -> list[Record]:
-        """Return rows from all classes in turn: one of each in the order of the names, then a second one, and so on."""
-        columns = [self._rows[name] for name in sorted(self._rows)]
-        turns = [rows[turn] for turn in range(_MOST_RIGHT) for rows in columns if turn < len(rows)]
-        return turns[:_MOST_RIGHT]
 
 
 class _Reader:
@@ -258,23 +243,25 @@ class _Reader:
         if num_bad:
             self.problems.append(f"{_name(path)} has {num_bad} lines that are not records")
 
-    def evaluated(self, folder: Path) -> list[Evaluated]:
+    def evaluated(self, run: RunFolder) -> list[Evaluated]:
+        folder = run.predictions
         found = sorted(folder.glob("*.json")) if folder.is_dir() else []
         if not found:
             self.absent.append("predictions/")
         order = {"test": 0, "val": 1, "train": 3}
         found.sort(key=lambda path: (order.get(path.stem, 2), path.stem))
-        return [self._evaluated(path) for path in found]
+        return [self._evaluated(path, run.nearest(path.stem)) for path in found]
 
-    def _evaluated(self, path: Path) -> Evaluated:
-        result = Evaluated(path.stem, self.record(path))
-        right = _OfEachClass()
+    def _evaluated(self, path: Path, nearest: Path) -> Evaluated:
+        result = Evaluated(path.stem, self.record(path), nearest=self.record(nearest) if nearest.exists() else {})
+        right, confusions = OfEachClass(), Confusions()
         rows = self._wrong(path.with_suffix(".jsonl"), result, right)
-        result.worst = heapq.nlargest(MOST_PICTURES, rows, key=_sureness)
+        result.worst = heapq.nlargest(MOST_PICTURES, _each_told(rows, confusions), key=sureness)
         result.right = right.some()
+        result.confused = confusions.most_confused()
         return result
 
-    def _wrong(self, path: Path, result: Evaluated, right: _OfEachClass) -> Iterator[Record]:
+    def _wrong(self, path: Path, result: Evaluated, right: OfEachClass) -> Iterator[Record]:
         for row in self.lines(path):
             result.num_rows += 1
             if row.get("error"):
@@ -283,7 +270,7 @@ class _Reader:
                 if isinstance(row.get("prediction"), str):  # the worst have their masks kept
                     result.num_wrong += 1
                     yield row
-            elif _is_wrong(row):
+            elif is_wrong(row):
                 result.num_wrong += 1
                 yield row
             elif row.get("label") is not None:
@@ -297,30 +284,11 @@ class _Reader:
         return {}
 
 
+def _each_told(rows: Iterator[Record], confusions: Confusions) -> Iterator[Record]:
+    for row in rows:
+        confusions.take(row)
+        yield row
+
+
 def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}" if path.parent.name in ("predictions", "model") else path.name
-
-
-def slips(row: Record) -> tuple[list[str], list[str]]:
-    """Return the wrong and the missed labels of a row of a multi-label model."""
-    named, there = ([str(name) for name in row[key]] for key in ("labels", "label"))
-    return [name for name in named if name not in there], [name for name in there if name not in named]
-
-
-def _is_wrong(row: Record) -> bool:
-    if isinstance(row.get("label"), list) and isinstance(row.get("labels"), list):
-        return any(slips(row))
-    return row.get("label") is not None and row.get("label") != row.get("prediction")
-
-
-def _sureness(row: Record) -> float:
-    """Return the confidence in the wrong answer: its probability; of masks, 1 - mean IoU."""
-    if "miou" in row:
-        return 1 - float(row["miou"]) if is_number(row["miou"]) else 0.0
-    if not isinstance(row.get("labels"), list):
-        value = row.get("probability")
-        return float(value) if isinstance(value, int | float) else 0.0
-    shares = {name: share for name, share in part(row, "probabilities").items() if is_number(share)}
-    extra, missed = slips(row)
-    wrong = [shares[name] for name in extra if name in shares] + [1 - shares[name] for name in missed if name in shares]
-    return float(max(wrong, default=0.0))
+    return f"{path.parent.name}/{path.name}" if path.parent.name in ("predictions", "model", "nearest") else path.name

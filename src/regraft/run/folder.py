@@ -50,7 +50,7 @@ _STATES = {
 _RECORDS = (
     *("recipe", "command", "environment", "changes", "status", "classes", "splits", "match", "audit", "metrics"),
     *("metrics_csv", "tensorboard", "log", "checkpoints", "last", "best", "networks", "predictions", "report"),
-    *("model", "batches"),
+    *("model", "batches", "neighbours"),
 )
 _BEST = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "monitor": str, "mode": str, "checkpoint": str}
 _ROUNDING = {"precision": str, "num_images": int, "num_other": int, "num_answers": int, "unit": str}

@@ -121,6 +121,15 @@ class RunPaths:
         return self.path / "predictions"
 
     @property
+    def neighbours(self) -> Path:
+        """Features of some training images, by which those most like an error are found."""
+        return self.path / "neighbours.safetensors"
+
+    def nearest(self, split: str) -> Path:
+        """Return the record of the training images that are most like each error of a split."""
+        return self.predictions / "nearest" / f"{split}.json"
+
+    @property
     def batches(self) -> Path:
         return self.path / "batches"
 

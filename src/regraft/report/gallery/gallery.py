@@ -1,8 +1,10 @@
-"""The images of a split: the surest errors, and a few that were classified correctly."""
+"""The images of a split: the surest errors, those of the most confused classes, and a few that are right."""
 
 from __future__ import annotations
 
 from regraft.report.evidence import Evaluated, Evidence
+from regraft.report.gallery.doubts import Doubts
+from regraft.report.gallery.pairs import confused_pairs
 from regraft.report.gallery.picture import correct_picture, wrong_picture
 from regraft.report.html.markup import Html, html, join
 
@@ -11,10 +13,12 @@ __all__ = ["gallery"]
 
 def gallery(result: Evaluated, evidence: Evidence) -> Html:
     """Return the images of a split that was evaluated by class or by label."""
-    return html("{}{}", _errors(result, evidence), _correct(result, evidence))
+    doubts = Doubts(evidence)
+    parts = (_errors(result, evidence, doubts), confused_pairs(result, evidence, doubts), _correct(result, evidence))
+    return html("{}{}{}", *parts)
 
 
-def _errors(result: Evaluated, evidence: Evidence) -> Html:
+def _errors(result: Evaluated, evidence: Evidence, doubts: Doubts) -> Html:
     if not result.num_wrong:
         absent = "The predictions for single images were not recorded."
         text = "Every image was classified correctly." if result.num_rows else absent
@@ -28,7 +32,7 @@ def _errors(result: Evaluated, evidence: Evidence) -> Html:
     return html(
         '<h4>Worst errors <small>({}, the surest first)</small></h4><div class="pictures">{}</div>',
         shown,
-        join(wrong_picture(row, root) for row in result.worst),
+        join(wrong_picture(row, root, doubts) for row in result.worst),
     )
 
 

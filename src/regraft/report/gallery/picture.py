@@ -5,23 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from regraft.report.evidence import Record, part, slips
+from regraft.report.evidence import Record, part
+from regraft.report.gallery.doubts import Doubts
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.thumbnail import thumbnail
+from regraft.report.predictions.rows import slips
 from regraft.wording import percent
 
 __all__ = ["correct_picture", "wrong_picture"]
 
 
-def wrong_picture(row: Record, root: str) -> Html:
-    """Return an image with its true class and the one that it was taken for.
+def wrong_picture(row: Record, root: str, doubts: Doubts) -> Html:
+    """Return an image with its true class and the one that it was taken for, marked where its label is in doubt.
 
     Args:
         row: Of predictions/.
         root: The data set's folder.
+        doubts: The labels that are in doubt.
     """
     truth, taken = _told_labels(row) if isinstance(row.get("labels"), list) else _told_class(row)
-    return _figure(row, root, html('<span class="truth">{}</span><span class="taken">{}</span>', truth, taken))
+    return _figure(
+        row,
+        root,
+        html(
+            '<span class="truth">{}</span><span class="taken">{}</span>{}',
+            truth,
+            taken,
+            doubts.mark(Path(root, str(row.get("path", "")))),
+        ),
+    )
 
 
 def correct_picture(row: Record, root: str) -> Html:

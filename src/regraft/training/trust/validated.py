@@ -7,15 +7,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from regraft import commit
 from regraft.evaluation.predict import Predictor
 from regraft.evaluation.trust.conformal import nonconformity
+from regraft.evaluation.trust.nearest import KnownImages, keep_known_images
 from regraft.evaluation.trust.novelty import Evidence, fit_detector
 from regraft.evaluation.trust.reliability import reliability
 from regraft.evaluation.trust.temperatures import FEWEST, fit_calibration
 from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.info import ModelInfo, info_of
 from regraft.models.describe.outputs import probabilities as probabilities_of
-from regraft.models.describe.trust import Detector, Trust
+from regraft.models.describe.trust import Trust
 from regraft.training.loop.session import Session
 from regraft.training.trust.kept import kept_evidence, rows_to_train, rows_to_validate
 from regraft.wording import percent
@@ -35,6 +37,7 @@ def know_itself(session: Session, model: nn.Module) -> None:
         session: A run at its end.
         model: The network that it delivers.
     """
+    commit.remove_file(session.run_folder.neighbours)  # they are of the network before, where a run went on
     info, num = info_of(model), len(session.pixels["val"])
     if info.output == "segmentation":
         return
@@ -50,8 +53,13 @@ def know_itself(session: Session, model: nn.Module) -> None:
     info.calibration = calibration
     session.sinks.line(_told(info.output, calibration, val.logits, labels))
     notes: dict[str, str] = {}
-    detector = _detector(session, predictor, val, notes, kept)
+    some = rows_to_train(session.labels["train"])
+    train = _of_training(session, predictor, some, kept, notes)
+    is_lacking = train is None and predictor.gives_features
+    detector = None if is_lacking else fit_detector(train or val, val)[0]
     info.trust = Trust(_nonconformity(info, calibration, val, notes), detector, notes)
+    if train is not None and session.labels["train"].ndim == 1:
+        _keep(session, some, train)
 
 
 def _nonconformity(info: ModelInfo, calibration: Calibration, val: Evidence, notes: dict[str, str]) -> Tensor | None:
@@ -73,12 +81,16 @@ def _kept(session: Session, predictor: Predictor) -> dict[str, Evidence]:
     return kept if is_same else {}
 
 
-def _detector(
-    session: Session, predictor: Predictor, val: Evidence, notes: dict[str, str], kept: dict[str, Evidence]
-) -> Detector | None:
+def _of_training(
+    session: Session,
+    predictor: Predictor,
+    rows: npt.NDArray[np.int64],
+    kept: dict[str, Evidence],
+    notes: dict[str, str],
+) -> Evidence | None:
+    """Return what the network gives for some training images; None where it has no features that tell them apart."""
     if not predictor.gives_features:
-        return fit_detector(val, val)[0]
-    rows = rows_to_train(session.labels["train"])
+        return None
     if len(rows) < FEWEST:
         notes["reject"] = f"there were {len(rows)} training images"
         return None
@@ -86,7 +98,16 @@ def _detector(
     if not bool(torch.isfinite(train.features).all()) or float(train.features.std()) == 0:
         notes["reject"] = "its features are the same for all training images, or are not finite"
         return None
-    return fit_detector(train, val)[0]
+    return train
+
+
+def _keep(session: Session, rows: npt.NDArray[np.int64], train: Evidence) -> None:
+    """Write the features of these training images into the run's folder: errors are shown beside the nearest."""
+    pixels, labels = session.pixels["train"], session.labels["train"]
+    paths = tuple(str(pixels.paths[row]) for row in rows.tolist())
+    of_rows = labels[rows].astype(np.int64)
+    known = KnownImages(paths, of_rows, train.features.float().numpy(), len(labels))
+    keep_known_images(session.run_folder.neighbours, known)
 
 
 def _evidence(session: Session, predictor: Predictor, split: str, rows: npt.NDArray[np.int64]) -> Evidence:

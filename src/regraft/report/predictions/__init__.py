@@ -1,0 +1,1 @@
+"""What the report takes from the rows of predictions/."""
