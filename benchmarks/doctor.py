@@ -135,9 +135,13 @@ def copies(name: str, folder: Path, given: argparse.Namespace, results: Results)
         for peer in () if given.no_peers else ("cleanvision", "imagededup"):
             for way in ("phash", "cnn") if peer == "imagededup" else ("near",):
                 key = f"{peer} {way}"
-                found[key] = results.once(
-                    f"{name}: {key}", lambda peer=peer, way=way: counted(peer_pairs(peer, way, root), given.originals)
-                )
+                try:
+                    found[key] = results.once(
+                        f"{name}: {key}",
+                        lambda peer=peer, way=way: counted(peer_pairs(peer, way, root), given.originals),
+                    )
+                except SystemExit as failed:  # imagededup's network has to be downloaded
+                    print(f"{name}, {key}: not run: {str(failed).strip().splitlines()[-1]}")
     for tool, numbers in found.items():
         recalls = ", ".join(f"{change} {recall:.0%}" for change, recall in numbers["recall"].items())
         print(
