@@ -24,7 +24,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("ranking",),
     ("checkup",),
     ("report", "incremental"),
-    ("comparison",),
+    ("comparison", "explanation"),
     ("assembly",),
     ("pipeline",),
     ("folds",),

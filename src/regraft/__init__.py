@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from regraft.evaluation.evaluate import evaluate
     from regraft.evaluation.masks import MaskPrediction, predict_masks
     from regraft.evaluation.predict import Prediction, predict
+    from regraft.explanation.explain import explain
+    from regraft.explanation.record import Explanation
     from regraft.folds import Folds, cross_validate, resume_folds
     from regraft.incremental.add_class import Addition, add_class
     from regraft.incremental.collect import keep_statistics
@@ -89,6 +91,7 @@ _HOMES = {
     "DataSet": "regraft.data.dataset",
     "DivergedError": "regraft.errors",
     "EarlyStopping": "regraft.settings.monitor",
+    "Explanation": "regraft.explanation.record",
     "Folds": "regraft.folds",
     "Freeze": "regraft.plan.freezing.freeze",
     "Head": "regraft.settings.head",
@@ -133,6 +136,7 @@ _HOMES = {
     "cut": "regraft.models.layers.cut",
     "describe_models": "regraft.models.zoo.catalogue",
     "evaluate": "regraft.evaluation.evaluate",
+    "explain": "regraft.explanation.explain",
     "find_lr": "regraft.training.preflight.find_lr",
     "find_pretrained": "regraft.models.zoo.pretrained",
     "freeze": "regraft.plan.freezing.freeze",
@@ -180,6 +184,7 @@ __all__ = [
     "DataSet",
     "DivergedError",
     "EarlyStopping",
+    "Explanation",
     "Folds",
     "Freeze",
     "Head",
@@ -224,6 +229,7 @@ __all__ = [
     "cut",
     "describe_models",
     "evaluate",
+    "explain",
     "find_lr",
     "find_pretrained",
     "freeze",

@@ -1,4 +1,4 @@
-"""Where `regraft predict` writes: a table, or a folder of its own; nothing that is there is written over."""
+"""Where `predict` and `explain` write: a table, or a folder of its own; nothing that is there is written over."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TextIO
 
 from regraft import commit
 
-__all__ = ["TABLES", "next_folder", "output_folder", "written_table"]
+__all__ = ["TABLES", "next_folder", "output_folder", "plain_name", "written_table"]
 
 TABLES = (".csv", ".jsonl")
 
 
-def next_folder(run: Path, inputs: Sequence[str]) -> Path:
-    """Make `predictions/<run>-<input>-<n>` with the first free number.
+def next_folder(run: Path, inputs: Sequence[str], root: str = "predictions") -> Path:
+    """Make `<root>/<run>-<input>-<n>` with the first free number.
 
     Raises:
         StorageError: It cannot be made.
@@ -27,7 +27,7 @@ def next_folder(run: Path, inputs: Sequence[str]) -> Path:
 
     path = run.resolve()
     name = path.parent.name if path.name == "model" else path.name
-    return next_free(Path("predictions"), f"{_plain(name)}-{_plain(_input_name(inputs))}")
+    return next_free(Path(root), f"{plain_name(name)}-{plain_name(_input_name(inputs))}")
 
 
 def output_folder(out: Path) -> Path:
@@ -65,6 +65,6 @@ def _input_name(inputs: Sequence[str]) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name without signs that mean something to shells and file systems."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "images"

@@ -27,7 +27,7 @@ from regraft.cli.verbs import (
     train,
 )
 from regraft.cli.verbs.backbones import models, rank
-from regraft.cli.verbs.finished import add_class, compare
+from regraft.cli.verbs.finished import add_class, compare, explain
 from regraft.cli.verbs.images import check
 from regraft.errors import RegraftError, StorageError
 from regraft.machine.processes import is_main_process
@@ -115,6 +115,7 @@ app.command("train", epilog=_EPILOG)(train.train)
 app.command("resume", epilog=_EPILOG)(resume.resume)
 app.command("evaluate", epilog=_EPILOG)(evaluate.evaluate)
 app.command("predict", epilog=_EPILOG)(predict.predict)
+app.command("explain", epilog=_EPILOG)(explain.explain)
 app.command("add-class", epilog=_EPILOG)(add_class.add_class)
 app.command("compare", epilog=_EPILOG)(compare.compare)
 app.command("check", epilog=_EPILOG)(check.check)

@@ -29,6 +29,7 @@ __all__ = [
     "SplitProgram",
     "inference_program",
     "joint_prefix",
+    "lay_out",
     "prefix_key",
     "program_batch_size",
     "split_program",
@@ -59,7 +60,7 @@ class InferenceProgram:
         self.numerics = numerics
         self.batch_size = batch_size
         self.module = module.eval().requires_grad_(False)
-        self.module.to(numerics.device, numerics.dtype).to(memory_format=numerics.memory_format)
+        lay_out(self.module.to(numerics.device, numerics.dtype), numerics)
         if isinstance(module, fx.GraphModule):
             self.module = fuse_convolutions(module, numerics)
 
@@ -99,6 +100,16 @@ class InferenceProgram:
         numerics = self.numerics
         layout = numerics.memory_format if tensor.ndim == 4 else torch.preserve_format
         return tensor.to(device=numerics.device, dtype=numerics.dtype, memory_format=layout)
+
+
+def lay_out(module: nn.Module, numerics: Numerics) -> None:
+    """Lay the module's weights of four axes out in memory as images are, in place.
+
+    `Module.to(memory_format=...)` does the same, but fails where there are weights of five axes (LambdaNetworks).
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=numerics.memory_format)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from regraft.data.decode.decode import PixelProgram, decode
 from regraft.data.sources.masks.not_inputs import OWN_COMMENT
 from regraft.errors import StorageError
 
-__all__ = ["MaskFolder", "mask_png", "overlay_jpeg"]
+__all__ = ["MaskFolder", "OutputNames", "mask_png", "overlay_jpeg"]
 
 Mask = npt.NDArray[np.uint8]
 _OPAQUE = 0.5  # of the colours over the image
@@ -48,6 +48,29 @@ def overlay_jpeg(path: str | Path, mask: Mask, palette: Mask) -> bytes:
     return _encoded(Image.fromarray(blended.round().astype(np.uint8)), "JPEG")
 
 
+class OutputNames:
+    """Names of files that are made from images: the image's own without its ending, a number behind it for namesakes.
+
+    Args:
+        inputs: Where the images lie: places below it are kept. None for images from anywhere.
+    """
+
+    def __init__(self, inputs: Path | None) -> None:
+        self.inputs = inputs
+        self._names: set[str] = set()
+
+    def name(self, path: str) -> str:
+        """Return a name that no image before had."""
+        place = Path(path)
+        inside = self.inputs is not None and self.inputs.is_dir() and place.is_relative_to(self.inputs)
+        stem = str(place.relative_to(self.inputs).with_suffix("")) if inside and self.inputs else place.stem
+        name, number = stem, 2
+        while name in self._names:
+            name, number = f"{stem}-{number}", number + 1
+        self._names.add(name)
+        return name
+
+
 class MaskFolder:
     """A folder that masks are written to, each under the name of its image.
 
@@ -60,12 +83,12 @@ class MaskFolder:
 
     def __init__(self, root: Path, inputs: Path | None, palette: Mask, *, overlay: bool = False) -> None:
         self.root, self.inputs, self.palette, self.overlay = root, inputs, palette, overlay
-        self._names: set[str] = set()
+        self._names = OutputNames(inputs)
 
     def require_new(self, paths: Sequence[str]) -> None:
         """Raise StorageError where the mask of one of these images would overwrite a file."""
-        names = MaskFolder(self.root, self.inputs, self.palette)
-        files = [self.root / f"{name}{end}" for name in map(names._name, paths) for end in self._ends]
+        names = OutputNames(self.inputs)
+        files = [self.root / f"{name}{end}" for name in map(names.name, paths) for end in self._ends]
         taken = [file for file in files if os.path.lexists(file)]
         if taken:
             raise StorageError(
@@ -84,23 +107,12 @@ class MaskFolder:
         Raises:
             StorageError: The disk is full or read-only, or there is a file of that name.
         """
-        name = self._name(path)
+        name = self._names.name(path)
         target = self.root / f"{name}.png"
         commit.write_new(target, mask_png(mask, self.palette))
         if self.overlay:
             commit.write_new(self.root / f"{name}-overlay.jpg", overlay_jpeg(path, mask, self.palette))
         return target
-
-    def _name(self, path: str) -> str:
-        """Return the image's name without its ending, where no other has it; else with a number."""
-        place = Path(path)
-        inside = self.inputs is not None and self.inputs.is_dir() and place.is_relative_to(self.inputs)
-        stem = str(place.relative_to(self.inputs).with_suffix("")) if inside and self.inputs else place.stem
-        name, number = stem, 2
-        while name in self._names:
-            name, number = f"{stem}-{number}", number + 1
-        self._names.add(name)
-        return name
 
 
 def _encoded(image: Image.Image, kind: str) -> bytes:

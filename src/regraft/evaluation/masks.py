@@ -28,7 +28,7 @@ from regraft.models.segment.tiles import TTA, Strip, tile_strips
 from regraft.models.segment.upscale import resized_rows
 from regraft.models.store.folder import loaded_model
 
-__all__ = ["MaskPrediction", "MaskPredictor", "predict_masks"]
+__all__ = ["MaskPrediction", "MaskPredictor", "predict_masks", "upright_size"]
 
 Mask = npt.NDArray[np.uint8]
 _AHEAD = 2  # images that are decoded while one is computed
@@ -192,7 +192,7 @@ class MaskPredictor:
 
     def _decode(self, source: str | MemoryImage) -> _Decoded | str:
         data = read_source(source)
-        size = data if isinstance(data, str) else opened_or_reason(data, _upright_size, deep=True)
+        size = data if isinstance(data, str) else opened_or_reason(data, upright_size, deep=True)
         if isinstance(size, str) or isinstance(data, str):
             return str(size)
         program = self.pixels
@@ -232,7 +232,7 @@ def predict_masks(
     return list(MaskPredictor(loaded, numerics, tile=tile, overlap=overlap, tta=tta).predict(paths))
 
 
-def _upright_size(image: Any) -> tuple[int, int]:
+def upright_size(image: Any) -> tuple[int, int]:
     """Return height and width of an image, turned as its EXIF orientation says."""
     if image.format not in ("JPEG", "MPO"):  # others may say it behind their pixels, or turn while they load
         image.load()

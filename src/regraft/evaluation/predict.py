@@ -171,18 +171,27 @@ class Predictor:
 
     def observe(self, paths: Iterable[str | MemoryImage] | DecodedStream) -> Iterator[Observed]:
         """Yield what `predict` does, each with the logits and probabilities of its views, the image's own first."""
+        for _, observed in self.observe_batches(paths):
+            yield from observed
+
+    def observe_batches(
+        self, paths: Iterable[str | MemoryImage] | DecodedStream
+    ) -> Iterator[tuple[DecodedBatch, list[Observed]]]:
+        """Yield what `observe` does by batches, each with its pixels; those of an unreadable image are zeros."""
         stream = paths if isinstance(paths, DecodedStream) else self._stream(paths)
         try:
             for batch, computed in self._computed(_regrouped(stream, self._program.batch_size)):
-                for row, (path, reason) in enumerate(zip(batch.paths, batch.reasons, strict=True)):
-                    if reason:
-                        yield Observed(_unreadable(self.output, path, reason), None, None)
-                    else:
-                        said = _prediction(self, path, computed, row)
-                        features = None if computed.features is None else computed.features[row].reshape(-1)
-                        yield Observed(said, computed.logits[:, row], computed.views[:, row], features)
+                yield batch, [self._observed(batch, computed, row) for row in range(len(batch.paths))]
         finally:
             stream.close()
+
+    def _observed(self, batch: DecodedBatch, computed: _Computed, row: int) -> Observed:
+        path, reason = batch.paths[row], batch.reasons[row]
+        if reason:
+            return Observed(_unreadable(self.output, path, reason), None, None)
+        said = _prediction(self, path, computed, row)
+        features = None if computed.features is None else computed.features[row].reshape(-1)
+        return Observed(said, computed.logits[:, row], computed.views[:, row], features)
 
     def _stream(self, paths: Iterable[str | MemoryImage]) -> DecodedStream:
         return DecodedStream(
