@@ -19,7 +19,7 @@ Heat = npt.NDArray[np.floating]
 # way, so that it reads in grey and for people who confuse red and green.
 _STOPS = "0d0887 46039f 7201a8 9c179e bd3786 d8576b ed7953 fb9f3a fdca26 f0f921"
 _TABLE = np.array([list(bytes.fromhex(stop)) for stop in _STOPS.split()], dtype=np.float64)
-_OPAQUE = 0.75  # where it is hottest
+_OPAQUE = 0.6  # where it is hottest
 _LUMA = np.array([0.299, 0.587, 0.114])
 _UNSEEN = 0.35  # brightness of what the network did not see
 

@@ -136,7 +136,7 @@ def find_last_map(model: nn.Module, images: Tensor) -> LastMap:
 
 
 def _of_pixels(passed: Sequence[_Seen], watch: _Watch, shape: torch.Size) -> LastMap:
-    """Choose the map of a network that names pixels."""
+    """Pick the map of a network that names pixels."""
     before = [seen for seen in watch.maps if seen.time <= watch.start("decoder")] or watch.maps
     coarse = [seen for seen in passed if shape[2] // seen.found.size[0] >= _COARSE]
     choices = coarse or before
