@@ -31,9 +31,10 @@ SETTINGS = {
     "numerics.threads": 1,
     "stages.head.optimizer": "adamw",
     "stages.head.epochs": 2,
-    "stages.all.epochs": 2,
+    "stages.all.epochs": 3,
     "stages.all.ema": 0.9,
     "stages.all.interpolate": "true",
+    "stages.all.soup": "true",
 }
 OPTIONS = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
 # The order in which one run meets its kills: each at one of the phase's next times, somewhere inside it.
@@ -48,7 +49,7 @@ KILLS = [
     "stage end",
     "step",
     "save",
-    "interpolate",
+    "merge",
     "export",
     "measure",
     "report",

@@ -134,3 +134,31 @@ def test_without_time_one_step_is_all_that_is_tried(monkeypatch: pytest.MonkeyPa
     costs = trial.costs(0.0)
     assert (costs.num_images, len(steps)) == (4, 1)
     assert costs.step.each > 0
+
+
+def test_what_a_trained_network_learns_of_itself_takes_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 images are measured at the end; 50 to validate and up to 1,000 to train on pass once more, but for a head."""
+    costs = Costs(0.0, 0.0, 0.0, 0.0, 16, Line(0.0, 0.0), Line(0.0, 0.1), 0.0, 0, 0, 4)
+    monkeypatch.setattr(Trial, "costs", lambda self, seconds: costs)
+    trained, many, solved = (
+        ask([stage], train=train).measuring
+        for stage, train in (
+            (rg.Stage("a", optimizer="sgd"), 100),
+            (rg.Stage("a", optimizer="sgd"), 5000),
+            (rg.Stage("a", optimizer="lbfgs"), 100),
+        )
+    )
+    assert trained == pytest.approx(20, abs=1)
+    assert many == pytest.approx(110, abs=1)
+    assert solved == pytest.approx(5, abs=1)
+
+
+def test_what_is_validated_at_a_stages_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = Costs(0.0, 0.0, 0.0, 0.0, 16, Line(0.0, 0.0), Line(0.0, 1.0), 0.0, 0, 0, 4)
+    monkeypatch.setattr(Trial, "costs", lambda self, seconds: costs)
+    kinds: list[dict[str, Any]] = [{}, {"soup": True}, {"soup": True, "interpolate": True}]
+    plain, soup, both = (
+        ask([rg.Stage("a", train="all", optimizer="sgd", epochs=6, **kind)]).stages[0].seconds for kind in kinds
+    )
+    assert soup - plain == pytest.approx(2 * 50), "epochs 4 to 6"
+    assert both - plain == pytest.approx(5 * 50)

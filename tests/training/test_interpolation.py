@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ from regraft import pipeline
 from regraft.errors import SettingsError
 from regraft.run.folder import RunFolder
 from regraft.run.records import read_metrics
-from regraft.training.loop import interpolation
+from regraft.training.loop import merging
 from tests.conftest import Cli
 from tests.training.faults import result
 from tests.training.tiny import Killed, begin, few_photos_in, kill_at_step, tiny_network
@@ -88,17 +90,17 @@ def test_a_run_killed_between_the_shares_ends_in_the_same_bits(
 ) -> None:
     plan = far()
     whole = begin(photos, tmp_path / "whole", plan=plan)
-    original, done = interpolation._validated, []
+    original, done = merging._validated, []
 
-    def validated(*arguments: Any) -> Any:
+    def validated(*arguments: Any, **place: Any) -> Any:
         if len(done) == 2:
             raise Killed
         done.append(1)
-        return original(*arguments)
+        return original(*arguments, **place)
 
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(interpolation, "_validated", validated)
+        patch.setattr(merging, "_validated", validated)
         with pytest.raises(Killed):
             begin(photos, run.path, plan=plan)
     assert not (run.model / "config.json").exists()
@@ -244,12 +246,20 @@ def test_a_recipe_says_so_from_the_command_line(cli: Cli, photos: Path, tmp_path
     assert share is not None
     assert f"{share:.0%} of the way from its start" in report
     assert report.count("% of the way</td>") == 3
+    marked = re.search(r'<g class="best"><line x1="([\d.]+)"', report)
+    assert marked is not None
+    point = f"{share:.0%} of the way from its start to epoch 2"
+    assert re.search(rf'<circle cx="{marked[1]}"[^>]*><title>soups and interpolations: [^<]* at {point}<', report)
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["share"] for row in csv.DictReader(file)] == ["", "", *map(str, merging.SHARES)]
+    events = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").iterdir())
+    assert events.count(b"75% of the way from its start/val_calibrated_loss") == 1
     longer = ("--set", "stages.top.epochs=3", "--allow-change", "stages.top.epochs")
     done = cli("resume", tmp_path / "run", *longer)
     assert done.code == 0, done.err
     assert [(row["epoch"], row.get("share")) for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [
         *((epoch, None) for epoch in (1, 2, 3)),
-        *((3, share) for share in interpolation.SHARES),
+        *((3, share) for share in merging.SHARES),
     ]
 
 

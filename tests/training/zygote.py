@@ -24,7 +24,7 @@ PHASES = {
     "save": ("regraft.training.checkpoint.saver", "Saver._write"),
     "rotate": ("regraft.training.checkpoint.saver", "settle"),
     "evaluate": ("regraft.training.loop.stage_run", "StageRun.validate"),
-    "interpolate": ("regraft.training.loop.loop", "interpolate"),
+    "merge": ("regraft.training.loop.loop", "merge"),
     "stage end": ("regraft.training.loop.loop", "end_stage"),
     "stage begin": ("regraft.training.loop.loop", "begin_stage"),
     "export": ("regraft.training.delivery", "_write_model"),

@@ -11,7 +11,7 @@ from regraft import commit
 from regraft.errors import RegraftError, StoppedError
 from regraft.machine.processes import is_main_process
 from regraft.run.invocation import as_typed
-from regraft.run.records import finite
+from regraft.run.records import finite, kind_of_candidate
 from regraft.run.terminal import drop_stdout
 from regraft.training.callbacks import Callback
 from regraft.visible import visible
@@ -58,7 +58,7 @@ class Output:
 
 
 class _Lines(Callback):
-    """The run's start and its epochs."""
+    """The run's start, its epochs, and the networks made of them."""
 
     def on_run_start(self, session: Any) -> None:
         stages = [stage.name for stage in session.plan]
@@ -67,6 +67,9 @@ class _Lines(Callback):
 
     def on_epoch_end(self, stage: Any, record: Mapping[str, Any]) -> None:
         _print({"kind": "epoch", "run": str(stage.session.run_folder.path), **record})
+
+    def on_candidate(self, stage: Any, record: Mapping[str, Any]) -> None:
+        _print({"kind": kind_of_candidate(record), "run": str(stage.session.run_folder.path), **record})
 
 
 def _print(record: Mapping[str, Any]) -> None:

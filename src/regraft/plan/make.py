@@ -181,9 +181,9 @@ def _shown(loss: str | Mapping[Any, float]) -> str:
 
 def _fits_lbfgs(stage: Stage, frozen_model: nn.Module) -> bool:
     varies = stage.augment is not None and not stage.augment.is_identity
-    if varies or stage.mixes or stage.sampling != "shuffled" or stage.ema is not None or stage.interpolate:
+    if varies or stage.mixes or stage.sampling != "shuffled" or stage.ema is not None:
         return False
-    return split_program(frozen_model).is_linear is not None
+    return not (stage.interpolate or stage.soup) and split_program(frozen_model).is_linear is not None
 
 
 def _with_rate(stage: Stage, model: nn.Module) -> Stage:

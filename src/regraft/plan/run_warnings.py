@@ -29,8 +29,9 @@ def run_warnings(plan: Plan, monitor: str, mode: str | None, num_images: int, ba
     yield from plan.warnings
     if not monitor.startswith("val_"):
         for stage in plan:
-            if stage.interpolate:
-                yield f"stage {stage.name!r}: interpolate has no effect: {monitor} is not of validation images"
+            for key in ("interpolate", "soup"):
+                if getattr(stage, key):
+                    yield f"stage {stage.name!r}: {key} has no effect: {monitor} is not of validation images"
     for stage in plan:
         if stage.optimizer != "lbfgs":
             length = length_of(stage, num_images, stage.batch_size or batch_size)

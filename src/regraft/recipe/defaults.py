@@ -26,6 +26,7 @@ _ALL: dict[str, Any] = {
     "logit_adjustment": "auto",
     "ema": 0.99,
     "interpolate": True,
+    "soup": True,
     "augment": {
         "flip": "horizontal",
         "rotation": 10,
@@ -59,6 +60,7 @@ _MASK_STAGES: list[dict[str, Any]] = [
         "schedule": {"name": "one-cycle", "pct_start": 0.2},
         "ema": 0.99,
         "interpolate": True,
+        "soup": True,
     },
 ]
 

@@ -17,9 +17,10 @@ from regraft.report.predictions.chosen import Confusion, Confusions, OfEachClass
 from regraft.report.predictions.rows import is_wrong, sureness
 from regraft.run.folder import RunFolder
 from regraft.run.folds_folder import MOST_FOLDS, FoldsFolder, is_folds
+from regraft.run.records import CANDIDATES, place_name
 from regraft.wording import is_number, number
 
-__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "epoch_name", "gather", "part", "parts"]
+__all__ = ["Evaluated", "Evidence", "Record", "best_epoch", "epoch_name", "gather", "is_candidate", "part", "parts"]
 
 MOST_PICTURES = 24
 _MOST_BATCHES = 100
@@ -74,7 +75,7 @@ class Evidence:
     problems: list[str]
     folds: Record = field(default_factory=dict)  # of a cross-validation: its record
     fold_epochs: list[list[Record]] = field(default_factory=list)  # and the epochs of each fold
-    between: list[Record] = field(default_factory=list)  # networks between the start and the end of a stage
+    candidates: list[Record] = field(default_factory=list)  # networks made of a stage's weights at its end
     check: Record = field(default_factory=dict)  # of its images, beside the head's stage
     batches: dict[int, bytes] = field(default_factory=dict)  # of each stage an image of its first batch, JPEG
 
@@ -104,7 +105,7 @@ def gather(path: Path) -> Evidence:
         audit=reader.record(run.audit),
         model=reader.record(run.model / "config.json"),
         epochs=[line for line in lines if line.get("kind") == "epoch"],
-        between=[line for line in lines if line.get("kind") == "interpolation"],
+        candidates=[line for line in lines if line.get("kind") in CANDIDATES],
         evaluated=reader.evaluated(run),
         absent=reader.absent,
         problems=reader.problems,
@@ -177,15 +178,18 @@ def best_epoch(evidence: Evidence) -> str:
     if best.get("epoch") is None:
         return ""
     same = (e for e in evidence.epochs if all(e.get(key) == best.get(key) for key in ("stage", "epoch")))
-    where = epoch_name(next(same, best) if best.get("share") is None else best)
+    where = epoch_name(best if is_candidate(best) else next(same, best))
     return f"{best.get('stage')}, {where} ({best.get('monitor')} {number(best.get('value'))})"
 
 
 def epoch_name(epoch: Record) -> str:
     """Return the display name of an epoch; each step of an L-BFGS head is a solution, named by its regularisation."""
-    if is_number(epoch.get("share")):
-        return f"{epoch['share']:.0%} of the way from its start to epoch {epoch.get('epoch')}"
-    return f"solution with l2 {epoch['l2']:g}" if is_number(epoch.get("l2")) else f"epoch {epoch.get('epoch')}"
+    return f"solution with l2 {epoch['l2']:g}" if is_number(epoch.get("l2")) else place_name(epoch)
+
+
+def is_candidate(record: Record) -> bool:
+    """Return whether a record is of a network made of a stage's weights at its end, instead of an epoch."""
+    return record.get("share") is not None or record.get("soup") is not None
 
 
 class _Reader:

@@ -9,15 +9,19 @@ from itertools import groupby
 from typing import Any
 
 from regraft.evaluation.tasks import SHARES, told
-from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, part, parts
+from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, is_candidate, part, parts
 from regraft.report.html.charts import Series, Span, XText, line_chart
 from regraft.report.html.markup import Html, block, compact, html, join
 from regraft.report.html.tables import definitions, folded, listing, table
+from regraft.run.records import candidate_name
 from regraft.wording import duration, is_number, number, percent, quantity
 
 __all__ = ["curves", "freezing", "stages"]
 
 _SELECTION = "validation, also used for selection"
+_MADE = "soups and interpolations"
+_OF_NETWORK = ("stage", "epoch", "share", "soup")  # what tells a network of the run from all others
+_Points = tuple[tuple[float, float], ...]
 _MOST_RATES = 6  # lines that can be told apart
 _MOST_LISTED = 3  # rates in a cell of a table
 
@@ -71,11 +75,13 @@ def curves(evidence: Evidence) -> Html:
     """Return loss and accuracy over the epochs of all stages."""
     if not evidence.epochs:
         return html('<p class="absent">No epoch was recorded.</p>')
-    spans, best = _spans(evidence.epochs), _best_mark(evidence)
-    loss = [Series("training", "train", _points(evidence.epochs, "train_loss"))]
-    loss.append(Series("validation", "val", _points(evidence.epochs, "val_loss")))
-    loss.append(Series("validation, calibrated", "hue-2", _points(evidence.epochs, "val_calibrated_loss")))
-    shown: dict[str, Any] = {"x_label": _x_label(evidence.epochs), "spans": spans, "x_text": _x_text(evidence.epochs)}
+    rows, best = _rows(evidence), _best_mark(evidence)
+    loss = [Series("training", "train", _points(rows, "train_loss"))]
+    loss.append(Series("validation", "val", _points(rows, "val_loss")))
+    loss.append(Series("validation, calibrated", "hue-2", _points(rows, "val_calibrated_loss")))
+    made = _points(rows, "val_calibrated_loss", made=True) or _points(rows, "val_loss", made=True)
+    loss.append(Series(_MADE, "hue-3", made))
+    shown: dict[str, Any] = {"x_label": _x_label(evidence.epochs), "spans": _spans(rows), "x_text": _x_text(rows)}
     return html(
         '<div class="charts">{}{}{}</div>{}{}{}',
         line_chart("Loss", loss, y_label="loss (nats)", best=best, **shown),
@@ -95,8 +101,9 @@ def _chosen(evidence: Evidence) -> Html:
     calibrated = part(evidence.status, "best").get("monitor") == "val_calibrated_loss"
     why = (
         " The calibrated loss is the one at the best temperature: it compares networks whatever they minimised. "
-        "A later epoch or stage is taken unless an earlier one is better by more than the noise of the images; a stage "
-        "that interpolates between its start and its end only where it is better."
+        "A later epoch or stage is taken unless an earlier one is better by more than the noise of the images; an "
+        "average of late epochs (soup), and a stage that interpolates between its start and its end, only where it is "
+        "better."
     )
     return html('<p class="note">Marked as best is the network in model/: {}.{}</p>', best, why if calibrated else "")
 
@@ -136,22 +143,26 @@ def _x_text(epochs: Sequence[Record]) -> XText:
         return epochs[place] if 0 <= place < len(epochs) else {}
 
     def tick(x: float) -> str:
-        l2 = at(x).get("l2")
-        return f"l2 {l2:g}" if is_number(l2) else f"{at(x).get('epoch', x)}"
+        record = at(x)
+        if is_candidate(record):
+            return f"{record['share']:.0%}" if is_number(record.get("share")) else "soup"
+        return f"l2 {record['l2']:g}" if is_number(record.get("l2")) else f"{record.get('epoch', x)}"
 
     return XText(tick, lambda x: epoch_name(at(x)))
 
 
 def _quality(evidence: Evidence, shown: Mapping[str, Any]) -> Html:
     """Return the chart of the task's metric over the epochs: accuracy, or areas and F1 of the validation images."""
-    names = evidence.task.names
+    names, rows = evidence.task.names, _rows(evidence)
     if evidence.task.main == "top1":
-        accuracy = [Series("training", "train", _points(evidence.epochs, "train_top1", 100))]
-        accuracy.append(Series(_SELECTION, "val", _points(evidence.epochs, "val_top1", 100)))
+        accuracy = [Series("training", "train", _points(rows, "train_top1", 100))]
+        accuracy.append(Series(_SELECTION, "val", _points(rows, "val_top1", 100)))
+        accuracy.append(Series(_MADE, "hue-3", _points(rows, "val_top1", 100, made=True)))
         return line_chart("Accuracy", accuracy, y_label="top-1 (%)", most=100, **shown)
     first, second = list(names)[:2]
-    series = [Series(names[second], "train", _points(evidence.epochs, f"val_{second}"))]
-    series.append(Series(names[first], "val", _points(evidence.epochs, f"val_{first}")))
+    series = [Series(names[second], "train", _points(rows, f"val_{second}"))]
+    series.append(Series(names[first], "val", _points(rows, f"val_{first}")))
+    series.append(Series(f"{names[first]}: {_MADE}", "hue-3", _points(rows, f"val_{first}", made=True)))
     title = f"Validation: {names[first]} and {names[second]}"
     return line_chart(title, series, y_label="share", most=1, **shown)
 
@@ -216,7 +227,7 @@ def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -
         _length(epochs, planned),
         compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
         _rates_text(rates) or compact(settings.get("lr") or "–"),
-        _best_of([*epochs, *(e for e in evidence.between if str(e.get("stage")) == name)], evidence.task.main),
+        _best_of([*epochs, *(e for e in evidence.candidates if str(e.get("stage")) == name)], evidence.task.main),
         duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
         _badge(audit),
     )
@@ -270,8 +281,15 @@ def _active(augment: Any) -> str:
     return compact(active) if set(active) - {"fill"} else ""
 
 
-def _points(epochs: Sequence[Record], key: str, scale: float = 1.0) -> tuple[tuple[float, float], ...]:
-    return tuple((float(i), scale * e[key]) for i, e in enumerate(epochs, 1) if is_number(e.get(key)))
+def _rows(evidence: Evidence) -> list[Record]:
+    """Return the epochs, and after those of each stage the networks made of its weights at its end."""
+    return sorted([*evidence.epochs, *evidence.candidates], key=_place)
+
+
+def _points(rows: Sequence[Record], key: str, scale: float = 1.0, *, made: bool = False) -> _Points:
+    """Return a metric of the epochs by their place among the rows; `made`: of the networks made at a stage's end."""
+    numbered = [(float(i), row) for i, row in enumerate(rows, 1) if is_candidate(row) == made]
+    return tuple((i, scale * row[key]) for i, row in numbered if is_number(row.get(key)))
 
 
 def _spans(epochs: Sequence[Record]) -> list[Span]:
@@ -282,8 +300,8 @@ def _spans(epochs: Sequence[Record]) -> list[Span]:
 
 def _best_mark(evidence: Evidence) -> tuple[float, str] | None:
     best = part(evidence.status, "best")
-    for i, epoch in enumerate(evidence.epochs, 1):
-        if epoch.get("epoch") is not None and all(epoch.get(key) == best.get(key) for key in ("stage", "epoch")):
+    for i, row in enumerate(_rows(evidence), 1):
+        if row.get("epoch") is not None and all(row.get(key) == best.get(key) for key in _OF_NETWORK):
             return float(i), f"best: {best_epoch(evidence)}"
     return None
 
@@ -309,23 +327,21 @@ def _epoch_table(evidence: Evidence) -> Html:
             percent(e.get("data_wait")),
             duration(e.get("seconds")),
         )
-        for e in sorted([*epochs, *evidence.between], key=_place)
+        for e in _rows(evidence)
     ]
     return table(header, rows)
 
 
 def _row_name(record: Record) -> str:
-    if is_number(record.get("share")):
-        return f"{record['share']:.0%} of the way"
+    if is_candidate(record):
+        return candidate_name(record).removesuffix(" from its start")
     return f"l2 {record['l2']:g}" if is_number(record.get("l2")) else str(record.get("epoch"))
 
 
 def _place(record: Record) -> tuple[float, bool]:
-    """Return where a row stands: by its stage; what lies between the stage's start and its end comes after its
-    epochs.
-    """
+    """Return where a row stands: by its stage; what was made of its weights at its end comes after its epochs."""
     stage = record.get("stage_index")
-    return (float(stage) if isinstance(stage, int | float) else 0.0, "share" in record)
+    return (float(stage) if isinstance(stage, int | float) else 0.0, is_candidate(record))
 
 
 def _measure(name: str, value: Any) -> str:

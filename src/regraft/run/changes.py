@@ -162,6 +162,8 @@ def _impossible(
         yield f"{key}: the stage {name!r} has begun and cannot be taken out"
     elif position.ended and parts[2] == "interpolate" and pair[1]:
         yield f"{key}: the stage {name!r} has ended; the weights that it began with are not kept"
+    elif position.ended and parts[2] == "soup" and pair[1]:
+        yield f"{key}: the stage {name!r} has ended; the weights of its epochs are not kept"
     elif parts[2] in _FIXED_IN_STAGE:
         yield f"{key}: the stage {name!r} has begun; what it trains, and by what, stays"
 

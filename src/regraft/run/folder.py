@@ -52,9 +52,9 @@ _RECORDS = (
     *("metrics_csv", "tensorboard", "log", "checkpoints", "last", "best", "networks", "predictions", "report"),
     *("model", "batches", "neighbours"),
 )
-_BEST = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "monitor": str, "mode": str, "checkpoint": str}
+_NETWORK = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "thresholds": {str: NUMBER}, "soup": [int]}
+_BEST = {**_NETWORK, "monitor": str, "mode": str, "checkpoint": str}
 _ROUNDING = {"precision": str, "num_images": int, "num_other": int, "num_answers": int, "unit": str}
-_NETWORK = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "thresholds": {str: NUMBER}}
 _RECIPE = {"model": dict, "head": dict, "data": dict, "numerics": dict, "stages": [dict], "monitor": str}
 _SHAPES: dict[str, Shape] = {
     "status.json": {"state": str, "message": str, "seconds": NUMBER, "step": int, "best": _BEST, "rounding": _ROUNDING},

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,59 @@ from regraft.run.stored import require_plain
 from regraft.visible import cell
 
 __all__ = [
+    "CANDIDATES",
     "append_metrics",
+    "candidate_name",
     "curves",
     "cut_metrics",
     "finite",
     "flat",
+    "kind_of_candidate",
     "network_name",
+    "place_name",
     "read_metrics",
+    "soup_name",
     "write_metrics_csv",
 ]
 
-_PLACE = ("kind", "stage", "stage_index", "epoch", "epochs", "step")
+CANDIDATES = ("soup", "interpolation")  # kinds of lines in metrics.jsonl, beside epochs
+_PLACE = ("kind", "stage", "stage_index", "epoch", "epochs", "step", "share")
 
 
 def network_name(best: Mapping[str, Any]) -> str:
-    """Return the display name of a run's network, from a record of `stage`, `epoch` and perhaps `share`."""
-    stage, epoch, share = best.get("stage"), best.get("epoch"), best.get("share")
-    if isinstance(share, int | float):
-        return f"stage {stage}, {share:.0%} of the way from its start to epoch {epoch}"
-    return f"stage {stage}, epoch {epoch}"
+    """Return the display name of a run's network, from a record of `stage`, `epoch` and perhaps `share` and `soup`."""
+    return f"stage {best.get('stage')}, {place_name(best)}"
+
+
+def place_name(best: Mapping[str, Any]) -> str:
+    """Return the display name of a network inside its stage."""
+    share, soup = best.get("share"), _soup_of(best)
+    end = soup_name(soup) if soup else f"epoch {best.get('epoch')}"
+    if not isinstance(share, int | float):
+        return end
+    return f"{share:.0%} of the way from its start to {'the ' if soup else ''}{end}"
+
+
+def candidate_name(record: Mapping[str, Any]) -> str:
+    """Return the display name of a network that was made of a stage's weights at its end."""
+    if _soup_of(record) or not isinstance(record.get("share"), int | float):
+        return place_name(record)
+    return f"{record['share']:.0%} of the way from its start"
+
+
+def soup_name(epochs: Sequence[int]) -> str:
+    """Return the display name of the average of some epochs' weights."""
+    return f"soup of epochs {', '.join(map(str, epochs))}"
+
+
+def kind_of_candidate(record: Mapping[str, Any]) -> str:
+    """Return the kind of a line in metrics.jsonl: one of CANDIDATES."""
+    return "soup" if record.get("share") is None else "interpolation"
+
+
+def _soup_of(record: Mapping[str, Any]) -> list[int]:
+    soup = record.get("soup")
+    return [epoch for epoch in soup if isinstance(epoch, int)] if isinstance(soup, list) else []
 
 
 def append_metrics(path: Path, record: dict[str, Any]) -> int:
@@ -63,18 +97,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics_csv(metrics: Path, table: Path) -> None:
-    """Write the epochs of metrics.jsonl as a CSV file: a row for each, a column for each number, empty where none is.
+    """Write metrics.jsonl as a CSV file: a row for each epoch, and for each network made of a stage's weights at its
+    end (`share`, `soup`); a column for each number, empty where none is.
 
     Raises:
         StorageError: It cannot be written.
     """
-    rows = [flat(record) for record in read_metrics(metrics) if record.get("kind") == "epoch"]
+    rows = [flat(record) for record in read_metrics(metrics) if record.get("kind") in ("epoch", *CANDIDATES)]
     columns = dict.fromkeys(key for row in rows for key in row if key != "kind")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([cell(column) for column in columns])
-    writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
+    writer.writerows([cell(_in_a_cell(row.get(column))) for column in columns] for row in rows)
     commit.write_text(table, text.getvalue())
+
+
+def _in_a_cell(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,6 +141,10 @@ class Stage:
         default=False,
         description="at the end, keep the best of networks between the stage's start and its end (arXiv:2109.01903)",
     )
+    soup: bool = Field(
+        default=False,
+        description="at the end, average the weights of late epochs as far as that is better (arXiv:2203.05482)",
+    )
     early_stopping: EarlyStopping | None = Field(default=None, description="when the stage ends early; null: never")
     plateau: Plateau | None = Field(default=None, description="when the learning rate is lowered; null: never")
     bn: Literal["train", "affine-only", "frozen"] | None = Field(
@@ -217,3 +221,5 @@ def _contradictions(stage: Stage) -> Iterator[str]:
         yield "lbfgs needs images that do not vary; mixup and cutmix need another optimizer"
     if stage.interpolate and stage.optimizer == "lbfgs":
         yield "interpolate needs weights that training moved; lbfgs solves for them"
+    if stage.soup and stage.optimizer == "lbfgs":
+        yield "soup averages the weights of epochs; lbfgs has none"

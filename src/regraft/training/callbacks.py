@@ -41,6 +41,11 @@ class Callback:
     def on_epoch_end(self, stage: StageView, record: Mapping[str, Any]) -> None:
         """Run after an epoch was validated; `record` is its line of metrics.jsonl."""
 
+    def on_candidate(self, stage: StageView, record: Mapping[str, Any]) -> None:
+        """Run after a network made of the stage's weights at its end (`soup`, `interpolate`) was validated; `record` is
+        its line of metrics.jsonl.
+        """
+
     def on_checkpoint(self, session: RunView) -> None:
         """Run when a checkpoint is on the disk; it is written behind the loop, so steps may have been taken since."""
 

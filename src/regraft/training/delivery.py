@@ -18,7 +18,7 @@ from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
 from regraft.models.store.folder import write_model
 from regraft.run.invocation import typed_path
-from regraft.run.records import network_name, read_metrics
+from regraft.run.records import CANDIDATES, network_name, read_metrics
 from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.limits.stage_sizes import take_size
 from regraft.training.loop.choice import better_epoch, lead_of
@@ -49,7 +49,7 @@ def publish(session: Session, best: Best, settings: Mapping[str, Any], data: Dat
     session.callbacks.tell("on_run_end", session)
     session.checkpoints.raise_failure()
     epoch = {"stage": best.stage, "epoch": best.epoch, "value": best.value, "step": best.step}
-    epoch |= {} if best.share is None else {"share": best.share}
+    epoch |= {key: value for key in ("share", "soup") if (value := best.to_dict().get(key)) is not None}
     chosen = {**epoch, "monitor": session.monitor, "mode": session.mode}
     sinks.status("finished", step=session.progress.step, best=chosen, **_rounding(session))
     for line in _account(session, best):
@@ -94,7 +94,7 @@ def _account(session: Session, best: Best) -> Iterator[str]:
     """
     run, progress, monitor, mode = session.run_folder, session.progress, session.monitor, session.mode
     yield f"model written to {run.model} (best: {network_name(best.to_dict())}, {monitor} {best.value:.4f})"
-    records = [record for record in read_metrics(run.metrics) if record.get("kind") in ("epoch", "interpolation")]
+    records = [record for record in read_metrics(run.metrics) if record.get("kind") in ("epoch", *CANDIDATES)]
     second = _second(progress, best, records, monitor, mode)
     if second is not None:
         names = [stage.name for stage in session.plan]
@@ -121,9 +121,13 @@ def _second(
     others = [other for other in progress.bests if other.stage != best.stage]
     if not others:
         others = [
-            Best(best.step, best.stage, int(record["epoch"]), float(record[monitor]), share=record.get("share"))
+            Best(
+                *(best.step, best.stage, int(record["epoch"]), float(record[monitor])),
+                share=record.get("share"),
+                soup=record.get("soup", []),
+            )
             for record in records
-            if record.get(monitor) is not None and (record["epoch"], record.get("share")) != (best.epoch, best.share)
+            if record.get(monitor) is not None and _place(record) != _place(best.to_dict())
         ]
     second: Best | None = None
     for other in others:
@@ -155,10 +159,14 @@ def _behind(lead: float) -> str:
     return f"{lead:.4f} behind" if lead >= 0 else f"{-lead:.4f} ahead"
 
 
+def _place(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells a network of the run from all others."""
+    return tuple(record.get(key) for key in ("stage", "epoch", "share", "soup"))
+
+
 def _figures(epoch: Best, records: Sequence[Mapping[str, Any]], monitor: str) -> str:
     """Return the monitored value of an epoch, and its main metric where that is another, as text."""
-    place = (epoch.stage, epoch.epoch, epoch.share)
-    record = next((r for r in records if (r["stage"], r["epoch"], r.get("share")) == place), {})
+    record = next((record for record in records if _place(record) == _place(epoch.to_dict())), {})
     main = main_of(record)
     beside = "" if main in (None, monitor) else f", {main} {told(str(main), record[str(main)])}"
     return f"{monitor} {epoch.value:.4f}{beside}"

@@ -21,6 +21,7 @@ from regraft.plan.imbalance import adjusted_plan
 from regraft.plan.make import Plan
 from regraft.run.folder import RunFolder, create_run
 from regraft.training.callbacks import Callback, Callbacks
+from regraft.training.checkpoint.late import MOST_LATE
 from regraft.training.checkpoint.records import plain
 from regraft.training.checkpoint.state import checkpoint_bytes
 from regraft.training.engine import Engine
@@ -122,7 +123,8 @@ def prepare(request: RunRequest) -> Prepared:
     engine = Engine(numerics)
     model = engine.synchronise_norms(model)
     run = _folder(request, engine)
-    engine.from_main(lambda: _require_space(run, checkpoint_bytes(model, plan.trainable)))
+    late = MOST_LATE if any(stage.soup for stage in plan) else 0
+    engine.from_main(lambda: _require_space(run, checkpoint_bytes(model, plan.trainable, late)))
     settings = _settings(request, numerics)
     return Prepared(request, model, run, engine, callbacks if engine.is_main else Callbacks(), settings, unfilled)
 

@@ -9,7 +9,7 @@ from regraft.plan.length import image_work, length_of
 from regraft.plan.make import Plan
 from regraft.settings.stage import Stage
 from regraft.training.checkpoint.state import Progress
-from regraft.training.loop.interpolation import SHARES
+from regraft.training.loop.merging import num_candidates
 
 __all__ = ["stages_work", "work_done"]
 
@@ -30,7 +30,7 @@ def _stage_work(stage: Stage, size: tuple[int, int], num_train: int, num_val: in
     if stage.optimizer == "lbfgs":
         return image_work(stage, size) * (num_train + num_val)
     length = length_of(stage, num_train, stage.batch_size or batch_size)
-    passes = length.epochs + (len(SHARES) if stage.interpolate else 0)
+    passes = length.epochs + num_candidates(stage, length.epochs)
     num_images = length.steps / length.steps_per_epoch * num_train + passes * num_val
     return image_work(stage, size) * num_images
 

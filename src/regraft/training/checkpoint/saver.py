@@ -183,8 +183,9 @@ def settle(run: RunFolder, progress: Progress) -> None:
     """Point `last.json`, `best.json` and `networks.json` to what is committed, and drop what nothing needs.
 
     Kept are the newest checkpoint, the best of the run and of the stage, and the one that a stage that goes on, or that
-    ended with an interpolation, began with; of the best of other stages, and of the last epoch, the weights alone. A
-    stage that ended with an interpolation can be extended from its last epoch, so what that needs stays too.
+    ended with an interpolation, began with; of the best of other stages, of the last epoch, and of late epochs that may
+    be averaged, the weights alone. A stage that ended with an interpolation or a soup can be extended from its last
+    epoch, so what that needs stays too.
     """
     _point(run, run.last, {"step": progress.step, "checkpoint": run.checkpoint(progress.step).name})
     if progress.best is not None:
@@ -192,7 +193,7 @@ def settle(run: RunFolder, progress: Progress) -> None:
         _point(run, run.best, finite({**progress.best.to_dict(), "checkpoint": best}))
     keep, lone = _needed(progress)
     trained = run.checkpoint(progress.trained_step)
-    if progress.is_interpolated and (trained / STATE).is_file():
+    if progress.is_merged and (trained / STATE).is_file():
         more_to_keep, more_lone = _needed(read_progress(trained))
         keep, lone = keep | more_to_keep, lone | more_lone
     lone -= {step for step in keep if run.checkpoint(step).is_dir()}
@@ -213,7 +214,7 @@ def _needed(progress: Progress) -> tuple[set[int], set[int]]:
     keeps_start = not progress.stage_ended or progress.bytes_before_interpolation
     keep = {progress.step, progress.start_step} if keeps_start else {progress.step}
     keep |= {best.step for best in (progress.best, progress.stage_best) if best is not None}
-    return keep, {epoch.step for epoch in (*progress.bests, progress.last) if epoch is not None}
+    return keep, {epoch.step for epoch in (*progress.bests, *progress.late, progress.last) if epoch is not None}
 
 
 def _keep_weights(run: RunFolder, step: int) -> None:

@@ -29,7 +29,7 @@ def has_epochs_left(stage: Stage, progress: Progress, length: Length) -> bool:
 
 
 def reopened(run: RunFolder, progress: Progress, stage: Stage) -> Progress:
-    """Return where a stage that has ended continues from: its last epoch, without the interpolation that followed it.
+    """Return where a stage that has ended continues from: its last epoch, without the interpolation or soup after it.
 
     Args:
         run: The run folder.
@@ -47,7 +47,7 @@ def reopened(run: RunFolder, progress: Progress, stage: Stage) -> Progress:
             "the weights that its last epoch ended with",
             f"add a further stage: `--set 'stages.{progress.stage + 1}={{name: more, train: all}}'`",
         )
-    if progress.is_interpolated:
+    if progress.is_merged:
         return read_progress(trained)
     progress.stage_ended = False
     if progress.bytes_before_interpolation:

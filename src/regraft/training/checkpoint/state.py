@@ -42,6 +42,7 @@ __all__ = [
     "restore",
     "restore_optimizer",
     "start_tensors",
+    "unreadable",
 ]
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -55,6 +56,7 @@ _BEST = {
     "thresholds": {str: NUMBER},
     "losses": str,
     "share": _VALUE,
+    "soup": [int],
 }
 _RULE = {"best": _VALUE}
 _SHAPE = {
@@ -66,6 +68,7 @@ _SHAPE = {
     "trained_layers": [str],
     **dict.fromkeys(("stage_best", "lowest", "best", "last"), _BEST),
     "bests": [_BEST],
+    "late": [_BEST],
     **dict.fromkeys(("early_stopping", "plateau"), _RULE),
     "digests": {str: str},
     "rates": {str: _VALUE},
@@ -81,7 +84,8 @@ _PLAIN = (bool, int, float, str, type(None))
 
 @dataclass
 class Best:
-    """An epoch, by the weights that it ended with: the best of a stage, that of the run, the last one.
+    """An epoch, by the weights that it ended with (the best of a stage, that of the run, the last one), or a network
+    that was made of such weights.
 
     Attributes:
         step: After which step of the run.
@@ -90,7 +94,8 @@ class Best:
         value: Of what selects the best.
         thresholds: Those of its validation, where the output has some.
         losses: Of each validation image, where they are compared: fp32 in base64, as JSON can hold them.
-        share: How far it lies from where the stage began (0) to that epoch (1), where it is an interpolation.
+        share: How far it lies from where the stage began (0) to that epoch, or soup (1), where it is an interpolation.
+        soup: The epochs whose weights it is the average of, where it is one; `epoch` is the last of the stage then.
     """
 
     step: int
@@ -100,6 +105,7 @@ class Best:
     thresholds: dict[str, float] = field(default_factory=dict)
     losses: str = ""
     share: float | None = None
+    soup: list[int] = field(default_factory=list)
 
     @property
     def of_images(self) -> npt.NDArray[np.float64]:
@@ -108,8 +114,8 @@ class Best:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for the records of a run, without the losses of images."""
-        omitted = {"losses"} if self.share is not None else {"losses", "share"}
-        return {key: value for key, value in asdict(self).items() if key not in omitted}
+        absent = {"share": self.share is None, "soup": not self.soup, "losses": True}
+        return {key: value for key, value in asdict(self).items() if not absent.get(key)}
 
 
 def packed(losses: Tensor) -> str:
@@ -140,8 +146,10 @@ class Progress:
         bests: The best epoch of each stage so far, by what selects the best, in order.
         best: The one of these that the run would deliver.
         last: The last epoch.
+        late: The last epochs of the stage, where it ends with an average of them.
         metrics_bytes: Size of metrics.jsonl.
-        bytes_before_interpolation: What it was after the stage's last epoch, where an interpolation followed; else 0.
+        bytes_before_interpolation: What it was after the stage's last epoch, where an interpolation, or a soup,
+            followed; else 0.
         stage_layers: Layers that this stage trains.
         trained_layers: Layers that earlier stages trained.
         digests: Hashes of what is frozen, as it was when the stage began (the audit's snapshot).
@@ -173,6 +181,7 @@ class Progress:
     bests: list[Best] = field(default_factory=list)
     best: Best | None = None
     last: Best | None = None
+    late: list[Best] = field(default_factory=list)
     metrics_bytes: int = 0
     bytes_before_interpolation: int = 0
     stage_layers: list[str] = field(default_factory=list)
@@ -200,6 +209,7 @@ class Progress:
         for key in ("stage_best", "lowest", "best", "last"):
             if values.get(key) is not None:
                 values[key] = _best_from(values[key])
+        values["late"] = [_best_from(found) for found in values.get("late", ())]
         older = [] if values.get("best") is None else [values["best"]]
         values["bests"] = [_best_from(found) for found in values["bests"]] if "bests" in values else older
         for key in ("early_stopping", "plateau"):
@@ -209,19 +219,19 @@ class Progress:
 
     @property
     def trained_step(self) -> int:
-        """The step that training came to: an interpolation, which ends a stage, is saved one step after it."""
+        """The step that training came to: an interpolation or a soup, which ends a stage, is saved one step later."""
         return self.last.step if self.stage_ended and self.last is not None else self.step
 
     @property
-    def is_interpolated(self) -> bool:
-        """Whether the stage has ended with an interpolation."""
+    def is_merged(self) -> bool:
+        """Whether the stage has ended with an interpolation or a soup."""
         return self.trained_step != self.step
 
     def enter_next_stage(self) -> None:
         """Move on to the first step of the next stage."""
         self.trained_layers = sorted({*self.trained_layers, *self.stage_layers})
         self.stage, self.epoch, self.batch = self.stage + 1, 0, 0
-        self.lowest, self.bytes_before_interpolation = None, 0
+        self.lowest, self.late, self.bytes_before_interpolation = None, [], 0
         self.stage_started = self.stage_done = self.stage_ended = self.stop_requested = False
         self.digests, self.gradient_norms, self.stage_layers = {}, {}, []
 
@@ -250,7 +260,7 @@ def read_progress(path: Path) -> Progress:
             raise ValueError(f"version {values['version']} is of a newer regraft; this one knows version {VERSION}")
         return Progress.from_dict(values)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        raise _unreadable(path / STATE, error) from error
+        raise unreadable(path / STATE, error) from error
 
 
 def restore(
@@ -410,19 +420,20 @@ def _states(optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, Any]
     }
 
 
-def checkpoint_bytes(model: nn.Module, trainable: Sequence[Sequence[str]]) -> int:
+def checkpoint_bytes(model: nn.Module, trainable: Sequence[Sequence[str]], num_late: int = 0) -> int:
     """Return about how much the checkpoints and the model folder of a run take at most, in bytes.
 
     Args:
         model: The model.
         trainable: The names of what trains in each stage.
+        num_late: Late epochs whose weights are kept to be averaged.
     """
     sizes: dict[str, int] = {
         name: tensor.numel() * tensor.element_size() for name, tensor in model.state_dict().items()
     }
     moments: int = 2 * max(sum(sizes.get(name, 0) for name in names) for names in trainable)
     # The last, the one that replaces it, the best, and the stage's start; and the weights of each stage, and model/.
-    return int(4 * (sum(sizes.values()) + moments) + (len(trainable) + 1) * sum(sizes.values()))
+    return int(4 * (sum(sizes.values()) + moments) + (len(trainable) + 1 + num_late) * sum(sizes.values()))
 
 
 def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -438,10 +449,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> StorageError:
+def unreadable(path: Path, error: Exception) -> StorageError:
     return StorageError(
         f"{str(path)!r} cannot be read: {error}.",
         "a checkpoint that regraft wrote",

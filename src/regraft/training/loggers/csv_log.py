@@ -1,4 +1,4 @@
-"""metrics.csv: the epochs of metrics.jsonl as rows of a table."""
+"""metrics.csv: the lines of metrics.jsonl as rows of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CsvLog"]
 
 
 class CsvLog(Callback):
-    """Writes the whole table again after each epoch: it is a function of metrics.jsonl, so it never falls behind."""
+    """Writes the whole table again after each line: it is a function of metrics.jsonl, so it never falls behind."""
 
     def __str__(self) -> str:
         return "metrics.csv"
@@ -25,6 +25,10 @@ class CsvLog(Callback):
         self._write(session)
 
     def on_epoch_end(self, stage: StageView, record: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._write(stage.session)
+
+    def on_candidate(self, stage: StageView, record: Mapping[str, Any]) -> None:
         """Add a row."""
         self._write(stage.session)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from regraft import commit
 from regraft.compute.graph import trace_graph
-from regraft.run.records import curves
+from regraft.run.records import candidate_name, curves
 from regraft.training.callbacks import Callback
 from regraft.training.loggers.event_file import EventFile, event_files, histogram, picture, scalar
 from regraft.training.loggers.graph_nodes import graph_nodes
@@ -87,6 +87,12 @@ class TensorBoard(Callback):
         if counts is not None:
             self._add_picture(step, "confusion", confusion_picture(counts, stage.session.class_names))
         self._add_histograms(step, _weights(stage))
+        self.file.flush()
+
+    def on_candidate(self, stage: StageView, record: Mapping[str, Any]) -> None:
+        """Write the line of metrics.jsonl under its name, at the step that it would be saved at."""
+        values = {f"{candidate_name(record)}/{key}": value for key, value in curves(record).items()}
+        self.file.add_values(stage.progress.step + 1, [scalar(tag, value) for tag, value in values.items()])
         self.file.flush()
 
     def on_run_end(self, session: RunView) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from regraft import commit
-from regraft.run.records import curves, flat
+from regraft.run.records import candidate_name, curves, flat
 from regraft.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class Tracker(Callback):
         """Log the numbers of the epoch's line of metrics.jsonl."""
         values = {f"epoch/{key}": value for key, value in curves(record).items()}
         self._tracker.log(values, step=stage.progress.step)
+
+    def on_candidate(self, stage: StageView, record: Mapping[str, Any]) -> None:
+        """Log the numbers of the network's line of metrics.jsonl, under its name."""
+        values = {f"{candidate_name(record)}/{key}": value for key, value in curves(record).items()}
+        self._tracker.log(values, step=stage.progress.step + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tracker's id of the run's page, for resuming it, where it has one."""

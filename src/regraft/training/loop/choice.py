@@ -13,7 +13,7 @@ import numpy.typing as npt
 from regraft.training.checkpoint.state import Best, Progress
 from regraft.training.objective.schedule import is_better
 
-__all__ = ["Lead", "better_epoch", "choose", "is_as_good", "lead_of", "safest", "take_in"]
+__all__ = ["Lead", "better_epoch", "choose", "difference", "is_as_good", "lead_of", "safest", "take_in"]
 
 _QUANTILE = 1.96  # of the normal distribution: two-sided 95 %
 _MANY = 200  # images; the best of several networks on fewer is often a lucky one
@@ -141,6 +141,14 @@ def is_as_good(best: Best, later: Best) -> bool:
     """Return whether the best network is ahead of a later one by no more than noise; False where that is not known."""
     lead = lead_of(best, later)
     return lead is not None and not lead.is_real
+
+
+def difference(epoch: Best, other: Best) -> float | None:
+    """Return by how much the losses of two networks differ on an image (root mean square); None where unknown."""
+    ours, theirs = epoch.of_images, other.of_images
+    if not len(ours) or len(ours) != len(theirs):
+        return None
+    return float(np.sqrt(np.mean(np.square(theirs - ours))))
 
 
 def lead_of(epoch: Best, other: Best) -> Lead | None:

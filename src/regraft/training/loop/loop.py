@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from regraft import commit
 from regraft.errors import DivergedError, OutOfMemoryError, RegraftError, SettingsError
-from regraft.plan.length import image_work
 from regraft.plan.optimizers import learning_rate
 from regraft.run.changes import record_change
 from regraft.run.invocation import typed_path
@@ -20,11 +19,10 @@ from regraft.training.checkpoint.records import recipe_text
 from regraft.training.checkpoint.state import Best, load_weights
 from regraft.training.limits.lone_image import stands_alone
 from regraft.training.limits.memory import BatchTooLargeError, give_back, in_smaller_batches
-from regraft.training.limits.stage_sizes import size_of
 from regraft.training.loop.begin_stage import begin_stage
 from regraft.training.loop.gradient_stage import descend
-from regraft.training.loop.interpolation import interpolate
 from regraft.training.loop.lbfgs_stage import solve
+from regraft.training.loop.merging import merge
 from regraft.training.loop.session import Session
 from regraft.training.loop.stage_run import StageRun
 from regraft.wording import quantity
@@ -64,8 +62,8 @@ def _run_stage(session: Session, stage: Stage) -> None:
     run = begin_stage(session, stage)
     try:
         (solve if run.is_solved else descend)(run)
-        if stage.interpolate:
-            interpolate(run)
+        if stage.interpolate or stage.soup:
+            merge(run)
     except BatchTooLargeError as error:
         smaller = _smaller(session, stage, run.batch_size)
         may_begin_again = not before.stage_started and not run.saver.has_saved and session.engine.num_processes == 1
@@ -98,7 +96,7 @@ def end_stage(run: StageRun) -> None:
     audit.raise_if_violated()
     if not run.is_solved:
         num_images = (run.length.epochs - progress.epoch) * (run.num_images + len(session.labels["val"]))
-        session.sinks.skip(image_work(stage, size_of(run.model)) * num_images)
+        session.skip(stage, num_images)
     session.sinks.line(
         f"{stage.name}: audit ok, {quantity(len(audit.frozen), 'frozen tensor')} byte-identical, "
         f"{len(audit.trainable)} trained"
@@ -106,7 +104,7 @@ def end_stage(run: StageRun) -> None:
     session.sinks.tell_bottleneck(stage.name)
     session.callbacks.tell("on_stage_end", run)
     progress.stage_ended = True
-    if progress.is_interpolated:
+    if progress.is_merged:
         state.average = None  # the last epoch's checkpoint has the weights and their average
     state.snapshot.starts.clear()
     run.saver.save()

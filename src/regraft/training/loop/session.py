@@ -71,6 +71,10 @@ class Session:
         """Add images of a stage that passed through the network to the progress."""
         self.sinks.advance(image_work(stage, size_of(self.model)) * num_images, f"{stage.name} {doing}", loss)
 
+    def skip(self, stage: Stage, num_images: float) -> None:
+        """Take images of a stage that will not pass through the network out of the work that is left."""
+        self.sinks.skip(image_work(stage, size_of(self.model)) * num_images)
+
     # What callbacks may read (docs/callbacks.md)
 
     @property

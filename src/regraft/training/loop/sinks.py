@@ -18,7 +18,7 @@ from regraft import commit
 from regraft.evaluation.tasks import main_of, told
 from regraft.run.folder import RunFolder
 from regraft.run.invocation import as_typed
-from regraft.run.records import append_metrics, finite
+from regraft.run.records import append_metrics, candidate_name, finite, kind_of_candidate
 from regraft.run.terminal import forgiving
 from regraft.visible import visible
 
@@ -146,12 +146,12 @@ class Sinks:
             self.line(hint)
         return size
 
-    def interpolation(self, record: dict[str, Any]) -> int:
-        """Record a network between where a stage began and where it ended; returns the size of metrics.jsonl."""
+    def candidate(self, record: dict[str, Any]) -> int:
+        """Record a network made of a stage's weights at its end; returns the size of metrics.jsonl."""
         if not self._write:
             return 0
-        self.line("  ".join([f"{record['stage']} {record['share']:.0%} of the way from its start", *_figures(record)]))
-        return append_metrics(self.run.metrics, {"kind": "interpolation", **record})
+        self.line("  ".join([f"{record['stage']} {candidate_name(record)}", *_figures(record)]))
+        return append_metrics(self.run.metrics, {"kind": kind_of_candidate(record), **record})
 
     def tell_bottleneck(self, stage: str) -> None:
         """Write where the time of a stage's epochs went; none where it was not measured."""

@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from torch.optim import Optimizer
@@ -16,6 +17,7 @@ from regraft.plan.freezing.freeze import Freeze
 from regraft.plan.length import length_of
 from regraft.settings.monitor import DEFAULT_MONITOR
 from regraft.settings.stage import Stage
+from regraft.training.checkpoint.late import with_late
 from regraft.training.checkpoint.state import Best, packed
 from regraft.training.features.features import FeatureSource
 from regraft.training.limits.lone_image import fewest_images
@@ -137,6 +139,8 @@ class StageRun:
         is_best = take_in(
             progress, epoch, self.session.mode, is_solved=self.is_solved, interpolated=interpolated, **evidence
         )
+        if stage.soup:
+            progress.late = with_late(progress.late, replace(epoch, **evidence))
         rule = stage.early_stopping
         if is_best and (rule is None or not rule.restore_best or self.is_solved):
             progress.stage_best = epoch

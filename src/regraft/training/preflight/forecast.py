@@ -17,6 +17,7 @@ from regraft.compute.numerics import Numerics
 from regraft.data.decode.decode import PixelProgram, decode_or_reason
 from regraft.data.decode.image_file import read_file
 from regraft.models.describe.info import preprocessing_of
+from regraft.models.describe.outputs import output_of
 from regraft.plan.freezing.freeze import freeze
 from regraft.plan.length import Length, length_of
 from regraft.plan.make import Plan
@@ -24,8 +25,9 @@ from regraft.settings.stage import Stage
 from regraft.training.engine import Engine
 from regraft.training.features.feature_pass import FeatureCache
 from regraft.training.features.frozen_part import evaluation_batch
-from regraft.training.loop.interpolation import SHARES
+from regraft.training.loop.merging import num_candidates
 from regraft.training.preflight.trial import Costs, Trial
+from regraft.training.trust.kept import num_looked_at
 
 __all__ = ["SECONDS", "Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
 
@@ -67,7 +69,7 @@ class Forecast:
         stages: Its stages.
         starting: Seconds until the first stage begins: the program, the images, the network.
         decoding: Seconds for decoding all images once.
-        measuring: Seconds for saving the trained network at the end, and measuring it.
+        measuring: Seconds for saving the trained network at the end, calibrating and measuring it.
         pixel_bytes: Bytes of all images once they are decoded.
         numerics: What was computed with.
     """
@@ -122,6 +124,8 @@ class Tried:
         building: Seconds of building it.
         decoding: Seconds of decoding one image.
         pixel_bytes: Bytes of all images once they are decoded.
+        knows_itself: Whether the network that is delivered keeps what images say of it, for which they pass it once
+            more: one of labels does.
     """
 
     costs: tuple[Costs, ...]
@@ -132,13 +136,16 @@ class Tried:
     building: float
     decoding: float
     pixel_bytes: int
+    knows_itself: bool = True
 
     def forecast(self, stages: Sequence[Stage]) -> Forecast:
         """Return the forecast of a run with these stages: those that were tried, or the first of them, any length."""
         images, costs = self.images, self.costs[: len(stages)]
         expected = [_stage(stage, cost, images, self.size) for stage, cost in zip(stages, costs, strict=True)]
         measured = images.test or images.val
-        at_end = costs[-1].setup + measured * (costs[-1].exact_prefix + costs[-1].evaluate.each)
+        is_kept = not self.knows_itself or stages[-1].optimizer == "lbfgs"  # of whose features nothing is computed anew
+        passes = measured + (0 if is_kept else num_looked_at(images.train, images.val))
+        at_end = costs[-1].setup + passes * (costs[-1].exact_prefix + costs[-1].evaluate.each)
         at_end += 2 * self.building + self.decoding * measured
         decoding = self.decoding * (images.train + images.val)
         start = self.starting + self.building
@@ -196,7 +203,8 @@ def try_stages(
     num_images = images.train + images.val
     each = _decoding(paths[:: max(len(paths) // _NUM_FILES, 1)], pixels) / numerics.threads
     num_bytes = num_images * pixels.num_channels * pixels.size[0] * pixels.size[1]
-    return Tried(tuple(costs), pixels.size, images, numerics, starting, building, each, num_bytes)
+    knows = output_of(model) != "segmentation"
+    return Tried(tuple(costs), pixels.size, images, numerics, starting, building, each, num_bytes, knows)
 
 
 def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -> StageForecast:
@@ -215,7 +223,7 @@ def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -
     seconds = costs.setup + (once if cached == 1 else min(cached, epochs) * per_pass)
     seconds += epochs * costs.step.of(batches, images.train)
     seconds += validated_once * (length.epochs if images.feature_cache == "off" else 1)
-    passes = length.epochs + (len(SHARES) if stage.interpolate else 0)
+    passes = length.epochs + num_candidates(stage, length.epochs)
     seconds += passes * costs.evaluate.of(math.ceil(images.val / evaluation_batch(has_masks=False)), images.val)
     num_bytes = costs.fixed + min(batch_size, images.train) * costs.per_image
     return StageForecast(stage.name, size, batch_size, length, seconds, num_bytes, costs.num_images)

@@ -23,7 +23,7 @@ from regraft.training.callbacks import Callback
 from regraft.training.checkpoint.state import read_tensors
 from regraft.training.views import StageView
 
-__all__ = ["EvidenceKeeper", "kept_evidence", "rows_to_train", "rows_to_validate"]
+__all__ = ["EvidenceKeeper", "kept_evidence", "num_looked_at", "rows_to_train", "rows_to_validate"]
 
 _MOST_VAL = 10_000  # images, evenly over the split: more would say the same
 _MOST_TRAIN = 1000  # images that the detector is fitted to
@@ -64,6 +64,11 @@ def kept_evidence(path: Path) -> dict[str, Evidence] | None:
     tensors = read_tensors(path)
     parts = ("features", "logits", "labels")
     return {name: Evidence(*(tensors[f"{name}.{part}"] for part in parts)) for name in ("train", "val")}
+
+
+def num_looked_at(num_train: int, num_val: int) -> int:
+    """Return how many images pass a network that was trained once more, so that it knows itself."""
+    return 0 if num_val < FEWEST else min(num_val, _MOST_VAL) + min(num_train, _MOST_TRAIN)
 
 
 def rows_to_validate(num: int) -> npt.NDArray[np.int64]:
