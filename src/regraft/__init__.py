@@ -32,10 +32,13 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from regraft.evaluation.evaluate import evaluate
-    from regraft.evaluation.masks import MaskPrediction, predict_masks
-    from regraft.evaluation.predict import Prediction, predict
+    from regraft.evaluation.masks import predict_masks
+    from regraft.evaluation.predict import predict
+    from regraft.evaluation.results.mask import MaskPrediction
+    from regraft.evaluation.results.prediction import Prediction
     from regraft.explanation.explain import explain
     from regraft.explanation.record import Explanation
+    from regraft.exports.export import Export, export
     from regraft.folds import Folds, cross_validate, resume_folds
     from regraft.incremental.add_class import Addition, add_class
     from regraft.incremental.collect import keep_statistics
@@ -92,6 +95,7 @@ _HOMES = {
     "DivergedError": "regraft.errors",
     "EarlyStopping": "regraft.settings.monitor",
     "Explanation": "regraft.explanation.record",
+    "Export": "regraft.exports.export",
     "Folds": "regraft.folds",
     "Freeze": "regraft.plan.freezing.freeze",
     "Head": "regraft.settings.head",
@@ -101,14 +105,14 @@ _HOMES = {
     "KerasTensor": "regraft.weights.writers.keras_tensor",
     "Layer": "regraft.models.layers.layers",
     "LostProcessError": "regraft.errors",
-    "MaskPrediction": "regraft.evaluation.masks",
+    "MaskPrediction": "regraft.evaluation.results.mask",
     "MatchReport": "regraft.weights.report",
     "ModelRow": "regraft.models.zoo.catalogue",
     "Numerics": "regraft.compute.numerics",
     "OutOfMemoryError": "regraft.errors",
     "Plan": "regraft.plan.make",
     "Plateau": "regraft.settings.monitor",
-    "Prediction": "regraft.evaluation.predict",
+    "Prediction": "regraft.evaluation.results.prediction",
     "RangeTest": "regraft.training.preflight.find_lr",
     "RankedModel": "regraft.ranking.ranking",
     "Ranking": "regraft.ranking.ranking",
@@ -137,6 +141,7 @@ _HOMES = {
     "describe_models": "regraft.models.zoo.catalogue",
     "evaluate": "regraft.evaluation.evaluate",
     "explain": "regraft.explanation.explain",
+    "export": "regraft.exports.export",
     "find_lr": "regraft.training.preflight.find_lr",
     "find_pretrained": "regraft.models.zoo.pretrained",
     "freeze": "regraft.plan.freezing.freeze",
@@ -185,6 +190,7 @@ __all__ = [
     "DivergedError",
     "EarlyStopping",
     "Explanation",
+    "Export",
     "Folds",
     "Freeze",
     "Head",
@@ -230,6 +236,7 @@ __all__ = [
     "describe_models",
     "evaluate",
     "explain",
+    "export",
     "find_lr",
     "find_pretrained",
     "freeze",

@@ -27,7 +27,7 @@ from regraft.cli.verbs import (
     train,
 )
 from regraft.cli.verbs.backbones import models, rank
-from regraft.cli.verbs.finished import add_class, compare, explain
+from regraft.cli.verbs.finished import add_class, compare, explain, export
 from regraft.cli.verbs.images import check
 from regraft.errors import RegraftError, StorageError
 from regraft.machine.processes import is_main_process
@@ -39,7 +39,8 @@ from regraft.visible import visible
 __all__ = ["app", "run"]
 
 
-_MAKE_FILES = {"train", "resume", "demo", "convert", "report"}  # what they print tells of files; nobody need read it
+# What these print tells of files; nobody need read it.
+_MAKE_FILES = {"train", "resume", "demo", "convert", "export", "report"}
 _EVERYWHERE = ("--debug", "--quiet", "-q")  # of the command itself; they may stand after the verb too
 
 
@@ -122,6 +123,7 @@ app.command("check", epilog=_EPILOG)(check.check)
 app.command("inspect", epilog=_EPILOG)(inspect.inspect)
 app.command("match", epilog=_EPILOG)(match.match)
 app.command("convert", epilog=_EPILOG)(convert.convert)
+app.command("export", epilog=_EPILOG)(export.export)
 app.command("report", epilog=_EPILOG)(report.report)
 app.command("runs", epilog=_EPILOG)(runs.runs)
 app.command("recipe", epilog=_EPILOG)(recipe.recipe)

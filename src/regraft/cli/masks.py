@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from regraft import commit
 from regraft.cli.destination import TABLES, next_folder, output_folder
@@ -20,10 +20,22 @@ from regraft.run.terminal import forgiving
 from regraft.visible import one_line
 
 if TYPE_CHECKING:
-    from regraft.evaluation.masks import MaskPrediction
+    import numpy as np
+    import numpy.typing as npt
+
+    from regraft.data.decode.memory import MemoryImage
+    from regraft.evaluation.results.mask import MaskPrediction
     from regraft.models.segment.tiles import TTA
 
-__all__ = ["MaskOptions", "listed", "names_pixels", "refuse_options", "write_masks"]
+__all__ = [
+    "MaskOptions",
+    "PredictsMasks",
+    "listed",
+    "names_pixels",
+    "refuse_options",
+    "run_predictor",
+    "write_masks",
+]
 
 _NUM_CLASSES = 4  # named in a line
 
@@ -75,52 +87,69 @@ def listed(inputs: Sequence[str]) -> list[str]:
     return paths
 
 
+class PredictsMasks(Protocol):
+    """Looks at images and gives a mask of each."""
+
+    palette: npt.NDArray[np.uint8]
+
+    def predict(self, paths: Iterable[str | MemoryImage]) -> Iterator[MaskPrediction]:
+        """Yield one prediction for each image."""
+
+
+def run_predictor(
+    run: Path, options: MaskOptions, computing: tuple[str, str, int | None], checkpoint: str | None
+) -> PredictsMasks:
+    """Return the network of a run or a model folder, ready to predict masks.
+
+    Args:
+        run: Its path.
+        options: What is asked of the masks.
+        computing: Device, precision, threads.
+        checkpoint: Of a run, another network than the chosen one.
+    """
+    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.evaluation.masks import MaskPredictor
+    from regraft.models.store.folder import load_model
+
+    keep_freed_memory()
+    model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
+    tell_rounding(run, model, numerics, checkpoint)
+    tta = cast("TTA | None", options.tta)
+    return MaskPredictor(model, numerics, tile=options.tile, overlap=options.overlap, tta=tta)
+
+
 def write_masks(
-    run: Path,
-    inputs: Sequence[str],
-    options: MaskOptions,
-    computing: tuple[str, str, int | None],
-    *,
-    checkpoint: str | None,
-    as_json: bool,
+    run: Path, inputs: Sequence[str], options: MaskOptions, predictor: Callable[[], PredictsMasks], *, as_json: bool
 ) -> tuple[int, int]:
     """Write the masks, and a line for each: where its mask is, and the largest classes in it.
 
     Args:
-        run: A run's folder, or a model folder.
+        run: A run's folder, a model folder, or an exported file.
         inputs: Images, folders and patterns, or - for paths on stdin.
         options: What is asked of the masks.
-        computing: Device, precision, threads.
-        checkpoint: Of a run, another network than the chosen one.
+        predictor: Loads its network; called when all else is checked.
         as_json: One JSON object a line.
 
     Returns:
         How many inputs there were, and how many of them could not be read.
     """
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
     from regraft.evaluation.mask_files import MaskFolder
-    from regraft.evaluation.masks import MaskPredictor
-    from regraft.models.store.folder import load_model
 
     if options.tile is None:
         say_unused({"--overlap": options.overlap}, "there are no tiles without --tile")
     paths: Iterable[str] = lines_of_stdin() if inputs == ["-"] else listed(inputs)
-    keep_freed_memory()
-    tta = cast("TTA | None", options.tta)
     root = _folder(run, inputs, options.out)
     below = Path(inputs[0]) if len(inputs) == 1 else None
     try:
-        model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
-        tell_rounding(run, model, numerics, checkpoint)
-        predictor = MaskPredictor(model, numerics, tile=options.tile, overlap=options.overlap, tta=tta)
-        places = MaskFolder(root, below, predictor.palette, overlay=options.overlay)
+        loaded = predictor()
+        places = MaskFolder(root, below, loaded.palette, overlay=options.overlay)
         if isinstance(paths, list):
             places.require_new(paths)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         sys.stdout = forgiving(sys.stdout)  # the masks are the result: they are written whoever reads the lines
         num = num_errors = 0
-        for prediction in predictor.predict(paths):
+        for prediction in loaded.predict(paths):
             num += 1
             num_errors += prediction.error is not None
             target = None if prediction.mask is None else str(places.write(prediction.path, prediction.mask))

@@ -17,7 +17,8 @@ from regraft.compute.numerics import Numerics
 from regraft.errors import DataError, SettingsError
 from regraft.evaluation.evaluate import stored_numerics
 from regraft.evaluation.labelled_rows import Rows, other_rows, own_rows
-from regraft.evaluation.predict import Prediction, Predictor
+from regraft.evaluation.predict import Predictor
+from regraft.evaluation.results.prediction import Prediction
 from regraft.evaluation.seen import content_digests, seen_images
 from regraft.evaluation.trust.intervals import mean_interval
 from regraft.evaluation.trust.reliability import calibration_error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,12 @@ from regraft.compute.numerics import Numerics, choose_numerics
 from regraft.compute.program import InferenceProgram, inference_program
 from regraft.data.class_table import default_colours
 from regraft.data.decode.decode import PixelProgram, decode_or_reason
-from regraft.data.decode.image_file import exif_orientation, opened_or_reason
 from regraft.data.decode.memory import MemoryImage, read_source
+from regraft.data.decode.upright import filled_part, upright_size
 from regraft.data.inputs import list_inputs
 from regraft.errors import SettingsError
 from regraft.evaluation.predict import Inputs
+from regraft.evaluation.results.mask import MaskPrediction, palette_of
 from regraft.machine.prefetch import Prefetch, thread_pool
 from regraft.models.describe.info import info_of
 from regraft.models.describe.inputs import Normaliser
@@ -28,35 +28,11 @@ from regraft.models.segment.tiles import TTA, Strip, tile_strips
 from regraft.models.segment.upscale import resized_rows
 from regraft.models.store.folder import loaded_model
 
-__all__ = ["MaskPrediction", "MaskPredictor", "predict_masks", "upright_size"]
+__all__ = ["MaskPredictor", "predict_masks"]
 
 Mask = npt.NDArray[np.uint8]
 _AHEAD = 2  # images that are decoded while one is computed
-_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _STRIDE = 32  # of tile corners, where the network does not say its own
-
-
-@dataclass(frozen=True, eq=False)
-class MaskPrediction:
-    """What a model says of the pixels of one image.
-
-    Attributes:
-        path: The image, as it was given.
-        mask: uint8 (H, W), the size of the upright image: positions in the class names; None when it cannot be read.
-        shares: The share of the pixels that each class has, by name, in the model's order.
-        confidence: The mean probability of the classes that were named.
-        error: Why the image cannot be read, else None.
-    """
-
-    path: str
-    mask: Mask | None
-    shares: dict[str, float]
-    confidence: float | None
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, without the mask."""
-        return {name: value for name, value in self.__dict__.items() if name != "mask"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +89,7 @@ class MaskPredictor:
                 "a model that sees whole images, so that each pixel gets a class",
                 "train with `data.resize: squash`, or pad",
             )
-        self.palette = _palette(info.colours or default_colours(self.class_names))
+        self.palette = palette_of(info.colours or default_colours(self.class_names))
         self.tile, self.tta = tile, _known(tta)
         self.overlap = overlap if overlap is not None else (tile or 0) // 4
         self.stride = int(getattr(model, "stride", _STRIDE))
@@ -137,6 +113,16 @@ class MaskPredictor:
                 yield path, (0, 0), decoded
             else:
                 yield path, decoded.size, self._strips(decoded)
+
+    def predict_pixels(self, path: str, pixels: Mask, size: tuple[int, int]) -> MaskPrediction:
+        """Return the prediction for pixels (h, w, C) that went through the model's program.
+
+        Args:
+            path: What the image is called.
+            pixels: uint8.
+            size: Height and width of the image itself, upright.
+        """
+        return self._prediction(path, _Decoded(pixels, size))
 
     def _prediction(self, path: str, decoded: _Decoded) -> MaskPrediction:
         mask = np.empty(decoded.size, np.uint8)
@@ -182,7 +168,7 @@ class MaskPredictor:
 
     def _inside(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the part of the maps (C, h, w) that the image fills: all of it, unless it was padded."""
-        top, left, height, width = _filled(self.pixels, size)
+        top, left, height, width = filled_part(self.pixels, size)
         return maps[:, top : top + height, left : left + width]
 
     def _decoded(self, paths: Iterable[str | MemoryImage]) -> Iterator[tuple[str, _Decoded | str]]:
@@ -192,7 +178,7 @@ class MaskPredictor:
 
     def _decode(self, source: str | MemoryImage) -> _Decoded | str:
         data = read_source(source)
-        size = data if isinstance(data, str) else opened_or_reason(data, upright_size, deep=True)
+        size = data if isinstance(data, str) else upright_size(data)
         if isinstance(size, str) or isinstance(data, str):
             return str(size)
         program = self.pixels
@@ -230,35 +216,6 @@ def predict_masks(
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)
     return list(MaskPredictor(loaded, numerics, tile=tile, overlap=overlap, tta=tta).predict(paths))
-
-
-def upright_size(image: Any) -> tuple[int, int]:
-    """Return height and width of an image, turned as its EXIF orientation says."""
-    if image.format not in ("JPEG", "MPO"):  # others may say it behind their pixels, or turn while they load
-        image.load()
-    width, height = image.size
-    return (width, height) if exif_orientation(image) in _QUARTER_TURNS else (height, width)
-
-
-def _filled(program: PixelProgram, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of the part of a program's result that an image of this size fills."""
-    height, width = program.size
-    if program.resize != "pad":
-        return 0, 0, height, width
-    first = program.stored or program.size
-    scale = min(first[1] / size[1], first[0] / size[0])
-    inner = [max(1, min(side, round(own * scale))) for side, own in zip(first, size, strict=True)]
-    start = [(side - part) // 2 for side, part in zip(first, inner, strict=True)]
-    factors = (height / first[0], width / first[1])  # a second resize squashes
-    top, left = (round(place * factor) for place, factor in zip(start, factors, strict=True))
-    tall, wide = (max(1, round(part * factor)) for part, factor in zip(inner, factors, strict=True))
-    return top, left, min(tall, height - top), min(wide, width - left)
-
-
-def _palette(colours: Sequence[Sequence[int]]) -> Mask:
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(colours)] = np.array(colours, dtype=np.uint8).reshape(-1, 3)
-    return palette
 
 
 def _known(tta: TTA | None) -> TTA | None:

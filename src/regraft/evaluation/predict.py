@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,70 +21,24 @@ from regraft.data.decode.memory import MemoryImage
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.data.inputs import list_inputs
 from regraft.errors import SettingsError
+from regraft.evaluation.results.prediction import Prediction, prediction_of, unreadable
 from regraft.evaluation.trust.features import featured_program
-from regraft.evaluation.trust.judge import UNKNOWN, Judge, Verdict
+from regraft.evaluation.trust.judge import Judge, Verdict
 from regraft.evaluation.tta.auto import views_asked_for
 from regraft.machine.prefetch import Prefetch, thread_pool
 from regraft.models.describe.info import ModelInfo, info_of
 from regraft.models.describe.inputs import Normaliser
-from regraft.models.describe.outputs import DEFAULT_THRESHOLD, decide, threshold_names
+from regraft.models.describe.outputs import DEFAULT_THRESHOLD, threshold_names
 from regraft.models.describe.outputs import probabilities as probabilities_of
 from regraft.models.describe.views import Views, require_views, views_of
 from regraft.models.keras.layer import KerasLayer
 from regraft.models.store.folder import loaded_model
-from regraft.summary import Summary
 
 __all__ = ["Asked", "Inputs", "Observed", "Prediction", "Predictor", "predict", "predictor_for"]
 
 _Input = str | Path | npt.NDArray[np.uint8] | Image | bytes
 Inputs = _Input | Iterable[_Input]
 Asked = Views | Literal["auto"]
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction(Summary):
-    """What a model says of one input.
-
-    Attributes:
-        path: The input, as it was given; `image` and `images[0]` ... where it is in memory.
-        prediction: The name of the most probable class, of two classes the one on this side of the stored threshold,
-            of labels all that reach theirs, as `a|b`; None when the input cannot be read.
-        probability: Its probability; None of labels, which may be many.
-        probabilities: The probability of every class, by name, in the model's order.
-        error: Why the input cannot be read, else None.
-        labels: The names of the labels, the most probable first; None for a model that gives one class.
-        candidates: The classes that hold the true one as often as was asked for, the most probable first; None where
-            no sets were asked for.
-        typicality: The share of validation images that look at least as strange to the network; None where that was
-            not asked for. The prediction is `unknown` where it is 0.05 or less.
-    """
-
-    path: str
-    prediction: str | None
-    probability: float | None
-    probabilities: dict[str, float]
-    error: str | None = None
-    labels: tuple[str, ...] | None = None
-    candidates: tuple[str, ...] | None = None
-    typicality: float | None = None
-
-    def facts(self) -> dict[str, object]:
-        """Return the path, the prediction and the five most probable classes; or the path and the error."""
-        if self.error is not None:
-            return {"path": self.path, "error": self.error}
-        likely = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:5]
-        return {
-            "path": self.path,
-            "prediction": self.prediction,
-            "probabilities": ", ".join(f"{name} {value:.4f}" for name, value in likely),
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data; `labels`, `candidates` and `typicality` are there where they were asked for."""
-        values = dict(self.__dict__)
-        rest = {name: values.pop(name) for name in ("labels", "candidates", "typicality")}
-        given = {name: value for name, value in rest.items() if value is not None}
-        return {**values, **{name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}}
 
 
 class Observed(NamedTuple):
@@ -188,10 +141,15 @@ class Predictor:
     def _observed(self, batch: DecodedBatch, computed: _Computed, row: int) -> Observed:
         path, reason = batch.paths[row], batch.reasons[row]
         if reason:
-            return Observed(_unreadable(self.output, path, reason), None, None)
+            return Observed(unreadable(self.output, path, reason), None, None)
         said = _prediction(self, path, computed, row)
         features = None if computed.features is None else computed.features[row].reshape(-1)
         return Observed(said, computed.logits[:, row], computed.views[:, row], features)
+
+    def predict_pixels(self, images_NHWC: npt.NDArray[np.uint8]) -> list[Prediction]:
+        """Return the predictions for pixels uint8 (N, H, W, channels) that went through the model's program."""
+        computed = self._compute(images_NHWC)
+        return [_prediction(self, f"images[{row}]", computed, row) for row in range(len(images_NHWC))]
 
     def _stream(self, paths: Iterable[str | MemoryImage]) -> DecodedStream:
         return DecodedStream(
@@ -287,30 +245,17 @@ def _require_one(tta: Views | None, sets: float | None) -> None:
         )
 
 
-def _unreadable(output: str, path: str, reason: str) -> Prediction:
-    return Prediction(path, None, None, {}, reason, () if output == "multilabel" else None)
-
-
 def _prediction(predictor: Predictor, path: str, computed: _Computed, row: int) -> Prediction:
-    probabilities = computed.probabilities[row]
-    chosen = decide(predictor.output, probabilities, predictor.class_names, predictor.thresholds)
-    values = probabilities.tolist()
-    named = dict(zip(predictor.class_names, values, strict=True))
     verdict = Verdict(None, None) if computed.verdicts is None else computed.verdicts[row]
-    places = verdict.candidates
-    beside: dict[str, Any] = {
-        "candidates": None if places is None else tuple(predictor.class_names[place] for place in places),
-        "typicality": verdict.typicality,
-    }
-    if predictor.output == "multilabel":
-        labels = tuple(predictor.class_names[place] for place in sorted(chosen, key=lambda place: -values[place]))
-        labels = () if verdict.is_unknown else labels
-        return Prediction(
-            path, UNKNOWN if verdict.is_unknown else "|".join(labels), None, named, None, labels, **beside
-        )
-    if verdict.is_unknown:
-        return Prediction(path, UNKNOWN, None, named, **beside)
-    return Prediction(path, predictor.class_names[chosen[0]], values[chosen[0]], named, **beside)
+    return prediction_of(
+        path,
+        computed.probabilities[row],
+        predictor.class_names,
+        predictor.output,
+        predictor.thresholds,
+        candidates=verdict.candidates,
+        typicality=verdict.typicality,
+    )
 
 
 def _regrouped(stream: DecodedStream, batch_size: int) -> Iterator[DecodedBatch]:

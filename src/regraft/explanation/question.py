@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regraft.errors import SettingsError, did_you_mean
-from regraft.evaluation.predict import Prediction
+from regraft.evaluation.results.prediction import Prediction
 
 __all__ = ["Question", "question"]
 

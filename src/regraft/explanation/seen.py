@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from regraft.data.cache.stream import DecodedBatch
 from regraft.data.decode.decode import PixelProgram, decode_or_reason
-from regraft.data.decode.image_file import opened_or_reason
 from regraft.data.decode.memory import MemoryImage, read_source
+from regraft.data.decode.upright import upright_size
 from regraft.errors import DataError
-from regraft.evaluation.masks import upright_size
 from regraft.explanation.geometry import View, view_of
 
 __all__ = ["Seen", "seen_in"]
@@ -69,7 +68,7 @@ def seen_in(batch: DecodedBatch, sources: Iterator[str | MemoryImage], program: 
 
 def _seen(source: str | MemoryImage, pixels: Pixels, program: PixelProgram) -> Seen:
     data = read_source(source)
-    size = data if program.bands or isinstance(data, str) else opened_or_reason(data, upright_size, deep=True)
+    size = data if program.bands or isinstance(data, str) else upright_size(data)
     if isinstance(size, tuple):
         return Seen(source, view_of(program, size))
     places = [0, 1, 2] if pixels.shape[2] >= 3 else [0, 0, 0]

@@ -6,7 +6,7 @@ import csv
 import functools
 import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -15,10 +15,19 @@ import typer
 
 from regraft import commit
 from regraft.cli.destination import TABLES, output_folder, written_table
-from regraft.cli.effects import tell_rounding
-from regraft.cli.masks import MaskOptions, listed, names_pixels, refuse_options, write_masks
+from regraft.cli.effects import say_unused, tell_rounding
+from regraft.cli.masks import (
+    MaskOptions,
+    PredictsMasks,
+    listed,
+    names_pixels,
+    refuse_options,
+    run_predictor,
+    write_masks,
+)
 from regraft.cli.options import CheckpointOption, DeviceOption, PrecisionOption, ThreadsOption, ViewsOption
 from regraft.cli.say import say
+from regraft.cli.sealed import class_predictor, mask_predictor, opened_export
 from regraft.cli.stdin import lines_of_stdin
 from regraft.run.file_suffix import file_suffix
 from regraft.visible import cell, one_line
@@ -26,7 +35,9 @@ from regraft.visible import cell, one_line
 if TYPE_CHECKING:
     from regraft.data.cache.stream import DecodedStream
     from regraft.data.decode.memory import MemoryImage
-    from regraft.evaluation.predict import Prediction, Predictor
+    from regraft.evaluation.predict import Predictor
+    from regraft.evaluation.results.prediction import Prediction
+    from regraft.exports.running.predictor import SealedPredictor
 
 __all__ = ["predict"]
 
@@ -35,7 +46,9 @@ _BATCH = 16  # files: what a CPU computes at once
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, model folder, or an export (NAME.onnx).", show_default=False)
+    ],
     inputs: Annotated[
         list[str],
         typer.Argument(help="Images, folders, patterns such as 'photos/*.jpg'; or - for paths on stdin."),
@@ -93,19 +106,37 @@ def predict(
         raise SettingsError("'-' cannot be combined with other inputs.", "it reads paths from stdin", "")
     require_run_first("predict", run, inputs)
     of_masks = MaskOptions(out, overlay=overlay, tta=tta, tile=tile, overlap=overlap)
-    if names_pixels(run):
+    sealed = opened_export(run, threads)
+    if sealed is not None:
+        refuse_options(
+            {"--checkpoint": checkpoint, "--tta": tta, "--tile": tile, "--overlap": overlap},
+            f"{str(run)!r} is an export, which looks at the image itself",
+        )
+        asked_of_torch = {"--device": device, "--precision": precision}
+        asked = {name: None if value == "auto" else value for name, value in asked_of_torch.items()}
+        say_unused(asked, "an export is computed by onnxruntime on the CPU in fp32")
+    if names_pixels(run) if sealed is None else sealed.seal.output == "segmentation":
         given = {"--csv": as_csv, "--threshold": threshold, "--sets": sets, "--reject": reject}
         refuse_options(given, "a network for segmentation writes masks")
         computing = (device, precision, threads)
-        _tell_errors(*write_masks(run, inputs, of_masks, computing, checkpoint=checkpoint, as_json=as_json))
+        loading: Callable[[], PredictsMasks] = functools.partial(run_predictor, run, of_masks, computing, checkpoint)
+        if sealed is not None:
+            loading = functools.partial(mask_predictor, sealed)
+        _tell_errors(*write_masks(run, inputs, of_masks, loading, as_json=as_json))
         return
     refuse_options({**of_masks.of_pixels(), "--tta": None}, "the model classifies whole images")
     table = None if out is None else _table(out, as_json=as_json, as_csv=as_csv)
     with ExitStack() as stack:
-        paths = _begun(run, checkpoint, inputs, threads, stack)
-        asked = {"threshold": threshold, "sets": sets, "reject": reject, "tta": tta}
-        predictor = _predictor(run, checkpoint, (device, precision, threads), asked)
-        predictions = _Counted(predictor.predict(paths))
+        predictor: Predictor | SealedPredictor
+        judged: dict[str, Any] = {"threshold": threshold, "sets": sets, "reject": reject}
+        if sealed is not None:
+            named = class_predictor(sealed, threads, **judged)
+            predictor, rows = named, named.predict(lines_of_stdin() if inputs == ["-"] else listed(inputs))
+        else:
+            paths = _begun(run, checkpoint, inputs, threads, stack)
+            of_run = _predictor(run, checkpoint, (device, precision, threads), {**judged, "tta": tta})
+            predictor, rows = of_run, of_run.predict(paths)
+        predictions = _Counted(rows)
         beside = [*(["candidates"] if sets is not None else []), *(["typicality"] if reject else [])]
         write_csv = functools.partial(_write_csv, beside=beside)
         if table is None:

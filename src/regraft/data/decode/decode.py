@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,7 +34,7 @@ from regraft.data.decode.sniff import FORMATS, RefusedError, known_format
 from regraft.data.decode.tiff import is_plain, num_bands, orientation_of, read_planes, read_tags
 from regraft.errors import DecodeError, SettingsError
 
-__all__ = ["PixelProgram", "decode", "decode_or_reason", "finish", "resized"]
+__all__ = ["PixelProgram", "decode", "decode_or_reason", "finish", "resized", "upright_or_reason"]
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Literal["squash", "crop", "pad"]
@@ -96,6 +96,14 @@ class PixelProgram:
         """Height, width and channels of the result."""
         return (*self.size, self.num_channels)
 
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """What lies beside a padded image, for each channel."""
+        if not self.bands:
+            return self.background
+        known = dict(zip("RGB", self.background, strict=True)) | {"A": 255}
+        return tuple(known.get(name, sum(self.background) // 3) for name in self.bands)
+
     def sized(self, size: tuple[int, int]) -> PixelProgram:
         """Return the same program with another final size."""
         return dataclasses.replace(self, size=size)
@@ -140,6 +148,9 @@ class PixelProgram:
         return cls(**values)
 
 
+Shaped = Callable[[Image.Image, PixelProgram, Fill], Image.Image]
+
+
 def decode(source: Path | str | bytes, program: PixelProgram) -> Pixels:
     """Return the pixels of one image, as uint8 of shape (height, width, 3), red first, or one channel for each band.
 
@@ -168,7 +179,15 @@ def decode_or_reason(source: Path | str | bytes, program: PixelProgram) -> Pixel
     nothing.
     """
     data = source if isinstance(source, bytes) else read_file(source)
-    return data if isinstance(data, str) else result_or_reason(data, lambda: _pixels(data, program))
+    return data if isinstance(data, str) else result_or_reason(data, lambda: _pixels(data, program, resized))
+
+
+def upright_or_reason(data: bytes, program: PixelProgram) -> Pixels | str:
+    """Return the pixels of a file before any resize, (height, width, channels); or the reason why there are none.
+
+    They are those that the program resizes: a JPEG file that is much larger than needed is decoded smaller.
+    """
+    return result_or_reason(data, lambda: _pixels(data, program, _as_it_is))
 
 
 def finish(pixels: Pixels, program: PixelProgram) -> Pixels:
@@ -209,19 +228,19 @@ def _is_whole(values: object, length: int) -> bool:
     return isinstance(values, tuple) and len(values) == length and all(type(value) is int for value in values)
 
 
-def _pixels(data: bytes, program: PixelProgram) -> Pixels:
+def _pixels(data: bytes, program: PixelProgram, shaped: Shaped) -> Pixels:
     if program.bands:
-        return _banded(data, program)
+        return _banded(data, program, shaped)
     with opened(data, deep=True) as image:
         require_pixels(*image.size)
         orientation = exif_orientation(image) if image.format in ("JPEG", "MPO") else None
         if program.draft and orientation is not None:
             image.draft(None, _needed(image.size, program, turned=orientation >= 5))
         with memory_for(image.width * image.height):
-            return np.array(resized(_upright(image, orientation, program), program, program.background))
+            return np.array(shaped(_upright(image, orientation, program), program, program.background))
 
 
-def _banded(data: bytes, program: PixelProgram) -> Pixels:
+def _banded(data: bytes, program: PixelProgram, shaped: Shaped) -> Pixels:
     """Return uint8 (height, width, bands), each band resized by itself."""
     tags = read_tags(data) if known_format(data[:32]) == "TIFF" else None
     with contextlib.suppress(UnidentifiedImageError), opened(data) as image:
@@ -229,14 +248,14 @@ def _banded(data: bytes, program: PixelProgram) -> Pixels:
             require_pixels(*image.size)
             with memory_for(image.width * image.height):
                 image.load()
-                return _chosen(named_planes(image, program.bands), exif_orientation(image), program)
+                return _chosen(named_planes(image, program.bands), exif_orientation(image), program, shaped)
     if tags is None:
         raise UnidentifiedImageError
     pixels = _planes(data, tags)
     names = [f"band{band + 1}" for band in range(pixels.shape[2])]
     names[:3] = "RGB" if tags.get(262) == 2 and len(names) >= 3 else names[:3]
     planes = {name: Image.fromarray(pixels[:, :, band]) for band, name in enumerate(names)}
-    return _chosen(planes, orientation_of(tags), program)
+    return _chosen(planes, orientation_of(tags), program, shaped)
 
 
 def _planes(data: bytes, tags: dict[int, Any]) -> Pixels:
@@ -252,17 +271,17 @@ def _planes(data: bytes, tags: dict[int, Any]) -> Pixels:
             raise RefusedError(f"{refused}; it {deeper}") from None
 
 
-def _chosen(planes: dict[str, Image.Image], orientation: int, program: PixelProgram) -> Pixels:
+def _chosen(planes: dict[str, Image.Image], orientation: int, program: PixelProgram, shaped: Shaped) -> Pixels:
     """Return the bands that the program wants, upright and resized."""
     chosen = choose_bands(planes, program.bands)
     turn = UPRIGHT.get(orientation)
     upright = chosen if turn is None else [plane.transpose(turn) for plane in chosen]
-    fill = dict(zip("RGB", program.background, strict=True)) | {"A": 255}
-    grey = sum(program.background) // 3
-    planes_resized = [
-        resized(plane, program, fill.get(name, grey)) for name, plane in zip(program.bands, upright, strict=True)
-    ]
-    return np.stack([np.asarray(plane) for plane in planes_resized], axis=2)
+    planes_shaped = [shaped(plane, program, fill) for fill, plane in zip(program.beside, upright, strict=True)]
+    return np.stack([np.asarray(plane) for plane in planes_shaped], axis=2)
+
+
+def _as_it_is(picture: Image.Image, program: PixelProgram, fill: Fill) -> Image.Image:
+    return picture
 
 
 def _upright(image: Image.Image, orientation: int | None, program: PixelProgram) -> Image.Image:

@@ -9,7 +9,7 @@ from regraft.compute.numerics import Numerics
 from regraft.compute.program import InferenceProgram, joint_prefix
 from regraft.models.describe.info import info_of
 
-__all__ = ["featured_program"]
+__all__ = ["featured_graph", "featured_program"]
 
 _MOST_FEATURES = 4096
 
@@ -27,6 +27,12 @@ def featured_program(model: nn.Module, numerics: Numerics, batch_size: int) -> I
     Returns:
         None for a network that cannot be traced, or whose head has no linear layer on at most 4,096 features.
     """
+    module = featured_graph(model)
+    return None if module is None else InferenceProgram(module, numerics, batch_size)
+
+
+def featured_graph(model: nn.Module) -> fx.GraphModule | None:
+    """Return a copy of the model as a graph, images -> (features, logits); None as for `featured_program`."""
     graph = trace_evaluation(model)
     if graph is None:
         return None
@@ -35,7 +41,7 @@ def featured_program(model: nn.Module, numerics: Numerics, batch_size: int) -> I
     if features is None or not isinstance(logits, fx.Node) or logits is features:
         return None
     joint = joint_prefix(model, [[features.name], [logits.name]])
-    return None if joint is None else InferenceProgram(joint[0], numerics, batch_size)
+    return None if joint is None else joint[0]
 
 
 def _head_input(model: nn.Module, graph: fx.Graph) -> fx.Node | None:

@@ -10,13 +10,11 @@ import torch
 
 from regraft.errors import SettingsError
 from regraft.evaluation.trust.conformal import candidates, score_limit
-from regraft.evaluation.trust.novelty import KNOWN_SHARE, strangeness
+from regraft.evaluation.trust.novelty import strangeness
 from regraft.models.describe.info import ModelInfo
 from regraft.models.describe.trust import Detector
 
-__all__ = ["UNKNOWN", "Judge", "Verdict"]
-
-UNKNOWN = "unknown"
+__all__ = ["Judge", "Verdict"]
 
 
 class Verdict(NamedTuple):
@@ -29,10 +27,6 @@ class Verdict(NamedTuple):
 
     candidates: tuple[int, ...] | None
     typicality: float | None
-
-    @property
-    def is_unknown(self) -> bool:
-        return self.typicality is not None and self.typicality <= 1 - KNOWN_SHARE
 
 
 class Judge:

@@ -27,10 +27,9 @@ from torch.nn import functional as F
 from regraft.evaluation.metrics.scores import roc_auc
 from regraft.models.describe.trust import Detector
 
-__all__ = ["FEWEST", "KINDS", "KNOWN_SHARE", "Evidence", "fit_detector", "strangeness"]
+__all__ = ["FEWEST", "KINDS", "Evidence", "fit_detector", "strangeness"]
 
 FEWEST = 20  # training images
-KNOWN_SHARE = 0.95  # of validation images that are not called unknown
 _COMPONENTS, _BANK, _NEIGHBOUR = 96, 1000, 5
 _MOST_HELD_OUT, _FEWEST_OF_CLASS = 5, 4
 _MOST_ASKED = 2000  # validation images that the choice looks at

@@ -78,6 +78,14 @@ class Normaliser:
         # `float()` of a float tensor is that tensor: subtracting makes the copy that may be scaled in place.
         return images_NCHW.float().sub(self._mean).mul_(self._scale)
 
+    def restored(self, images_NCHW: Tensor) -> npt.NDArray[np.uint8]:
+        """Return a network's input (N, C, H, W) as the pixels that it was made of, uint8 (N, H, W, C); grey has lost
+        them.
+        """
+        pixels = (images_NCHW.to(self.device).float() / self._scale + self._mean).round().clamp(0, 255)
+        pixels = pixels.flip(1) if self._reverse else pixels
+        return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
     def undone(self, images_NCHW: Tensor) -> npt.NDArray[np.uint8]:
         """Return a network's input (N, C, H, W) as pixels for the eye, uint8 (N, H, W, 3), red first."""
         pixels = images_NCHW.to(self.device).float() / self._scale + self._mean

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import SettingsError
+from regraft.models.describe.decide import chosen_places
 from regraft.models.describe.info import info_of
 from regraft.wording import quantity
 
@@ -143,15 +144,7 @@ def decide(
     of labels all that reach theirs.
     """
     names = threshold_names(output, class_names)
-    if not names:
-        return (int(values.argmax()),)
-    offset = len(class_names) - len(names)
-    reached = tuple(
-        offset + place
-        for place, name in enumerate(names)
-        if values[offset + place] >= thresholds.get(name, DEFAULT_THRESHOLD)
-    )
-    return reached or tuple(range(offset))
+    return chosen_places(values, class_names, {name: thresholds.get(name, DEFAULT_THRESHOLD) for name in names})
 
 
 def monitors(output: str, num_classes: int) -> tuple[str, ...]:

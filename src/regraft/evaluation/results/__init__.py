@@ -1,0 +1,1 @@
+"""What predictions say of an image, whatever computed them. Needs no torch."""

@@ -1,0 +1,59 @@
+"""What can be exported, and what to say before anything is loaded. Needs no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+from regraft import commit
+from regraft.errors import SettingsError, did_you_mean
+from regraft.exports.running.session import EXTRA
+from regraft.models.store.unfinished import best_epoch
+from regraft.run.invocation import typed_path
+
+__all__ = ["FORMATS", "beside", "require_exportable"]
+
+FORMATS: Mapping[str, str] = {"onnx": ".onnx"}
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def beside(out: Path) -> tuple[Path, Path]:
+    """Return the names of the script and of the card that are written beside a file."""
+    return out.with_suffix(".py"), out.with_suffix(".md")
+
+
+def require_exportable(run: str | Path, out: str | Path, to: str | None, checkpoint: str | None) -> None:
+    """Raise where an export cannot be written, whatever the network is.
+
+    Raises:
+        SettingsError: There is no such format, or `out` has another one's suffix; packages are missing; or the run has
+            not finished, and no checkpoint of it was named.
+        StorageError: There is something of these names.
+    """
+    _require_format(out, to)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"Exporting takes {', '.join(missing)}, not installed here.", "", EXTRA)
+    for path in (Path(out), *beside(Path(out))):
+        commit.require_free(path)
+    epoch = best_epoch(run) if checkpoint is None else None
+    if epoch is not None:
+        raise SettingsError(
+            f"The run {str(run)!r} has not finished: its best epoch so far is {epoch.told}.",
+            "a finished run",
+            f"`regraft resume {typed_path(run)}`; or export what there is, with `--checkpoint last`",
+        )
+
+
+def _require_format(out: str | Path, to: str | None) -> None:
+    formats = ", ".join(FORMATS)
+    if to is not None and to not in FORMATS:
+        raise SettingsError(f"There is no format {to!r} to export to{did_you_mean(to, list(FORMATS))}", formats, "")
+    suffix, wanted = Path(out).suffix.lower(), [FORMATS[to]] if to else list(FORMATS.values())
+    if suffix not in wanted:
+        raise SettingsError(
+            f"The output {str(out)!r} does not have the suffix of an export.",
+            " or ".join(f"NAME{one}" for one in wanted),
+            f"`-o {typed_path(Path(out).with_suffix(wanted[0]))}`",
+        )

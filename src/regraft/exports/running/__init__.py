@@ -1,0 +1,1 @@
+"""A sealed file, run by onnxruntime. Needs no torch."""
