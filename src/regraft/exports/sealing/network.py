@@ -59,8 +59,8 @@ class SealedNetwork(nn.Module):
 
     def forward(self, pixels_NCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         given = self.network(self.normalise(pixels_NCHW))
-        features, logits = given if isinstance(given, tuple) else (None, given)
-        logits = logits.float()
+        features, raw = given if isinstance(given, tuple) else (None, given)
+        logits: Tensor = raw.float()
         if self.output == "segmentation":
             return logits
         calibrated = logits if self.calibration is None else self.calibration(logits, self.output)
