@@ -19,6 +19,7 @@ from regraft.assembly.planning import Clock, planned
 from regraft.checkup.during.watch import RunCheckup
 from regraft.data.dataset import DataSet
 from regraft.evaluation.evaluate import evaluate
+from regraft.explanation.kept import keep_heat_maps
 from regraft.plan.make import make_plan
 from regraft.recipe.recipe import Recipe, validate_recipe
 from regraft.report.build import write_report
@@ -133,7 +134,7 @@ class Outcome(NamedTuple):
 def finish(
     run: RunFolder | str | Path, *, split: str | None = None, command_seconds: Callable[[], float] | None = None
 ) -> Outcome:
-    """Finish the pipeline: evaluate the run's model, and write its report.
+    """Finish the pipeline: evaluate the run's model, keep a few heat maps, and write its report.
 
     Args:
         run: The run's folder.
@@ -145,6 +146,8 @@ def finish(
     """
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
     measures = evaluate(run, split=split)
+    if split is None:
+        keep_heat_maps(run, measures["split"])
     seconds = None if command_seconds is None else round(command_seconds(), 1)
     if seconds is not None:
         commit.write_json(run.status, {**(run.read(run.status) or {}), "command_seconds": seconds})

@@ -44,6 +44,7 @@ class Evaluated:
     unreadable: list[Record] = field(default_factory=list)
     confused: list[tuple[Confusion, Confusion]] = field(default_factory=list)  # pairs of classes, most errors first
     nearest: Record = field(default_factory=dict)  # training images that are most like the errors
+    heat: Record = field(default_factory=dict)  # maps of some images
 
     @property
     def label(self) -> str:
@@ -254,10 +255,12 @@ class _Reader:
             self.absent.append("predictions/")
         order = {"test": 0, "val": 1, "train": 3}
         found.sort(key=lambda path: (order.get(path.stem, 2), path.stem))
-        return [self._evaluated(path, run.nearest(path.stem)) for path in found]
+        return [self._evaluated(path, run.nearest(path.stem), run.heat_maps(path.stem)) for path in found]
 
-    def _evaluated(self, path: Path, nearest: Path) -> Evaluated:
-        result = Evaluated(path.stem, self.record(path), nearest=self.record(nearest) if nearest.exists() else {})
+    def _evaluated(self, path: Path, nearest: Path, heat: Path) -> Evaluated:
+        beside = {"nearest": nearest, "heat": heat}
+        found = {name: self.record(file) if file.exists() else {} for name, file in beside.items()}
+        result = Evaluated(path.stem, self.record(path), **found)
         right, confusions = OfEachClass(), Confusions()
         rows = self._wrong(path.with_suffix(".jsonl"), result, right)
         result.worst = heapq.nlargest(MOST_PICTURES, _each_told(rows, confusions), key=sureness)
@@ -295,4 +298,8 @@ def _each_told(rows: Iterator[Record], confusions: Confusions) -> Iterator[Recor
 
 
 def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}" if path.parent.name in ("predictions", "model", "nearest") else path.name
+    return (
+        f"{path.parent.name}/{path.name}"
+        if path.parent.name in ("predictions", "model", "nearest", "heat-maps")
+        else path.name
+    )

@@ -129,6 +129,10 @@ class RunPaths:
         """Return the record of the training images that are most like each error of a split."""
         return self.predictions / "nearest" / f"{split}.json"
 
+    def heat_maps(self, split: str) -> Path:
+        """Return the record of the heat maps of a few images of a split."""
+        return self.predictions / "heat-maps" / f"{split}.json"
+
     @property
     def batches(self) -> Path:
         return self.path / "batches"

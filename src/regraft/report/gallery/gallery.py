@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regraft.report.evidence import Evaluated, Evidence
 from regraft.report.gallery.doubts import Doubts
+from regraft.report.gallery.heat_maps import heat_maps
 from regraft.report.gallery.pairs import confused_pairs
 from regraft.report.gallery.picture import correct_picture, wrong_picture
 from regraft.report.html.markup import Html, html, join
@@ -15,7 +16,7 @@ def gallery(result: Evaluated, evidence: Evidence) -> Html:
     """Return the images of a split that was evaluated by class or by label."""
     doubts = Doubts(evidence)
     parts = (_errors(result, evidence, doubts), confused_pairs(result, evidence, doubts), _correct(result, evidence))
-    return html("{}{}{}", *parts)
+    return html("{}{}{}{}", *parts, heat_maps(result))
 
 
 def _errors(result: Evaluated, evidence: Evidence, doubts: Doubts) -> Html:
