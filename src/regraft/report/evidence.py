@@ -258,9 +258,8 @@ class _Reader:
         return [self._evaluated(path, run.nearest(path.stem), run.heat_maps(path.stem)) for path in found]
 
     def _evaluated(self, path: Path, nearest: Path, heat: Path) -> Evaluated:
-        beside = {"nearest": nearest, "heat": heat}
-        found = {name: self.record(file) if file.exists() else {} for name, file in beside.items()}
-        result = Evaluated(path.stem, self.record(path), **found)
+        near, hot = (self.record(file) if file.exists() else {} for file in (nearest, heat))
+        result = Evaluated(path.stem, self.record(path), nearest=near, heat=hot)
         right, confusions = OfEachClass(), Confusions()
         rows = self._wrong(path.with_suffix(".jsonl"), result, right)
         result.worst = heapq.nlargest(MOST_PICTURES, _each_told(rows, confusions), key=sureness)

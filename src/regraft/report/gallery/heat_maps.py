@@ -62,8 +62,9 @@ def _figure(row: Record, kept: Record) -> Html:
 
 
 def _is_same(row: Record, kept: Record) -> bool:
-    value, now = kept.get("probability"), part(row, "probabilities").get(str(kept.get("class")))
-    return is_number(value) and is_number(now) and abs(float(value) - float(now or 0.0)) <= _SAME
+    value: Any = kept.get("probability")
+    now: Any = part(row, "probabilities").get(str(kept.get("class")))
+    return is_number(value) and is_number(now) and abs(value - now) <= _SAME
 
 
 def _jpeg(text: Any) -> str:
