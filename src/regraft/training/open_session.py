@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -29,8 +30,9 @@ from regraft.training.loop.session import Session
 from regraft.training.loop.sinks import Sinks
 from regraft.training.preflight.decoding import DECODE_WORK, decode_rows, list_rows, require_same_rows
 from regraft.training.prepare import Prepared
+from regraft.training.progress.phases import DECODING, Work
 from regraft.training.run_status import noted_in_status, removed_if_refused
-from regraft.training.run_work import stages_work, work_done
+from regraft.training.run_work import RunWork
 
 __all__ = ["open_session"]
 
@@ -71,7 +73,8 @@ def _session(prepared: Prepared, sinks: Sinks, checkpoints: Checkpoints) -> Sess
     else:
         progress = resumption.progress
     size, num_images = size_of(model), len(given.train) + len(given.val)
-    sinks.plan(DECODE_WORK * num_images + stages_work(plan, size, given, options.batch_size))
+    work = RunWork(size, given, options.batch_size, options.feature_cache)
+    sinks.plan({DECODING: Work(DECODE_WORK * num_images, 1.0), **work.of(plan)})
     data, pixels = decode_rows(run, given, model, engine, sinks, checkpoints.stop, cache=options.cache)
     if resumption is not None:
         engine.from_main(lambda: require_same_rows(run, given, data))
@@ -82,7 +85,8 @@ def _session(prepared: Prepared, sinks: Sinks, checkpoints: Checkpoints) -> Sess
         engine.from_main(lambda: take_up(run, resumption, sinks.line))
         sinks.release()
     engine.from_main(lambda: list_rows(run, given, data, model, pixels, sinks, resume=resumption is not None))
-    sinks.skip(work_done(progress, plan, size, data, options.batch_size))
+    for phase, units in replace(work, data=data).done(progress, plan).items():
+        sinks.skip(units, phase)
     labels = {name: split.labels for name, split in data.splits.items()}
     palette = None if data.class_table is None else data.class_table.palette
     images = Images(pixels, labels, data.class_names, Normaliser(preprocessing_of(model), engine.device), palette)

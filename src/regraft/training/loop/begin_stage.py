@@ -151,8 +151,7 @@ def _source(
         return look_ahead(session.model, session.plan.stages, progress.stage, program, trained)
 
     def check(num_images: float) -> None:
-        if is_solved:
-            session.advance(stage, num_images, "features")
+        session.advance(stage, "features", num_images, "features")
         if session.engine.num_processes == 1:  # several stop together, at the end of the pass
             session.checkpoints.stop_if_asked()
 

@@ -36,12 +36,14 @@ _EPOCHS_PER_STAGE = 1_000_000  # keeps the counters of different stages apart
 def descend(run: StageRun) -> None:
     """Train the stage's remaining epochs, each validated, recorded and saved."""
     progress, skipped = run.progress, _SkippedSteps()
+    run.sinks.mark()
     while progress.epoch < run.length.epochs and not progress.stage_done:
         train_loss, facts = _train_epoch(run, skipped)
         values = {"train_loss": train_loss, **run.validate()}
         progress.epoch, progress.batch, progress.loss_sum, progress.num_images = progress.epoch + 1, 0, 0.0, 0
+        done = f"{progress.epoch}/{run.length.epochs}"
+        run.session.advance(run.stage, "validate", len(run.session.labels["val"]), done)
         run.record(values, **facts)
-        run.session.advance(run.stage, len(run.session.labels["val"]), f"{progress.epoch}/{run.length.epochs}")
         watch(run, values)
         run.saver.save()
 
@@ -70,7 +72,7 @@ def _train_epoch(run: StageRun, skipped: _SkippedSteps) -> tuple[float, dict[str
         progress.loss_sum += loss * len(rows)
         if progress.batch == num_steps:
             progress.gradient_norms = _gradient_norms(run.model)
-        run.session.advance(run.stage, len(rows), f"{progress.epoch + 1}/{run.length.epochs}", loss)
+        run.session.advance(run.stage, "train", len(rows), f"{progress.epoch + 1}/{run.length.epochs}", loss)
         run.session.callbacks.tell("on_step_end", run, loss)
         run.saver.save_between_steps()
     seconds = max(time.monotonic() - started, 1e-9)

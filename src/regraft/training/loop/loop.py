@@ -94,9 +94,7 @@ def end_stage(run: StageRun) -> None:
     if run.engine.is_main:
         commit.write_json(folder.audit, {"stages": [*stages[: progress.stage], finite(audit.to_dict())]})
     audit.raise_if_violated()
-    if not run.is_solved:
-        num_images = (run.length.epochs - progress.epoch) * (run.num_images + len(session.labels["val"]))
-        session.skip(stage, num_images)
+    session.sinks.end(stage.name)
     session.sinks.line(
         f"{stage.name}: audit ok, {quantity(len(audit.frozen), 'frozen tensor')} byte-identical, "
         f"{len(audit.trainable)} trained"

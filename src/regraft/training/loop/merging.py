@@ -174,7 +174,7 @@ def _validated(run: StageRun, *, share: float | None = None, soup: Sequence[int]
     record |= {key: value for key, value in place.items() if value is not None}
     progress.metrics_bytes = run.sinks.candidate({**record, **values})
     run.session.callbacks.tell("on_candidate", run, {**record, **values})
-    run.session.advance(stage, len(run.session.labels["val"]), f"{stage.name} at its end")
+    run.session.advance(stage, "validate", len(run.session.labels["val"]), f"{stage.name} at its end")
     return epoch
 
 

@@ -26,6 +26,7 @@ from regraft.training.limits.stage_sizes import size_of
 from regraft.training.loop.checkpoints import Checkpoints
 from regraft.training.loop.sinks import Sinks
 from regraft.training.options import RunOptions
+from regraft.training.progress.phases import Kind, Phase
 
 __all__ = ["Session"]
 
@@ -67,13 +68,14 @@ class Session:
             self.engine = Engine(wanted)
         return self.engine
 
-    def advance(self, stage: Stage, num_images: float, doing: str, loss: float | None = None) -> None:
+    def advance(self, stage: Stage, kind: Kind, num_images: float, doing: str, loss: float | None = None) -> None:
         """Add images of a stage that passed through the network to the progress."""
+        self.sinks.enter(Phase(stage.name, kind))
         self.sinks.advance(image_work(stage, size_of(self.model)) * num_images, f"{stage.name} {doing}", loss)
 
     def skip(self, stage: Stage, num_images: float) -> None:
-        """Take images of a stage that will not pass through the network out of the work that is left."""
-        self.sinks.skip(image_work(stage, size_of(self.model)) * num_images)
+        """Take images that a stage will not validate out of the work that is left."""
+        self.sinks.skip(image_work(stage, size_of(self.model)) * num_images, Phase(stage.name, "validate"))
 
     # What callbacks may read (docs/callbacks.md)
 

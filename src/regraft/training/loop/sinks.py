@@ -20,6 +20,8 @@ from regraft.run.folder import RunFolder
 from regraft.run.invocation import as_typed
 from regraft.run.records import append_metrics, candidate_name, finite, kind_of_candidate
 from regraft.run.terminal import forgiving
+from regraft.training.progress.phases import Phase, Work
+from regraft.training.progress.remaining import Remaining
 from regraft.visible import visible
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ _LOST_SECONDS = 1.0  # of an epoch; less is not worth a word
 
 
 class Sinks:
-    """Progress of a whole run, in units of one image that passes once through the network.
+    """Progress of a whole run, in units of one image that passes once through the network; how long the rest takes is
+    told by the pace of each phase.
 
     Args:
         run: The run folder.
@@ -55,6 +58,8 @@ class Sinks:
         self._last_line = self._start
         self._bar: ProgressBar | None = None
         self._promised: tuple[float, float] | None = None
+        self._remaining = Remaining({})
+        self._phase: Phase | None = None
         self._aside = self._told_at = 0.0
         self._loading = _Loading()
 
@@ -77,22 +82,39 @@ class Sinks:
         """Seconds since the run, or its resumption, began."""
         return time.monotonic() - self._start
 
-    def plan(self, total: float) -> None:
-        """Set the work of the whole run."""
+    def plan(self, work: Mapping[Phase, Work] | float) -> None:
+        """Set the work of the whole run, by phase where they are known."""
+        phases = work if isinstance(work, Mapping) else {}
+        total = sum(each.units for each in phases.values()) if isinstance(work, Mapping) else work
         self.total = max(total, 1.0)
+        self._remaining = Remaining(phases)
+
+    def enter(self, phase: Phase) -> None:
+        """Count the work that follows to a phase."""
+        self._phase = phase
 
     def advance(self, units: float, doing: str, loss: float | None = None) -> None:
         """Add finished work to the progress, with its name and the loss of a step."""
         self.done += units
-        self._told_at = self.seconds
+        if self._phase is not None:
+            self.total += self._remaining.advance(self._phase, units, self.seconds - self._told_at)
+        self.mark()
         if self._bar is not None:
             self._bar.draw(self.done, self.total, doing, loss, self._left_now)
         elif self.show and time.monotonic() - self._last_line > _LINE_SECONDS:
             self.line(f"{doing}, {min(self.done / self.total, 1):.0%} of the run, {self._left()}", log=False)
 
-    def skip(self, units: float) -> None:
-        """Take out work that turned out not to be needed (early stopping)."""
-        self.total = max(self.total - units, self.done, 1.0)
+    def mark(self) -> None:
+        """Begin to measure here: what has passed since the last work is no pace of the next."""
+        self._told_at = self.seconds
+
+    def skip(self, units: float, phase: Phase) -> None:
+        """Take out work of a phase that was done before."""
+        self.total = max(self.total - self._remaining.skip(phase, units), self.done, 1.0)
+
+    def end(self, stage: str) -> None:
+        """Take out the rest of a stage, which turned out not to be needed (early stopping)."""
+        self.total = max(self.total - self._remaining.end(stage), self.done, 1.0)
 
     def line(self, text: str, *, log: bool = True) -> None:
         """Write one line for people, on stderr and in log.txt."""
@@ -132,7 +154,7 @@ class Sinks:
         size = append_metrics(self.run.metrics, {"kind": "epoch", **record})
         if "l2" in record:  # solving takes time and is no work of images, which the rest of the run consists of
             self._aside += self.seconds - self._told_at
-            self._told_at = self.seconds
+            self.mark()
             parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
         else:
             parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
@@ -167,8 +189,10 @@ class Sinks:
     def _left(self) -> str:
         if self.done <= 0:
             return "time remaining unknown"
-        left = (self.seconds - self._aside) / self.done * max(self.total - self.done, 0)
-        if self._promised is not None:  # work that differs in speed moves the estimate, within its error
+        known = self._remaining.seconds()
+        alike = (self.seconds - self._aside) / self.done * max(self.total - self.done, 0)
+        left = alike if known is None else known
+        if self._promised is not None and not self._remaining.is_new_ground:  # within a phase it never jumps up
             at, before = self._promised
             left = min(left, _RISE * max(before - (self.seconds - at), 0) + _RISE_SECONDS)
         self._promised = (self.seconds, left)

@@ -22,6 +22,7 @@ from regraft.training.engine import Engine
 from regraft.training.loop.checkpoints import stopped
 from regraft.training.loop.sinks import Sinks
 from regraft.training.preflight.compatibility import undefined_notes
+from regraft.training.progress.phases import DECODING
 from regraft.wording import quantity
 
 __all__ = ["DECODE_WORK", "decode_rows", "list_rows", "require_same_rows"]
@@ -50,6 +51,7 @@ def decode_rows(
         sinks.advance(DECODE_WORK * (done - seen), f"decoding {done}/{of} images")
         seen = done
 
+    sinks.enter(DECODING)
     return decode_all(
         without_test,
         preprocessing_of(model).pixels,

@@ -27,6 +27,7 @@ from regraft.training.features.feature_pass import FeatureCache
 from regraft.training.features.frozen_part import evaluation_batch
 from regraft.training.loop.merging import num_candidates
 from regraft.training.preflight.trial import Costs, Trial
+from regraft.training.progress.phases import passes_of
 from regraft.training.trust.kept import num_looked_at
 
 __all__ = ["SECONDS", "Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
@@ -218,7 +219,7 @@ def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -
     length = length_of(stage, images.train, batch_size)
     epochs = length.steps / length.steps_per_epoch
     batches = math.ceil(images.train / batch_size)
-    cached = _passes(stage, length, images.feature_cache)
+    cached = passes_of(stage, length, images.feature_cache)
     per_pass = batches * _padded(min(batch_size, images.train), costs) * costs.prefix + images.train * costs.inputs
     seconds = costs.setup + (once if cached == 1 else min(cached, epochs) * per_pass)
     seconds += epochs * costs.step.of(batches, images.train)
@@ -227,14 +228,6 @@ def _stage(stage: Stage, costs: Costs, images: RunSize, size: tuple[int, int]) -
     seconds += passes * costs.evaluate.of(math.ceil(images.val / evaluation_batch(has_masks=False)), images.val)
     num_bytes = costs.fixed + min(batch_size, images.train) * costs.per_image
     return StageForecast(stage.name, size, batch_size, length, seconds, num_bytes, costs.num_images)
-
-
-def _passes(stage: Stage, length: Length, feature_cache: FeatureCache) -> int:
-    """Return the number of times each training image passes the frozen part; an empty frozen part costs nothing."""
-    varies = (stage.augment is not None and not stage.augment.is_identity) or stage.mixes
-    if feature_cache == "off" or (varies and (stage.mixes or feature_cache == "auto")):
-        return length.epochs
-    return min(int(feature_cache), length.epochs) if varies else 1
 
 
 def _padded(num_images: int, costs: Costs) -> int:
