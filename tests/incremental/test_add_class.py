@@ -180,6 +180,28 @@ def test_statistics_of_another_network_are_refused(cli: Cli, kept: Path, yellow:
     assert "belongs to another network" in result.err
 
 
+def test_json_an_empty_folder_and_the_recipe(cli: Cli, kept: Path, yellow: Path, tmp_path: Path) -> None:
+    (yellow / "mauve").mkdir()
+    result = cli("add-class", kept, yellow, "--out", tmp_path / "out", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert set(found) == {"run", "images", "new_classes", "strength", "temperature", "notes"}
+    assert found["notes"] == ["Class folders without any image were left out: 'mauve'."]
+    assert found["run"] == str(tmp_path / "out")
+    assert "'mauve'" in cli("add-class", kept, yellow, "--out", tmp_path / "text").out
+    first, second, *_ = (tmp_path / "out" / "recipe.yaml").read_text().splitlines()
+    assert first.startswith(f"# images were added to the run {kept.name}, without training: ")
+    assert all(f"{name} (new, " in first for name in found["new_classes"])
+    assert "the settings below are those of" in second
+    shutil.rmtree(yellow)
+    (yellow / "mauve").mkdir(parents=True)
+    refused = cli("add-class", kept, yellow)
+    assert refused.code == 3
+    assert "'mauve'" in refused.err
+    kept_again = cli("add-class", kept, "--json")
+    assert json.loads(kept_again.out)["statistics"] == str(kept / "statistics.safetensors")
+
+
 def test_only_statistics(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     result = cli("add-class", run, "--out", tmp_path / "out")

@@ -162,3 +162,10 @@ def test_the_command(cli: Cli, colours: Path, tmp_path: Path) -> None:
     assert cli("rank", colours, *options, "--out", colours / "blue" / "000.png").code != 0, "an image is not a page"
     assert cli("rank", tmp_path / "nowhere", *options).code == 3
     assert cli("rank", colours, "--models", "no_such_net").code == 2
+    misspelt = cli("rank", colours, "--models", "resnet108,resnet_18@none")
+    assert misspelt.code == 2
+    assert "try: `--models resnet18,resnet18@none`" in misspelt.err
+    nothing = cli("rank", colours, "--models", "")
+    assert nothing.code == 2
+    assert "No network was named to rank." in nothing.err
+    assert "--models resnet18,fast" in nothing.err

@@ -188,3 +188,13 @@ def test_strange_measures_harm_nothing(binary: Path, change: dict[str, Any]) -> 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "predictions" / "test.jsonl").read_text().splitlines()]
+
+
+def test_the_choices_of_a_run_are_told(make_run: MakeRun) -> None:
+    run = make_run()
+    text = (run / "recipe.yaml").read_text()
+    head = "# model auto: vgg16, first of 2 by a linear probe on 40 images (91.0%)\n# model auto: <b> reaches 88.0%\n"
+    (run / "recipe.yaml").write_text(head + text + "# not this\n")
+    page = write_report(run).read_text()
+    assert "<ul><li>model auto: vgg16, first of 2 by a linear probe on 40 images (91.0%)</li>" in page
+    assert "<li>model auto: &lt;b&gt; reaches 88.0%</li></ul>" in page

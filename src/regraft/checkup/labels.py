@@ -36,7 +36,7 @@ def class_issues(counts: dict[str, dict[str, int]]) -> Iterator[Issue]:
     few = {name: num for name, num in present.items() if num < _FEW}
     if few:
         shown = ", ".join(f"{name!r} {num}" for name, num in sorted(few.items(), key=lambda item: item[1]))
-        text = f"{quantity(len(few), 'class has', 'classes have')} fewer than {_FEW} images to train on: {shown}."
+        text = f"{quantity(len(few), 'class has', 'classes have')} fewer than {_FEW} training images: {shown}."
         yield Issue("few-images", "Classes with few images", "note", text)
     if present and max(present.values()) > _UNEVEN * min(present.values()):
         most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -40,8 +39,6 @@ from regraft.wording import quantity
 
 __all__ = ["Addition", "add_class"]
 
-_log = logging.getLogger("regraft")
-
 
 @dataclass(frozen=True, repr=False)
 class Addition(Summary):
@@ -67,11 +64,21 @@ class Addition(Summary):
         """Return the folder and the number of images of each class."""
         return {"run": str(self.run.path), "images": self.images, "new_classes": self.new_classes}
 
-    def __str__(self) -> str:
-        added = ", ".join(
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        rest = {"strength": self.strength, "temperature": self.temperature, "notes": list(self.notes)}
+        return {"run": str(self.run.path), "images": self.images, "new_classes": list(self.new_classes), **rest}
+
+    @property
+    def told_images(self) -> str:
+        """The number of images of each class, as text."""
+        return ", ".join(
             f"{name} ({'new, ' if name in self.new_classes else ''}{quantity(num, 'image')})"
             for name, num in self.images.items()
         )
+
+    def __str__(self) -> str:
+        added = self.told_images
         solved = f"shrinkage {self.strength:.3g}, temperature {self.temperature:.3g}"
         return "\n".join([f"{self.run.path}: {added}", solved, *self.notes])
 
@@ -114,8 +121,6 @@ def add_class(
     model = load_model(run.path)
     program = FeatureProgram(model, exact(numerics))
     data = open_undivided(photos, labels=labels, names=names)
-    for warning in data.warnings:
-        _log.warning("%s", warning)
     old = statistics_of(run, model, program, progress)
     added = new_images(run, data, program, progress)
     whole = merged(old, added.statistics)
@@ -130,7 +135,7 @@ def add_class(
         tuple(name for name in counts if name not in known),
         classifier.strength,
         temperature,
-        added.notes,
+        (*data.warnings, *added.notes),
     )
     with ExitStack() as unfinished:
         unfinished.callback(commit.remove, target.path)
@@ -172,21 +177,22 @@ def _write(run: RunFolder, addition: Addition, added: NewImages, statistics: Sta
     commit.write_json(target.classes, list(statistics.class_names))
     commit.write_json(target.environment, environment())
     commit.write_text(target.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
-    record = {
-        "run": str(run.path.resolve()),
-        "images": addition.images,
-        "new_classes": list(addition.new_classes),
-        "strength": addition.strength,
-        "temperature": addition.temperature,
-        "notes": list(addition.notes),
-    }
+    record = {**addition.to_dict(), "run": str(run.path.resolve())}
     before = (run.read(run.additions) or {}).get("additions", [])
     commit.write_json(target.additions, {"additions": [*before, record]})
     commit.write_json(target.status, {"state": "finished", "message": f"classes added to {run.path.name}"})
     recipe = run.settings()
     recipe["head"] = {**recipe["head"], "output": "softmax"} if recipe["head"].get("output") else recipe["head"]
-    comment = f"# {visible(f'the run {run.path.name}, whose classifier was solved anew to add classes')}\n"
-    commit.write_text(target.recipe, comment + recipe_text(recipe))
+    commit.write_text(target.recipe, _comment(run, addition) + recipe_text(recipe))
+
+
+def _comment(run: RunFolder, addition: Addition) -> str:
+    """Return lines above the settings that say whose they are, and what was added since."""
+    lines = (
+        f"images were added to the run {run.path.name}, without training: {addition.told_images}",
+        f"the classifier was solved anew; the settings below are those of {run.path.name}, and train it alone",
+    )
+    return "".join(f"# {visible(line)}\n" for line in lines)
 
 
 def _splits(run: RunFolder, added: NewImages, class_names: Sequence[str]) -> dict[str, Any]:

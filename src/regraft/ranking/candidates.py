@@ -42,8 +42,14 @@ def candidates_of(models: Sequence[str]) -> list[Candidate]:
             `best`); behind an `@` its weights: a file, or `none` for random ones.
 
     Raises:
-        SettingsError: No name fits.
+        SettingsError: None is named, or no name fits.
     """
+    if not any(models):
+        raise SettingsError(
+            "No network was named to rank.",
+            "names, patterns or groups",
+            "`--models resnet18,fast`, or leave it out to rank what has weights on this machine",
+        )
     found: list[Candidate] = []
     for text in models:
         require_type(text, str, "models", "give names of networks, such as `resnet18` or `resnet18@none`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from regraft.compute.numerics import Numerics, choose_numerics
 from regraft.data.dataset import DataSet
 from regraft.data.open import open_data
 from regraft.errors import SettingsError
+from regraft.models.networks.names import closest_name
 from regraft.models.surgery.surgery import adapt
 from regraft.models.zoo.build import build_model
 from regraft.ranking.candidates import Candidate, candidates_of, default_candidates
@@ -90,7 +92,7 @@ def rank_candidates(data: DataSet, candidates: Sequence[Candidate], build: Build
         raise SettingsError(
             "No network could be ranked.",
             "at least one whose weights are on this machine or can be had from the hub",
-            "`regraft models` shows where weights are; the extra `backbones` has two more",
+            _next_step(candidates),
             details=[f"{row.label}: {row.reason}" for row in failed],
         )
     rows = [ranked[0].row, *(_behind(item, ranked[0]) for item in ranked[1:])]
@@ -102,6 +104,14 @@ def rank_candidates(data: DataSet, candidates: Sequence[Candidate], build: Build
         num_folds=int(comparison.fold.max()) + 1,
         seconds=time.perf_counter() - search.started,
     )
+
+
+def _next_step(candidates: Sequence[Candidate]) -> str:
+    """Return what to type where nothing could be ranked: the names that were meant, if any was misspelt."""
+    close = [candidate._replace(name=name).label for candidate in candidates if (name := closest_name(candidate.name))]
+    if close:
+        return f"`--models {shlex.quote(','.join(close))}`"
+    return "`regraft models` shows where weights are; the extra `backbones` has two more"
 
 
 def _order(item: Tried) -> tuple[float, float, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from regraft.evaluation.tasks import SHARES, told
@@ -48,12 +48,20 @@ def stages(evidence: Evidence) -> Html:
     )
     rows = [_stage_row(name, settings.get(name, {}), audits.get(name, {}), evidence) for name in names]
     return html(
-        "{}{}{}{}",
+        "{}{}{}{}{}",
+        _choices(evidence.recipe_text),
         table(header, rows),
         _augmentations(settings),
         _batches(evidence, names),
         folded("The whole recipe", html("<pre>{}</pre>", block(evidence.recipe_text))),
     )
+
+
+def _choices(recipe_text: str) -> Html:
+    """Return what was chosen for the run and why, as the head of its recipe says: networks that were compared too."""
+    head = takewhile(lambda line: line.startswith("# "), recipe_text.splitlines())
+    lines = [line.removeprefix("# ") for line in head]
+    return html("<ul>{}</ul>", join(html("<li>{}</li>", line) for line in lines)) if lines else Html("")
 
 
 def _batches(evidence: Evidence, names: Sequence[str]) -> Html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 
 import timm
@@ -9,7 +10,7 @@ import timm
 from regraft.errors import SettingsError, nearest
 from regraft.models.networks.builtin_models import OWN
 
-__all__ = ["check_name", "is_buildable", "list_models"]
+__all__ = ["check_name", "closest_name", "is_buildable", "list_models"]
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -20,6 +21,12 @@ def list_models(pattern: str = "*") -> list[str]:
 def is_buildable(name: str) -> bool:
     """Return whether `build_model` knows the architecture of this name."""
     return name in OWN or bool(timm.is_model(name))
+
+
+def closest_name(name: str) -> str:
+    """Return the name that is most like one that is not known; empty where it is known, or none is near."""
+    near = [] if is_buildable(name) else difflib.get_close_matches(name, [*timm.list_models(), *OWN], n=1, cutoff=0.6)
+    return near[0] if near else ""
 
 
 def check_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from regraft.plan.length import Length
@@ -11,6 +12,7 @@ __all__ = ["DECODING", "Costs", "Kind", "Phase", "Work", "passes_of"]
 
 Kind = Literal["decode", "features", "train", "validate"]
 _FORWARD, _BACKWARD = 1.0, 2.0  # gradients are computed of weights and of inputs
+_TRAINED: Mapping[tuple[str, ...], float] = {("head",): 0.0, ("all",): 1.0}
 _PARTLY = 0.5  # of the network that trains, where it is neither the head nor all
 _LEAST = 0.02  # of a head on kept features
 
@@ -60,7 +62,7 @@ class Costs(NamedTuple):
     @classmethod
     def of(cls, stage: Stage, length: Length, feature_cache: str | int) -> Costs:
         """Return the costs of a stage by what it trains: its head, all layers, or something between."""
-        trained = {("head",): 0.0, ("all",): 1.0}.get(stage.selectors, _PARTLY)
+        trained = _TRAINED.get(stage.selectors, _PARTLY)
         frozen = _FORWARD * (1 - trained)
         keeps = feature_cache != "off" and frozen > 0
         keeps_train = keeps and passes_of(stage, length, feature_cache) == 1

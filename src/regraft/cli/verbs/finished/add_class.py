@@ -9,6 +9,7 @@ import typer
 
 from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, RunArgument, ThreadsOption
 from regraft.cli.say import Patience, say
+from regraft.commit import as_json as as_json_text
 
 __all__ = ["add_class"]
 
@@ -27,6 +28,7 @@ def add_class(
     ] = None,
     labels: LabelsOption = None,
     names: NamesOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -47,6 +49,9 @@ def add_class(
     if photos is None:
         say_unused({"--out": out, "--labels": labels, "--names": names}, "no images of new classes were named")
         kept = keep_statistics(run, numerics=numerics, progress=progress)
-        say(f"{kept.statistics}: statistics of the run's features, from which classes are added")
+        record = {"run": str(kept.path), "statistics": str(kept.statistics)}
+        told = f"{kept.statistics}: statistics of the run's features, from which classes are added"
+        say(as_json_text(record, indent=2) if as_json else told)
         return
-    say(str(add(run, photos, out=out, labels=labels, names=names, numerics=numerics, progress=progress)))
+    addition = add(run, photos, out=out, labels=labels, names=names, numerics=numerics, progress=progress)
+    say(as_json_text(addition.to_dict(), indent=2) if as_json else str(addition))
