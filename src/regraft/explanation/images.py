@@ -9,18 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from regraft.compute.numerics import Numerics
+from regraft.data.cache.stream import DecodedStream
 from regraft.data.decode.memory import MemoryImage
 from regraft.evaluation.predict import Observed, Predictor
 from regraft.explanation.evidence import EvidenceMaps, Places, class_score
 from regraft.explanation.question import Question
 from regraft.explanation.record import Explanation
 from regraft.explanation.seen import Seen, seen_in
-from regraft.models.describe.info import preprocessing_of
+from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
 
-__all__ = ["explained_images", "turns_of"]
+__all__ = ["explained_as", "explained_images", "turns_of"]
 
 Item = TypeVar("Item")
+_BATCH = 8
 
 
 def explained_images(
@@ -48,6 +50,40 @@ def explained_images(
         for row, each in enumerate(observed):
             places = [turn[good.index(row)] for turn in found[: len(wanted[row])]]
             yield _rows(each, wanted[row], places, asked, seen[row])
+
+
+def explained_as(
+    model: nn.Module, numerics: Numerics, sources: Sequence[str], names: Sequence[str]
+) -> Iterator[Explanation]:
+    """Yield the map of one class of each image, whose predictions are known: without a pass that predicts them again.
+
+    Args:
+        model: It names whole images.
+        numerics: Device, layout, threads.
+        sources: The images.
+        names: The class of each.
+
+    Raises:
+        SettingsError: The network has no map of places.
+    """
+    info, preprocessing, maps = info_of(model), preprocessing_of(model), EvidenceMaps(model, numerics)
+    normaliser, coming, wanted = Normaliser(preprocessing, numerics.device), iter(sources), iter(names)
+    classes = list(info.class_names or ())
+    stream = DecodedStream(sources, preprocessing.pixels, batch_size=_BATCH, threads=numerics.threads)
+    try:
+        for batch in stream:
+            own = [next(wanted) for _ in batch.paths]
+            turn = torch.tensor([classes.index(name) for name in own], device=numerics.device)
+
+            def scores(logits: Tensor, turn: Tensor = turn) -> list[Tensor]:
+                return [class_score(logits, info.output, turn)]
+
+            _, (found,) = maps(normaliser(normaliser.pixels(batch.images)), scores)
+            seen = seen_in(batch, coming, preprocessing.pixels)
+            for path, name, places, one, why in zip(batch.paths, own, found, seen, batch.reasons, strict=True):
+                yield Explanation(path, name, name, None, None if why else places, one, why)
+    finally:
+        stream.close()
 
 
 def turns_of(wanted: Sequence[Sequence[Item]]) -> list[list[Item]]:

@@ -14,7 +14,7 @@ from PIL import Image
 from regraft import commit
 from regraft.errors import DataError, SettingsError
 from regraft.evaluation.evaluate import stored_numerics
-from regraft.explanation.explain import explained
+from regraft.explanation.images import explained_as
 from regraft.explanation.record import Explanation
 from regraft.models.store.folder import load_model
 from regraft.report.evidence import Record, gather
@@ -42,9 +42,10 @@ def keep_heat_maps(run: RunFolder, split: str) -> int:
     rows = [*evaluated.worst[:_NUM_WRONG], *evaluated.right[:_NUM_RIGHT]]
     root = str(evidence.splits.get("source") or "")
     try:
-        found = explained(load_model(run.path), [_file(root, row) for row in rows], numerics=stored_numerics(run))
-        images = {str(row["path"]): _entry(own[0]) for row, own in zip(rows, found, strict=True)}
-    except SettingsError as error:
+        model, names = load_model(run.path), [_named(row) for row in rows]
+        found = explained_as(model, stored_numerics(run), [_file(root, row) for row in rows], names)
+        images = {str(row["path"]): _entry(row, own) for row, own in zip(rows, found, strict=True)}
+    except (SettingsError, KeyError, ValueError) as error:  # a row that names no class of the model
         _log.debug("no heat maps for the report: %s", error)
         return 0
     kept = {path: entry for path, entry in images.items() if entry}
@@ -56,16 +57,25 @@ def _file(root: str, row: Record) -> str:
     return str(Path(root, str(row["path"])))
 
 
-def _entry(row: Explanation) -> dict[str, Any]:
+def _named(row: Record) -> str:
+    """Return the class to explain: the predicted one, of several labels the first, of none the most probable."""
+    if not isinstance(row.get("labels"), list):
+        return str(row["prediction"])
+    shares: dict[str, float] = row["probabilities"]
+    return str(row["labels"][0] if row["labels"] else max(shares, key=lambda name: shares[name]))
+
+
+def _entry(row: Record, own: Explanation) -> dict[str, Any]:
     """Return what is kept of one map; nothing where there is none."""
-    if row.error is not None:
+    if own.error is not None:
         return {}
     try:
-        image, heat = row.panels(_SIDE)
+        image, heat = own.panels(_SIDE)
     except DataError:
         return {}
     stream = io.BytesIO()
     both = np.concatenate([image, np.full((len(image), _GAP, 3), 255, np.uint8), heat], axis=1)
     Image.fromarray(both).save(stream, "JPEG", quality=_QUALITY)
     jpeg = base64.b64encode(stream.getvalue()).decode("ascii")
-    return {"prediction": row.prediction, "class": row.class_name, "probability": row.probability, "jpeg": jpeg}
+    share = row["probabilities"][own.class_name]
+    return {"prediction": row["prediction"], "class": own.class_name, "probability": share, "jpeg": jpeg}
