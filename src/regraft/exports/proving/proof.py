@@ -29,6 +29,7 @@ __all__ = ["LARGEST_DIFFERENCE", "LEAST_PIXELS", "Proof", "contents_of", "prove"
 Pixels = npt.NDArray[np.uint8]
 LARGEST_DIFFERENCE = 1e-3
 LEAST_PIXELS = 0.999
+_LARGEST_RANK = 0.1  # of the typicality: two validation images of twenty
 _PROBE = "golden probe"
 _PROBE_TOLERANCE = 1e-3  # of the largest logit: another machine, other kernels
 
@@ -137,9 +138,11 @@ def prove(
 def _require(proof: Proof, *, masks: bool) -> None:
     total = proof.num_probes + proof.num_images
     limit = 1 - LEAST_PIXELS if masks else LARGEST_DIFFERENCE
-    if proof.same_class == total and proof.largest_difference <= limit:
+    judged_alike = (proof.typicality_difference or 0.0) <= _LARGEST_RANK
+    if proof.same_class == total and proof.largest_difference <= limit and judged_alike:
         return
     kinds = ", ".join(sorted(set(proof.differing))[:5])
+    typical = "" if judged_alike else f"; typicality differs by up to {proof.typicality_difference:.2f}"
     what = (
         f"masks differ in up to {proof.largest_difference:.2%} of the pixels of an image"
         if masks
@@ -147,7 +150,7 @@ def _require(proof: Proof, *, masks: bool) -> None:
     )
     raise WeightsError(
         f"The exported network does not say what the run says: {proof.same_class} of {total} images have the same "
-        f"classes, and {what} (the most: {proof.worst}{f'; other classes: {kinds}' if kinds else ''}).",
+        f"classes, and {what} (the most: {proof.worst}{f'; other classes: {kinds}' if kinds else ''}{typical}).",
         f"all images, and at most {limit:g}",
         "nothing was written; report it with the name of the network, and predict with `regraft predict RUN`",
     )
