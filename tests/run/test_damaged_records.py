@@ -146,7 +146,15 @@ def test_a_record_of_another_shape_is_named(tiny_run: Path, tmp_path: Path, cli:
     assert (result.code, "splits is a whole number, expected a mapping" in result.err) == (7, True)
 
 
-@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl", "status.json", ".lock", "splits.json", "predictions"])
+def contents(place: Path) -> dict[Path, bytes | None]:
+    """Every file below a place, with its bytes, and every folder."""
+    return {path: path.read_bytes() if path.is_file() else None for path in [place, *place.rglob("*")]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["log.txt", "metrics.jsonl", "status.json", ".lock", "splits.json", "predictions", "predictions/nearest"],
+)
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
 def test_links_lead_nowhere(
     name: str, command: str, tiny_run: Path, tiny_photos: Path, tmp_path: Path, cli: Cli
@@ -159,10 +167,10 @@ def test_links_lead_nowhere(
         outside.write_bytes(record.read_bytes() if record.exists() else b"mine\n")
         record.unlink(missing_ok=True)
     record.symlink_to(outside)
-    before = {path: path.read_bytes() for path in (outside.rglob("*") if outside.is_dir() else [outside])}
+    before = contents(outside)
     result = cli(*COMMANDS[command](run, tiny_photos))
     assert (result.code, "is a link to" in result.err) == (7, True)
-    assert {path: path.read_bytes() for path in (outside.rglob("*") if outside.is_dir() else [outside])} == before
+    assert contents(outside) == before
 
 
 def test_a_second_name_of_a_record_keeps_its_bytes(tiny_run: Path, tiny_photos: Path, tmp_path: Path, cli: Cli) -> None:

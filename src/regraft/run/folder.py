@@ -123,6 +123,8 @@ class RunFolder(RunPaths, Summary):
         """Raise StorageError where a record, or a folder of them, is a link: it would be read and written elsewhere."""
         for path in (self.path / LOCK, *(getattr(self, name) for name in _RECORDS)):
             require_plain(path)
+        for record in (self.nearest("any"), self.heat_maps("any")):
+            require_plain(record.parent)
         for step in self.checkpoint_steps():
             require_plain(self.checkpoint(step))
         for step in self.lone_weights_steps():
