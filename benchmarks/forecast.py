@@ -34,7 +34,7 @@ _ON_THE_PROCESSOR = """
 import time
 time.perf_counter = time.process_time
 from regraft.cli import main; from regraft.cli.verbs import train
-train._seconds_so_far = time.process_time
+train.seconds_so_far = time.process_time
 main.run()
 """
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from regraft.cli.elapsed import begin
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
     convert,
@@ -64,7 +65,7 @@ class _Verbs(TyperGroup):
         except RegraftError as error:
             return _end(f"error: {error}", error.exit_code, error)
         except KeyboardInterrupt as error:
-            return _end("Interrupted; the last checkpoint is intact.", 130, error)
+            return _end("Interrupted; finished files and checkpoints are intact.", 130, error)
         except BrokenPipeError:  # the reader of our output went away, as `head` does
             drop_stdout()
             sys.exit(0)
@@ -144,12 +145,13 @@ def run() -> None:
     """Run the command line; errors of regraft become a few lines on stderr and their exit code."""
     # Importing torch and timm makes 800,000 objects, and the collector's usual pace among them takes 1 s of 8.
     gc.set_threshold(20_000, *gc.get_threshold()[1:])
+    begin()
     open_missing_streams()
     sys.stderr = forgiving(sys.stderr)
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt as error:
-        _end("Interrupted; the last checkpoint is intact.", 130, error)
+        _end("Interrupted; finished files and checkpoints are intact.", 130, error)
     except Exception as error:
         _end(
             f"error: something inside regraft went wrong ({type(error).__name__}: {error}). "

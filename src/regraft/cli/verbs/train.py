@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regraft.cli.effects import say_unused
+from regraft.cli.elapsed import seconds_so_far
 from regraft.cli.options import (
     ClassTableOption,
     DeviceOption,
@@ -183,7 +184,7 @@ def _carry_out(
     from regraft.pipeline import run_recipe
 
     keep_freed_memory()  # a dry run times what the run will do
-    started = time.perf_counter() - _seconds_so_far()
+    started = time.perf_counter() - seconds_so_far()
     if dry_run:
         from regraft.assembly.rehearsal import rehearse
 
@@ -208,15 +209,6 @@ def show_folds(folds: Folds, output: Output) -> None:
     output.end(run=str(folds.path), measures=folds.measures)
 
 
-def _seconds_so_far() -> float:
-    """Return the seconds since the process of the command started."""
-    import time
-
-    import psutil
-
-    return time.time() - psutil.Process().create_time()
-
-
 def finish(run: Path, output: Output) -> None:
     """Finish a run: evaluate (with what the run computed with), write the report, say where everything is."""
     from regraft.machine.processes import is_main_process
@@ -230,7 +222,7 @@ def finish(run: Path, output: Output) -> None:
         from regraft import pipeline
         from regraft.cli.verbs.evaluate import show_measures
 
-        outcome = pipeline.finish(run, command_seconds=_seconds_so_far)
+        outcome = pipeline.finish(run, command_seconds=seconds_so_far)
     if not output.as_json:
         show_measures(outcome.measures)
     output.say(f"model: {run / 'model'}")
