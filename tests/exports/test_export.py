@@ -87,8 +87,10 @@ def test_the_script_runs_without_regraft(sealed: rg.Export, tiny_run: Path, tmp_
         shutil.copy(file, tmp_path)
     (tmp_path / "regraft.py").write_text("raise ImportError('not here')\n")
     (tmp_path / "torch.py").write_text("raise ImportError('not here')\n")
-    command = [sys.executable, sealed.script.name, *(path.name for path in paths)]
+    (tmp_path / "text.png").write_text("no image")
+    command = [sys.executable, sealed.script.name, "text.png", *(path.name for path in paths)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["text.png cannot be read"]
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     wanted = rg.predict(tiny_run, paths)
     assert [(name, path) for path, name, _ in rows] == [(row.prediction, Path(row.path).name) for row in wanted]
@@ -266,6 +268,12 @@ def test_files_of_others_and_damaged_ones(sealed: rg.Export, tmp_path: Path, tin
         result = cli("predict", renamed(sealed, tmp_path / name, **texts), tiny_photos)
         assert result.code == 7, result.err
         assert wanted in result.err
+    damaged = onnx.load(sealed.path)
+    weights = max(damaged.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weights.raw_data = np.full(len(weights.raw_data) // 4, np.inf, np.float32).tobytes()
+    onnx.save(damaged, tmp_path / "infinite.onnx")
+    result = cli("predict", tmp_path / "infinite.onnx", tiny_photos, "--json")
+    assert (result.code, "numbers that are not finite" in result.err) == (7, True), result.err
     (tmp_path / "torn.onnx").write_bytes(sealed.path.read_bytes()[:1000])
     result = cli("predict", tmp_path / "torn.onnx", tiny_photos)
     assert result.code == 7

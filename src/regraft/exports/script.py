@@ -82,14 +82,21 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 {imports}
-session = onnxruntime.InferenceSession(Path(__file__).with_name({name!r}), providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3  # errors
+session = onnxruntime.InferenceSession(Path(__file__).with_name({name!r}), options, providers=["CPUExecutionProvider"])
 told = {{key: value for key, value in session.get_modelmeta().custom_metadata_map.items()}}
 names, thresholds = json.loads(told["class_names"]), json.loads(told["thresholds"])
 
 {read}
 
-for path in sys.argv[1:]:
-    given = dict(zip([one.name for one in session.get_outputs()], session.run(None, {{"images": read(path)[None]}})))
+for path in sys.argv[1:] or sys.exit("usage: python " + sys.argv[0] + " IMAGES"):
+    try:
+        pixels = read(path)
+    except Exception as error:
+        print(path, "cannot be read:", error, file=sys.stderr)
+        continue
+    given = dict(zip([one.name for one in session.get_outputs()], session.run(None, {{"images": pixels[None]}})))
 {say}
 '''
 _DRAFT = """
@@ -100,6 +107,8 @@ _READ = """def read(path):
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # the high byte
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("it holds numbers for which no black and no white is stated")
     if image.has_transparency_data:
         canvas = Image.new("RGB", image.size, {background})
         canvas.paste(image.convert("RGBA"), mask=image.convert("RGBA").getchannel("A"))

@@ -44,6 +44,7 @@ class SealedSession:
             raise SettingsError(
                 f"There is no file {name!r}.", "a file that `regraft export` wrote", "`regraft export RUN -o NAME.onnx`"
             )
+        self._name = name
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or num_cpus()
         options.log_severity_level = _QUIET
@@ -71,6 +72,9 @@ class SealedSession:
             images_NHWC: uint8, all of one size.
             resize: Whether they are to go through the pixel program; False where they have.
             size: Of a network for segmentation, height and width of the masks; None takes the images' own.
+
+        Raises:
+            StorageError: It gives numbers that are not finite, as damaged weights do.
         """
         feeds: dict[str, Any] = {"images": images_NHWC}
         if not resize:
@@ -78,6 +82,12 @@ class SealedSession:
         if size is not None:
             feeds["size"] = np.asarray(size, np.int64)
         given: Sequence[Any] = self._session.run(None, feeds)
+        if not all(np.isfinite(values).all() for values in given if values.dtype.kind == "f"):
+            raise StorageError(
+                f"{self._name!r} gives numbers that are not finite.",
+                "the weights that were exported",
+                "export it again, or restore it from a copy",
+            )
         return dict(zip(self.outputs, given, strict=True))
 
     def _require_fitting(self, name: str) -> None:
