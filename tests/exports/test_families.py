@@ -150,6 +150,7 @@ def test_masks_at_the_size_of_the_image(resize: Any, tmp_path: Path, cli: Cli) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 def test_a_thousand_odd_images(resize: Any, tiny_run: Path, tmp_path: Path) -> None:
     model = rg.load_model(tiny_run)
