@@ -11,7 +11,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from regraft.cli.elapsed import begin
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
     convert,
@@ -32,7 +31,7 @@ from regraft.cli.verbs.finished import add_class, compare, explain, export
 from regraft.cli.verbs.images import check
 from regraft.errors import RegraftError, StorageError
 from regraft.machine.processes import is_main_process
-from regraft.run.invocation import as_typed
+from regraft.run.invocation import as_typed, begin
 from regraft.run.terminal import drop_stdout, forgiving, open_missing_streams
 from regraft.version import __version__
 from regraft.visible import visible

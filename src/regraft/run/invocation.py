@@ -1,4 +1,4 @@
-"""How this process was started, so that commands that are printed can be pasted as they stand."""
+"""How and when this process was started: commands that are printed can be pasted, and time counts from the start."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 
-__all__ = ["as_typed", "command_name", "typed_path"]
+__all__ = ["as_typed", "begin", "command_name", "seconds_so_far", "typed_path"]
 
+_called_at = [0.0]  # of the last command that another program called
 _WRITTEN = re.compile(r"`regraft (?=[A-Za-z-])")
 
 
@@ -47,3 +49,25 @@ def _is_same(found: str | None, program: Path) -> bool:
         return found is not None and os.path.samefile(found, program)
     except OSError:
         return False
+
+
+def begin() -> None:
+    """Start the clock of a command that another program may call in its own process, as a notebook does."""
+    _called_at[0] = time.time()
+
+
+def seconds_so_far() -> float:
+    """Return the seconds since the command began, the imports before its call included."""
+    import psutil
+
+    began = psutil.Process().create_time() if _is_the_program() else _called_at[0]
+    return time.time() - began
+
+
+def _is_the_program() -> bool:
+    """Return whether this process is a `regraft` command (the script, or `python -m regraft`) and nothing else."""
+    main = sys.modules.get("__main__")
+    if getattr(getattr(main, "__spec__", None), "name", None) == "regraft.__main__":
+        return True
+    file = Path(getattr(main, "__file__", None) or "-")
+    return "regraft" in (file.stem, file.parent.stem)  # on Windows the script is regraft.exe/__main__.py

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regraft.cli.effects import say_unused
-from regraft.cli.elapsed import seconds_so_far
 from regraft.cli.options import (
     ClassTableOption,
     DeviceOption,
@@ -212,7 +211,7 @@ def show_folds(folds: Folds, output: Output) -> None:
 def finish(run: Path, output: Output) -> None:
     """Finish a run: evaluate (with what the run computed with), write the report, say where everything is."""
     from regraft.machine.processes import is_main_process
-    from regraft.run.invocation import typed_path
+    from regraft.run.invocation import seconds_so_far, typed_path
     from regraft.training.checkpoint.stop import stop_as_error
     from regraft.wording import duration
 
