@@ -33,8 +33,9 @@ CASES = {
 _ON_THE_PROCESSOR = """
 import time
 time.perf_counter = time.process_time
-from regraft.cli import main; from regraft.cli.verbs import train
-train.seconds_so_far = time.process_time
+from regraft.cli import main
+from regraft.run import invocation
+invocation.seconds_so_far = time.process_time
 main.run()
 """
 

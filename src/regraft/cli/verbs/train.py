@@ -181,6 +181,7 @@ def _carry_out(
 
     from regraft.compute.numerics import keep_freed_memory
     from regraft.pipeline import run_recipe
+    from regraft.run.invocation import seconds_so_far
 
     keep_freed_memory()  # a dry run times what the run will do
     started = time.perf_counter() - seconds_so_far()
