@@ -145,7 +145,7 @@ def test_what_a_beginner_types(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert wrong.code == 2
     assert "budget" in wrong.err
     assert "10m" in wrong.err
-    short = cli("train", photos, *NETWORK, "--budget", "1s", "--out", tmp_path / "b")
+    short = cli("train", photos, *NETWORK, "--budget", "0.05s", "--out", tmp_path / "b")
     assert short.code == 2
     assert "too short" in short.err
     assert not (tmp_path / "b").exists()
