@@ -22,7 +22,7 @@ from regraft.run.records import read_metrics
 from regraft.training.loop import merging
 from tests.conftest import Cli
 from tests.training.faults import result
-from tests.training.tiny import Killed, begin, few_photos_in, kill_at_step, tiny_network
+from tests.training.tiny import Killed, begin, few_photos_in, kill_at_step, resumed_through_kills, tiny_network
 
 
 def far(epochs: int = 2, lr: float = 1.0, **more: Any) -> list[rg.Stage]:
@@ -167,13 +167,7 @@ def test_made_longer_twice_and_killed_at_every_step_it_ends_in_the_same_bits(pho
     run = begin(photos, tmp_path / "run", plan=far(epochs=1, ema=0.5), monitor="val_loss")
     with pytest.raises(Killed), kill_at_step(1):
         extend(run, epochs=2)
-    for _ in range(9):
-        try:
-            with kill_at_step(2):  # an epoch, then its checkpoint
-                run = pipeline.resume(run, recipe=run.settings(), model=tiny_network(), show=False)
-            break
-        except Killed:
-            continue
+    run = resumed_through_kills(run)
     with pytest.raises(Killed), kill_at_step(0):
         extend(run, epochs=4)
     with pytest.raises(Killed), kill_at_step(3):

@@ -25,7 +25,7 @@ from regraft.training.loop import merging
 from regraft.training.loop.choice import safest
 from tests.conftest import Cli
 from tests.training.faults import result
-from tests.training.tiny import Killed, begin, kill_at_step, tiny_network
+from tests.training.tiny import Killed, begin, kill_at_step, resumed_through_kills, tiny_network
 
 
 def restless(epochs: int = 6, lr: float = 0.5, **more: Any) -> list[rg.Stage]:
@@ -153,13 +153,7 @@ def test_killed_in_every_epoch_it_ends_in_the_same_bits(
     run = RunFolder(tmp_path / "run")
     with pytest.raises(Killed), kill_at_step(3):
         begin(photos, run.path, plan=restless(), monitor="val_loss")
-    for _ in range(12):
-        try:
-            with kill_at_step(2):  # an epoch, then its checkpoint
-                run = pipeline.resume(run, recipe=run.settings(), model=tiny_network(), show=False)
-            break
-        except Killed:
-            continue
+    run = resumed_through_kills(run)
     assert result(run) == result(whole[0])
 
 

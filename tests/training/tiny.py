@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 import regraft as rg
+from regraft import pipeline
 from regraft.run.folder import RunFolder
 from regraft.training.loop import gradient_stage
 
@@ -74,3 +75,14 @@ def kill_at_step(number: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient_stage, "training_step", step)
         yield
+
+
+def resumed_through_kills(run: RunFolder) -> RunFolder:
+    """Resume a run and kill it at each third step, until one of at most twelve attempts ends."""
+    for _ in range(12):
+        try:
+            with kill_at_step(2):  # an epoch, then its checkpoint
+                return pipeline.resume(run, recipe=run.settings(), model=tiny_network(), show=False)
+        except Killed:
+            continue
+    return run
