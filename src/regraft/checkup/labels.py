@@ -90,7 +90,7 @@ def suspicions(rows: Rows, described: Described) -> Iterator[Issue | str]:
             )
             for place in suspects.tolist()
         )
-        text = f"{quantity(len(items), 'label is', 'labels are')} contradicted by the other images, the surest first."
+        text = f"{quantity(len(items), 'label is', 'labels are')} contradicted by the other images."
         yield Issue("label-error", "Labels that are probably wrong", "warning", text, items)
     if len(outliers):
         details = [f"{judged.distances[place]:.0f} standard deviations from its class" for place in outliers.tolist()]

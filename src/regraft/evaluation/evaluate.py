@@ -17,7 +17,7 @@ from regraft.evaluation.labelled_rows import MaskRows, Rows, other_mask_rows, ot
 from regraft.evaluation.mask_split import measure_masks
 from regraft.evaluation.masks import MaskPredictor
 from regraft.evaluation.out_of_fold import pooled_measures
-from regraft.evaluation.predict import Asked, predictor_for
+from regraft.evaluation.predict import Asked, Predictor, views_for
 from regraft.evaluation.rounding import rounding_note
 from regraft.evaluation.seen import SEEN_LABEL, Seen
 from regraft.evaluation.trust.nearest import KnownImages, Nearest, known_images
@@ -130,7 +130,8 @@ def evaluate(
         return _written(folder, masked, of_what | measured, seen, notes)
     images = _known_images(run, loaded) if checkpoint is None and tta is None else None
     features = isinstance(images, KnownImages)
-    predictor = predictor_for(run.path, loaded, numerics, checkpoint=checkpoint, tta=tta, features=features)
+    views = views_for(run.path, loaded, numerics, tta, checkpoint)
+    predictor = Predictor(loaded, numerics, tta=views, features=features)
     nearest = None if images is None else Nearest(images, predictor.class_names)
     known, multilabel = predictor.class_names, predictor.output == "multilabel"
     rows = (

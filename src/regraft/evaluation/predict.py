@@ -26,7 +26,7 @@ from regraft.evaluation.trust.features import featured_program
 from regraft.evaluation.trust.judge import Judge, Verdict
 from regraft.evaluation.tta.auto import views_asked_for
 from regraft.machine.prefetch import Prefetch, thread_pool
-from regraft.models.describe.info import ModelInfo, info_of
+from regraft.models.describe.info import ModelInfo, info_of, named
 from regraft.models.describe.inputs import Normaliser
 from regraft.models.describe.outputs import DEFAULT_THRESHOLD, threshold_names
 from regraft.models.describe.outputs import probabilities as probabilities_of
@@ -34,7 +34,7 @@ from regraft.models.describe.views import Views, require_views, views_of
 from regraft.models.keras.layer import KerasLayer
 from regraft.models.store.folder import loaded_model
 
-__all__ = ["Asked", "Inputs", "Observed", "Prediction", "Predictor", "predict", "predictor_for"]
+__all__ = ["Asked", "Inputs", "Observed", "Prediction", "Predictor", "predict", "views_for"]
 
 _Input = str | Path | npt.NDArray[np.uint8] | Image | bytes
 Inputs = _Input | Iterable[_Input]
@@ -219,19 +219,14 @@ class Predictor:
 
 def _required(info: ModelInfo) -> tuple[Sequence[str], Preprocessing]:
     """Return the class names and the preprocessing of a model that names images."""
-    if info.class_names is None or info.preprocessing is None:
-        raise SettingsError(
-            "The model has no class names or no preprocessing.",
-            "predictions are names, made from files",
-            "load it with `rg.load_model(PATH)`",
-        )
+    required = named(info)
     if info.output == "segmentation":
         raise SettingsError(
             "The model names the class of every pixel, not of an image.",
             "a model that classifies images",
             "use `rg.predict_masks(MODEL, IMAGES)`, or type `regraft predict`",
         )
-    return info.class_names, info.preprocessing
+    return required
 
 
 def _require_one(tta: Views | None, sets: float | None) -> None:
@@ -285,39 +280,29 @@ def _thresholds(info: ModelInfo, threshold: float | None) -> dict[str, float]:
     return dict.fromkeys(names, threshold)
 
 
-def predictor_for(
+def views_for(
     path: str | Path | None,
     model: nn.Module,
     numerics: Numerics | None,
-    *,
-    threshold: float | None = None,
+    tta: Asked | str | None,
     checkpoint: str | None = None,
-    tta: Asked | str | None = None,
-    sets: float | None = None,
-    reject: bool = False,
-    features: bool = False,
-) -> Predictor:
-    """Return a model ready to predict; where views are `auto`, with those that the run's validation images ask for.
+) -> Views | None:
+    """Return the views that a `Predictor` is to take; where they are `auto`, those that validation images ask for.
 
     Args:
         path: Where the model was loaded from; None where that is not known.
         model: That model.
         numerics: As for `Predictor`.
-        threshold: As for `Predictor`.
-        checkpoint: That was loaded.
         tta: The views.
-        sets: As for `Predictor`.
-        reject: As for `Predictor`.
-        features: As for `Predictor`.
+        checkpoint: That was loaded.
 
     Raises:
-        SettingsError: As `Predictor`; or `auto` of something that is no run.
+        SettingsError: There are no such views; or `auto` of something that is no run.
         DataError: `auto`, and no validation image can be read.
     """
     if tta != "auto":
         require_views(tta)
-        views = cast("Views | None", tta)
-        return Predictor(model, numerics, threshold=threshold, tta=views, sets=sets, reject=reject, features=features)
+        return cast("Views | None", tta)
     if path is None:
         raise SettingsError(
             "`tta='auto'` was set for a model that is loaded already.",
@@ -326,14 +311,13 @@ def predictor_for(
         )
     of_all = Predictor(model, numerics, tta="multi")
     precision = of_all.numerics.inference
-    chosen = views_asked_for(
+    return views_asked_for(
         path,
         info_of(model),
         lambda paths: (observed.views for observed in of_all.observe(paths)),
         checkpoint=checkpoint,
         precision=precision,
     )
-    return Predictor(model, numerics, threshold=threshold, tta=chosen, sets=sets, reject=reject, features=features)
 
 
 def predict(
@@ -372,7 +356,6 @@ def predict(
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)
     of = None if isinstance(model, nn.Module) else model
-    predictor = predictor_for(
-        of, loaded, numerics, threshold=threshold, checkpoint=checkpoint, tta=tta, sets=sets, reject=reject
-    )
+    views = views_for(of, loaded, numerics, tta, checkpoint)
+    predictor = Predictor(loaded, numerics, threshold=threshold, tta=views, sets=sets, reject=reject)
     return list(predictor.predict(paths))

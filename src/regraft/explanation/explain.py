@@ -11,13 +11,12 @@ from torch import nn
 from regraft.compute.numerics import Numerics, choose_numerics
 from regraft.data.decode.memory import MemoryImage
 from regraft.data.inputs import list_inputs
-from regraft.errors import SettingsError
 from regraft.evaluation.predict import Inputs
 from regraft.explanation.images import explained_images
 from regraft.explanation.pixels import explained_masks
 from regraft.explanation.question import question
 from regraft.explanation.record import Explanation
-from regraft.models.describe.info import info_of
+from regraft.models.describe.info import info_of, named
 from regraft.models.store.folder import loaded_model
 
 __all__ = ["explain", "explained"]
@@ -74,13 +73,8 @@ def explained(
         SettingsError: As `explain`.
     """
     info = info_of(model)
-    if info.class_names is None or info.preprocessing is None:
-        raise SettingsError(
-            "The model has no class names or no preprocessing.",
-            "explanations are of names, and of files",
-            "load it with `rg.load_model(PATH)`",
-        )
-    asked = question(info.class_names, classes, top)
+    class_names, _ = named(info)
+    asked = question(class_names, classes, top)
     numerics = replace((numerics or choose_numerics()).for_inference, precision="fp32")
     made = explained_masks if info.output == "segmentation" else explained_images
     return made(model, numerics, asked, sources)

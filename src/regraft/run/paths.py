@@ -10,8 +10,8 @@ __all__ = ["RunPaths"]
 
 
 @dataclass(frozen=True, repr=False)
-class RunPaths:
-    """The files and folders of a run.
+class _Entries:
+    """What lies in a run's folder itself.
 
     Attributes:
         path: The run's folder.
@@ -125,14 +125,6 @@ class RunPaths:
         """Features of some training images, by which those most like an error are found."""
         return self.path / "neighbours.safetensors"
 
-    def nearest(self, split: str) -> Path:
-        """Return the record of the training images that are most like each error of a split."""
-        return self.predictions / "nearest" / f"{split}.json"
-
-    def heat_maps(self, split: str) -> Path:
-        """Return the record of the heat maps of a few images of a split."""
-        return self.predictions / "heat-maps" / f"{split}.json"
-
     @property
     def batches(self) -> Path:
         return self.path / "batches"
@@ -144,6 +136,18 @@ class RunPaths:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+
+class RunPaths(_Entries):
+    """The files and folders of a run: those of its folder, and below them those of a step or a split."""
+
+    def nearest(self, split: str) -> Path:
+        """Return the record of the training images that are most like each error of a split."""
+        return self.predictions / "nearest" / f"{split}.json"
+
+    def heat_maps(self, split: str) -> Path:
+        """Return the record of the heat maps of a few images of a split."""
+        return self.predictions / "heat-maps" / f"{split}.json"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:06d}"

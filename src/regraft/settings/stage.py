@@ -47,6 +47,13 @@ def _with_some_weight(weights: Sequence[float]) -> Sequence[float]:
     return weights
 
 
+_ClassWeights = (
+    Literal["balanced", "median_frequency"]
+    | Annotated[ListOf[NotNegative], Field(min_length=1), AfterValidator(_with_some_weight)]
+    | Annotated[DictOf[str, NotNegative], Field(min_length=1)]
+)
+
+
 @settings
 class Stage:
     """One stage of a training run."""
@@ -113,12 +120,7 @@ class Stage:
         "a sum with factors, as {cross_entropy: 1, dice: 1}",
     )
     label_smoothing: ShareBelowOne = Field(default=0.0, description="fraction of the target spread over all classes")
-    class_weights: (
-        Literal["balanced", "median_frequency"]
-        | Annotated[ListOf[NotNegative], Field(min_length=1), AfterValidator(_with_some_weight)]
-        | Annotated[DictOf[str, NotNegative], Field(min_length=1)]
-        | None
-    ) = Field(
+    class_weights: _ClassWeights | None = Field(
         default=None,
         description="class weights in the loss: balanced, median_frequency (of pixels), one for each class in order, "
         "or by class name, or by number from 0 as in Keras (others have 1)",

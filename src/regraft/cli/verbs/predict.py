@@ -214,13 +214,14 @@ def _predictor(
 ) -> Predictor:
     """Return the run's model, ready to predict."""
     from regraft.compute.numerics import choose_numerics, keep_freed_memory
-    from regraft.evaluation.predict import predictor_for
+    from regraft.evaluation.predict import Predictor, views_for
     from regraft.models.store.folder import load_model
 
     keep_freed_memory()
     model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
     tell_rounding(run, model, numerics, checkpoint)
-    return predictor_for(run, model, numerics, checkpoint=checkpoint, **asked)
+    views = views_for(run, model, numerics, asked["tta"], checkpoint)
+    return Predictor(model, numerics, **asked | {"tta": views})
 
 
 def _begun(

@@ -27,10 +27,11 @@ from torch.nn import functional as F
 from regraft.evaluation.metrics.scores import roc_auc
 from regraft.models.describe.trust import Detector
 
-__all__ = ["FEWEST", "KINDS", "Evidence", "fit_detector", "strangeness"]
+__all__ = ["FEWEST", "KINDS", "NEIGHBOUR", "Evidence", "blended", "energy", "fit_detector", "placed", "strangeness"]
 
 FEWEST = 20  # training images
-_COMPONENTS, _BANK, _NEIGHBOUR = 96, 1000, 5
+_COMPONENTS, _BANK = 96, 1000
+NEIGHBOUR = 5  # of the training images, whose distance is the score
 _MOST_HELD_OUT, _FEWEST_OF_CLASS = 5, 4
 _MOST_ASKED = 2000  # validation images that the choice looks at
 _AT_ONCE = 512  # images
@@ -68,16 +69,22 @@ def _distance(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
 
 
 def _neighbours(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
-    here, bank = _placed(tensors, features), tensors["bank"].float()
-    return torch.cdist(here, bank).kthvalue(min(_NEIGHBOUR, len(bank)), dim=1).values
+    here, bank = placed(tensors, features), tensors["bank"].float()
+    return torch.cdist(here, bank).kthvalue(min(NEIGHBOUR, len(bank)), dim=1).values
 
 
-def _energy(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
+def energy(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
+    """Return minus the log of the summed exponentials of logits (N, num_logits); of one logit, minus its size."""
     return -(logits.abs()[:, 0] if logits.shape[1] == 1 else torch.logsumexp(logits, 1))
 
 
 def _blend(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
-    parts = torch.stack([_neighbours(tensors, features, logits), _energy(tensors, features, logits)])
+    return blended(tensors, _neighbours(tensors, features, logits), energy(tensors, features, logits))
+
+
+def blended(tensors: Tensors, neighbours: Tensor, energies: Tensor) -> Tensor:
+    """Return the sum of two scores (N,), each on the scale of the validation images."""
+    parts = torch.stack([neighbours, energies])
     total: Tensor = ((parts - tensors["low"][:, None]) / tensors["spread"][:, None]).sum(0)
     return total
 
@@ -88,7 +95,7 @@ KINDS: Mapping[str, tuple[Callable[[Tensors, Tensor, Tensor], Tensor], tuple[str
     "blend": (_blend, (*_OF_NEIGHBOURS, "low", "spread")),
     "distance": (_distance, _OF_DISTANCE),
     "neighbours": (_neighbours, _OF_NEIGHBOURS),
-    "energy": (_energy, ()),
+    "energy": (energy, ()),
 }
 _CHOSEN_FROM = ("blend", "distance", "neighbours")  # of equally good ones the first
 
@@ -174,7 +181,7 @@ def _fitted(train: Evidence, val: Evidence) -> dict[str, Tensor]:
         "centres": centres.half(),
     }
     chosen = torch.linspace(0, len(points) - 1, min(_BANK, len(points))).round().long()
-    tensors["bank"] = _placed(tensors, train.features[chosen].float()).half()
+    tensors["bank"] = placed(tensors, train.features[chosen].float()).half()
     parts = torch.stack([_scores(name, tensors, val.features, val.logits) for name in ("neighbours", "energy")])
     tensors |= {"low": parts.mean(1), "spread": parts.std(1).nan_to_num().clamp(min=1e-6)}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -197,7 +204,7 @@ def _principal(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return basis.float(), values[:kept].float(), rest.float()
 
 
-def _placed(tensors: Tensors, features: Tensor) -> Tensor:
+def placed(tensors: Tensors, features: Tensor) -> Tensor:
     """Return points on the sphere by their components (N, k) and, as one more, how far they lie outside them."""
     centred = F.normalize(features, dim=1) - tensors["mean"]
     inside = centred @ tensors["basis"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.evaluation.trust.features import featured_graph
+from regraft.evaluation.trust.novelty import NEIGHBOUR, blended, energy, placed
 from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
@@ -18,8 +18,6 @@ from regraft.models.describe.outputs import probabilities
 from regraft.models.describe.trust import Detector
 
 __all__ = ["SealedNetwork", "sealed_network"]
-
-_NEIGHBOUR = 5
 
 
 class SealedNetwork(nn.Module):
@@ -122,27 +120,18 @@ def _distance(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
 
 
 def _neighbours(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
-    centred = F.normalize(features, dim=1) - tensors["mean"]
-    inside = centred @ tensors["basis"]
-    outside = (centred.square().sum(1) - inside.square().sum(1)).clamp(min=0).sqrt()
-    here, bank = torch.cat([inside, outside[:, None]], 1), tensors["bank"]
-    nearest = _apart(here, bank).topk(min(_NEIGHBOUR, len(bank)), dim=1, largest=False).values
+    here, bank = placed(tensors, features), tensors["bank"]
+    nearest = _apart(here, bank).topk(min(NEIGHBOUR, len(bank)), dim=1, largest=False).values
     return nearest.amax(1).sqrt()
 
 
-def _energy(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
-    return -(logits.abs()[:, 0] if logits.shape[1] == 1 else torch.logsumexp(logits, 1))
-
-
 def _blend(tensors: Tensors, features: Tensor, logits: Tensor) -> Tensor:
-    parts = torch.stack([_neighbours(tensors, features, logits), _energy(tensors, features, logits)])
-    total: Tensor = ((parts - tensors["low"][:, None]) / tensors["spread"][:, None]).sum(0)
-    return total
+    return blended(tensors, _neighbours(tensors, features, logits), energy(tensors, features, logits))
 
 
 _SCORES: Mapping[str, Callable[[Tensors, Tensor, Tensor], Tensor]] = {
     "blend": _blend,
     "distance": _distance,
     "neighbours": _neighbours,
-    "energy": _energy,
+    "energy": energy,
 }

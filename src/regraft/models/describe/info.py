@@ -20,7 +20,7 @@ from regraft.models.describe.provenance import Provenance
 from regraft.models.describe.trace import Call, own_tensors, plain, trace
 from regraft.models.describe.trust import Trust
 
-__all__ = ["ModelInfo", "info_of", "preprocessing_of", "set_info", "settings_of"]
+__all__ = ["ModelInfo", "info_of", "named", "preprocessing_of", "set_info", "settings_of"]
 
 _ATTRIBUTE = "regraft_info"
 _AUXILIARY = re.compile(r"(^|\.)aux", re.IGNORECASE)
@@ -100,6 +100,21 @@ def info_of(model: nn.Module) -> ModelInfo:
     if isinstance(getattr(model, "pretrained_cfg", None), dict) and hasattr(model, "forward_features"):
         return _timm_info(model)
     return _unknown_info(model)
+
+
+def named(info: ModelInfo) -> tuple[tuple[str, ...], Preprocessing]:
+    """Return the class names and the preprocessing of a model that is to say names of files.
+
+    Raises:
+        SettingsError: It lacks one of them.
+    """
+    if info.class_names is None or info.preprocessing is None:
+        raise SettingsError(
+            "The model has no class names or no preprocessing.",
+            "predictions are names, made from files",
+            "load it with `rg.load_model(PATH)`",
+        )
+    return info.class_names, info.preprocessing
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:

@@ -21,6 +21,7 @@ from regraft.run.invocation import as_typed
 from regraft.run.records import append_metrics, candidate_name, finite, kind_of_candidate
 from regraft.run.terminal import forgiving
 from regraft.training.progress.phases import Phase, Work
+from regraft.training.progress.promise import Promise
 from regraft.training.progress.remaining import Remaining
 from regraft.visible import visible
 
@@ -32,7 +33,6 @@ __all__ = ["Sinks"]
 _LINE_SECONDS = 10.0
 _LOSSES = ("train_loss", "val_loss", "val_calibrated_loss")
 _MUCH_WAITING = 0.2  # of an epoch's time; beyond, loading is called the bottleneck
-_RISE, _RISE_SECONDS = 1.2, 5.0  # by how much the time left may rise from line to line
 _LOST_SECONDS = 1.0  # of an epoch; less is not worth a word
 
 
@@ -51,13 +51,13 @@ class Sinks:
         self.run = run
         self.show = show and write
         self._write = write
-        self._held: list[str] | None = [] if held else None
+        self._log = _Log(run, held=held)
         self.total = 1.0
         self.done = 0.0
         self._start = time.monotonic()
         self._last_line = self._start
         self._bar: ProgressBar | None = None
-        self._promised: tuple[float, float] | None = None
+        self._promise = Promise()
         self._remaining = Remaining({})
         self._phase: Phase | None = None
         self._aside = self._told_at = 0.0
@@ -121,7 +121,7 @@ class Sinks:
         self._last_line = time.monotonic()
         text = visible(text)
         if log and self._write:
-            self._log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+            self._log.add(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
         text = as_typed(text)
         if self._bar is not None:
             self._bar.line(text)
@@ -130,16 +130,7 @@ class Sinks:
 
     def release(self) -> None:
         """Write what was held back, and hold nothing back any more."""
-        held, self._held = self._held or [], None
-        for text in held:
-            self._log(text)
-
-    def _log(self, text: str) -> None:
-        if self._held is not None:
-            self._held.append(text)
-            return
-        with contextlib.suppress(Exception):
-            commit.append_line(self.run.log, text)
+        self._log.release()
 
     def warn(self, text: str) -> None:
         """Write one line that people have to see: without progress it goes to the log of the library."""
@@ -155,15 +146,7 @@ class Sinks:
         if "l2" in record:  # solving takes time and is no work of images, which the rest of the run consists of
             self._aside += self.seconds - self._told_at
             self.mark()
-            parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
-        else:
-            parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
-        parts += _figures(record)
-        if record.get("images_per_second"):
-            parts.append(f"{record['images_per_second']:.0f} images/s")
-        if record.get("data_wait") is not None:
-            parts.append(f"data wait {record['data_wait']:.0%}")
-        self.line("  ".join(parts) + f"  {self._left()}")
+        self.line("  ".join([*_of_epoch(record), self._left()]))
         if (hint := self._loading.noted(record)) is not None:
             self.line(hint)
         return size
@@ -182,7 +165,7 @@ class Sinks:
 
     def status(self, state: str, **facts: Any) -> None:
         """Replace status.json."""
-        if not self._write or self._held is not None:
+        if not self._write or self._log.is_held:
             return
         commit.write_json(self.run.status, finite({"state": state, "seconds": round(self.seconds, 3), **facts}))
 
@@ -191,21 +174,27 @@ class Sinks:
             return "time remaining unknown"
         known = self._remaining.seconds()
         alike = (self.seconds - self._aside) / self.done * max(self.total - self.done, 0)
-        left = alike if known is None else known
-        if self._promised is not None and not self._remaining.is_new_ground:  # within a phase it never jumps up
-            at, before = self._promised
-            left = min(left, _RISE * max(before - (self.seconds - at), 0) + _RISE_SECONDS)
-        self._promised = (self.seconds, left)
-        return _told_left(left)
+        return self._promise.tell(
+            self.seconds, alike if known is None else known, may_jump=self._remaining.is_new_ground
+        )
 
     def _left_now(self) -> str:
-        """Return the remaining time for the progress bar: the last estimate, less the time since."""
-        if self.seconds < _LINE_SECONDS and self._promised is None:
-            return ""
-        at, left = self._promised or (0.0, 0.0)
-        if self._promised is None or self.seconds - at >= _LINE_SECONDS:
-            return self._left()
-        return _told_left(max(left - (self.seconds - at), 0))
+        """Return the remaining time for the progress bar."""
+        return self._promise.count_down(self.seconds, self._left)
+
+
+def _of_epoch(record: Mapping[str, Any]) -> list[str]:
+    """Return what is said of an epoch, or of a solution, in parts."""
+    if "l2" in record:
+        parts = [f"{record['stage']} solution {record['epoch']} (l2 {record['l2']:g})"]
+    else:
+        parts = [f"{record['stage']} epoch {record['epoch']}/{record['epochs']}"]
+    parts += _figures(record)
+    if record.get("images_per_second"):
+        parts.append(f"{record['images_per_second']:.0f} images/s")
+    if record.get("data_wait") is not None:
+        parts.append(f"data wait {record['data_wait']:.0%}")
+    return parts
 
 
 def _figures(record: Mapping[str, Any]) -> list[str]:
@@ -213,6 +202,30 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
     main = main_of(record)
     losses = [f"{key} {record[key]:.4f}" for key in _LOSSES if record.get(key) is not None]
     return losses if main is None else [*losses, f"{main} {told(main, record[main])}"]
+
+
+class _Log:
+    """The lines of log.txt; held back where the run may yet be refused."""
+
+    def __init__(self, run: RunFolder, *, held: bool) -> None:
+        self._path = run.log
+        self._held: list[str] | None = [] if held else None
+
+    @property
+    def is_held(self) -> bool:
+        return self._held is not None
+
+    def add(self, text: str) -> None:
+        if self._held is not None:
+            self._held.append(text)
+            return
+        with contextlib.suppress(Exception):
+            commit.append_line(self._path, text)
+
+    def release(self) -> None:
+        held, self._held = self._held or [], None
+        for text in held:
+            self.add(text)
 
 
 class _Loading:
@@ -245,7 +258,3 @@ class _Loading:
         share = waited / seconds
         what = "data-loading" if share > 0.5 else "compute"
         return f"{stage}: {what} bound ({share:.0%} of the time spent waiting for images)"
-
-
-def _told_left(seconds: float) -> str:
-    return f"about {int(seconds) // 60}:{int(seconds) % 60:02d} remaining"
