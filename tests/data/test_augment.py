@@ -68,6 +68,27 @@ def test_erase_fills_a_rectangle_and_nothing_else() -> None:
     assert torch.equal(rows * columns, gone.sum((1, 2)))
 
 
+def test_a_window_holds_pixels_of_the_image_in_full_resolution() -> None:
+    images = torch.stack([photo(41, 37, seed=seed) for seed in range(30)])
+    out = apply(images, Augment(window=(12, 20)), seed=3, epoch=1, sample_ids=range(30))
+    assert out.shape == (30, 3, 12, 20)
+    places = set()
+    for part, whole in zip(out, images.float(), strict=True):
+        windows = whole.unfold(1, 12, 1).unfold(2, 20, 1)
+        same = (windows - part[:, None, None]).abs().amax((0, 3, 4)) < 1e-2
+        places.add(tuple(same.nonzero()[0].tolist()))
+    assert len(places) > 20
+    with pytest.raises(SettingsError, match="12x38 pixels is to be cut out of images of 41x37"):
+        apply(images, Augment(window=(12, 38)), seed=3, epoch=1, sample_ids=range(30))
+
+
+def test_a_window_leaves_all_other_draws_as_they_were() -> None:
+    images = torch.stack([photo(40, 40, seed=seed) for seed in range(4)])
+    whole = apply(images, Augment(rotation=20, zoom=0.2, brightness=0.3), seed=3, epoch=1, sample_ids=range(4))
+    full = Augment(rotation=20, zoom=0.2, brightness=0.3, window=40)
+    assert torch.equal(apply(images, full, seed=3, epoch=1, sample_ids=range(4)), whole)
+
+
 EVERYTHING = Augment(
     rotation=40, shift=0.2, shear=11.5, zoom=0.2, flip="both", crop=(0.5, 1.0),
     brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, erase=0.5, fill="reflect",

@@ -48,6 +48,7 @@ def inner(mask: np.ndarray) -> np.ndarray:
         zoom=st.floats(0, 0.5),
         flip=st.sampled_from([None, "horizontal", "vertical", "both"]),
         crop=st.sampled_from([None, (0.3, 1.0), (0.5, 0.5)]),
+        window=st.sampled_from([None, (30, 24)]),
         fill=st.sampled_from(["nearest", "reflect", "constant"]),
     ),
     st.integers(0, 10_000),

@@ -62,7 +62,9 @@ def test_a_step_in_which_nothing_counts_changes_nothing() -> None:
     assert all((gradient == 0).all() for gradient in found)
 
 
-@pytest.mark.parametrize("augment", [None, rg.Augment(shift=0.4, flip="horizontal")])
+@pytest.mark.parametrize(
+    "augment", [None, rg.Augment(shift=0.4, flip="horizontal"), rg.Augment(window=(16, 32), brightness=0.1)]
+)
 def test_accumulated_batches_equal_one_big_batch(augment: rg.Augment | None, tmp_path: Path) -> None:
     """Ten images: the last step has two, in one batch of the two."""
     data = rg.open_data(void_scenes_in(tmp_path / "scenes"))

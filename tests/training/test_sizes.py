@@ -30,3 +30,16 @@ def test_too_small_a_stage_is_refused(size: int, why: str) -> None:
 @pytest.mark.parametrize("size", [13, 16, (13, 90)])
 def test_what_the_network_takes_is_not_refused(size: int | tuple[int, int]) -> None:
     require_room(without_padding(), [rg.Stage("a", optimizer="sgd", image_size=size)])
+
+
+@pytest.mark.parametrize(("window", "why"), [((40, 16), "cut out of images of 32x32"), (12, "too small")])
+def test_windows_fit_in_their_images_and_the_network(window: int | tuple[int, int], why: str) -> None:
+    stage = rg.Stage("a", optimizer="sgd", augment=rg.Augment(window=window))
+    with pytest.raises(SettingsError, match=why):
+        require_room(without_padding(), [stage])
+
+
+def test_a_window_counts_by_the_size_of_training_images() -> None:
+    stage = rg.Stage("a", optimizer="sgd", train_image_size=24, augment=rg.Augment(window=28))
+    with pytest.raises(SettingsError, match="cut out of images of 24x24"):
+        require_room(without_padding(), [stage])

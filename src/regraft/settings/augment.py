@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from regraft.settings.strict import NotNegative, Share, settings
+from regraft.settings.strict import NotNegative, Pixels, Share, settings
 
 __all__ = ["Augment", "Fill", "Flip"]
 
@@ -34,6 +34,10 @@ class Augment:
     flip: Flip | None = Field(default=None, description="flips with probability 0.5, along one axis or both")
     crop: tuple[Share, Share] | None = Field(
         default=None, description="minimum and maximum fraction of the area to crop and enlarge, as [0.35, 1.0]"
+    )
+    window: Pixels | tuple[Pixels, Pixels] | None = Field(
+        default=None,
+        description="side, or [height, width], of a part that is cut out at random and trained on at full resolution",
     )
     brightness: NotNegative = Field(default=0.0, le=10, description="b: a factor in [1 - b, 1 + b]")
     contrast: NotNegative = Field(
@@ -69,6 +73,11 @@ class Augment:
         return self.shift if isinstance(self.shift, tuple) else (self.shift, self.shift)
 
     @property
+    def window_size(self) -> tuple[int, int] | None:
+        """Height and width of what is cut out of each image; None: it stays whole."""
+        return (self.window, self.window) if isinstance(self.window, int) else self.window
+
+    @property
     def warps(self) -> bool:
         """Whether pixels are interpolated (a flip alone only moves them)."""
-        return any((self.rotation, *self.shifts, self.shear, self.zoom, self.crop))
+        return any((self.rotation, *self.shifts, self.shear, self.zoom, self.crop, self.window))

@@ -1,7 +1,7 @@
 """Random changes of training images, as a function of seed, epoch and sample: the same bits in any batch.
 
-All geometry of a sample (flip, rotation, shift, shear, zoom, crop) is one affine matrix and one interpolation; all
-colour is one affine map of the channels; erasing comes last. Geometry follows the conventions of Keras's
+All geometry of a sample (flip, rotation, shift, shear, zoom, crop, window) is one affine matrix and one interpolation;
+all colour is one affine map of the channels; erasing comes last. Geometry follows the conventions of Keras's
 `apply_affine_transform` (order: rotation, shift, shear, zoom, about the image centre), colour those of torchvision's
 `ColorJitter`. The numbers come from `regraft.data.random`, so nothing has to be saved to repeat them.
 """
@@ -25,7 +25,7 @@ from regraft.errors import SettingsError
 from regraft.settings.augment import Augment
 from regraft.wording import quantity
 
-__all__ = ["apply"]
+__all__ = ["apply", "require_window_within"]
 
 Array = npt.NDArray[np.float64]
 SampleIds = Sequence[int] | npt.NDArray[np.integer]
@@ -37,6 +37,7 @@ _COLUMNS = (
     *("crop_area", "crop_ratio", "crop_x", "crop_y"),
     *("brightness", "contrast", "saturation", "hue"),
     *("erase", "erase_area", "erase_ratio", "erase_x", "erase_y"),
+    *("window_x", "window_y"),
 )
 _CROP_RATIOS = (3 / 4, 4 / 3)  # as torchvision's RandomResizedCrop
 _ERASE_AREAS, _ERASE_RATIOS = (0.02, 0.33), (0.3, 3.3)  # as torchvision's RandomErasing (Zhong et al., 2017)
@@ -97,26 +98,27 @@ def apply(
             (`fill="reflect"` mirrors the mask as well).
 
     Returns:
-        float32, shape (N, C, H, W), contiguous, on the same scale: each sample's bits do not depend on its batch.
-        With masks, (images, masks), the latter uint8 (N, H, W).
+        float32, shape (N, C, H, W), or (N, C, *window) where a window is cut out, contiguous, on the same scale: each
+        sample's bits do not depend on its batch. With masks, (images, masks), the latter uint8 of the same size.
 
     Raises:
-        SettingsError: When sample numbers, masks and images differ in number or size, or saturation or hue meet other
-            than 3 channels.
+        SettingsError: When sample numbers, masks and images differ in number or size, saturation or hue meet other
+            than 3 channels, or the window is larger than the images.
     """
     ids = np.asarray(sample_ids, dtype=np.int64)
     _check_batch(images, augment, ids, masks)
     drawn = dict(zip(_COLUMNS, uniform(seed, _STREAM, epoch, ids, num=len(_COLUMNS)).T, strict=True))
-    num, _, height, width = images.shape
+    num, channels, height, width = images.shape
+    size = augment.window_size or (height, width)
     matrices = _drawn_matrices(augment, drawn, (height, width)) if augment.warps else None
     factors = _drawn_factors(augment, drawn)
-    boxes = _drawn_boxes(augment, drawn, (height, width)) if augment.erase else None
-    out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-    moved = None if masks is None else torch.empty(masks.shape, dtype=torch.uint8, device=masks.device)
+    boxes = _drawn_boxes(augment, drawn, size) if augment.erase else None
+    out = torch.empty((num, channels, *size), dtype=torch.float32, device=images.device)
+    moved = None if masks is None else torch.empty((num, *size), dtype=torch.uint8, device=masks.device)
     step = _chunk_size(images)
     for rows in (slice(start, start + step) for start in range(0, num, step)):
         if matrices is not None:
-            changed = warp(images[rows], matrices[rows], fill=augment.fill, constant=constant)
+            changed = warp(images[rows], matrices[rows], fill=augment.fill, constant=constant, out_size=size)
         else:
             changed = images[rows].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
             _flip_(changed, augment, drawn, rows)
@@ -125,7 +127,7 @@ def apply(
         out[rows] = changed
         if masks is not None and moved is not None:
             moved[rows] = (
-                warp_masks(masks[rows], matrices[rows], fill=augment.fill)
+                warp_masks(masks[rows], matrices[rows], fill=augment.fill, out_size=size)
                 if matrices is not None
                 else _flip_(masks[rows].clone(), augment, drawn, rows)
             )
@@ -136,6 +138,20 @@ def apply(
     if boxes is not None:
         _erase_(moved[:, None], boxes, torch.tensor(IGNORED, dtype=torch.uint8, device=moved.device))
     return out, moved
+
+
+def require_window_within(window: tuple[int, int], size: tuple[int, int]) -> None:
+    """Refuse a window (height, width) that is larger than the images it is cut out of.
+
+    Raises:
+        SettingsError: It is.
+    """
+    if window[0] > size[0] or window[1] > size[1]:
+        raise SettingsError(
+            f"A window of {window[0]}x{window[1]} pixels is to be cut out of images of {size[0]}x{size[1]}.",
+            "a window no larger than the images that are trained on",
+            "a smaller `augment.window`, or a larger image size",
+        )
 
 
 def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64], masks: Tensor | None) -> None:
@@ -157,6 +173,8 @@ def _check_batch(images: Tensor, augment: Augment, ids: npt.NDArray[np.int64], m
             "both need three channels: red, green, blue",
             "set saturation and hue to 0",
         )
+    if augment.window_size is not None:
+        require_window_within(augment.window_size, (images.shape[2], images.shape[3]))
 
 
 def _chunk_size(images: Tensor) -> int:
@@ -185,7 +203,9 @@ def _drawn_matrices(augment: Augment, drawn: dict[str, Array], size: tuple[int, 
         # The output position is mirrored first: M(side - 1 - p) = -M p + M (side - 1).
         matrices[chosen, :, 2] += matrices[chosen, :, axis] * (size[1 - axis] - 1)
         matrices[chosen, :, axis] *= -1
-    return _cropped(matrices, augment.crop, drawn, size) if augment.crop else matrices
+    if augment.crop:
+        matrices = _cropped(matrices, augment.crop, drawn, size)
+    return matrices if augment.window_size is None else _windowed(matrices, augment.window_size, drawn, size)
 
 
 def _cropped(matrices: Array, crop: tuple[float, float], drawn: dict[str, Array], size: tuple[int, int]) -> Array:
@@ -196,6 +216,19 @@ def _cropped(matrices: Array, crop: tuple[float, float], drawn: dict[str, Array]
         start = drawn["crop_x" if axis == 0 else "crop_y"] * (1 - kept) * side
         matrices[:, axis] *= kept[:, None]
         matrices[:, axis, 2] += start + kept * 0.5 - 0.5
+    return matrices
+
+
+def _windowed(matrices: Array, window: tuple[int, int], drawn: dict[str, Array], size: tuple[int, int]) -> Array:
+    # Whole pixels: where nothing else warps, the window holds the image's own pixels.
+    start = np.stack(
+        [
+            np.floor(drawn[name] * (side - part + 1))
+            for name, side, part in zip(("window_x", "window_y"), size[::-1], window[::-1], strict=True)
+        ],
+        axis=1,
+    )
+    matrices[:, :, 2] += np.einsum("nij,nj->ni", matrices[:, :, :2], start)
     return matrices
 
 

@@ -61,7 +61,14 @@ def affine_matrices(
     return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 
-def warp(images: Tensor, matrices: Array, *, fill: Fill = "nearest", constant: Level = 0.0) -> Tensor:
+def warp(
+    images: Tensor,
+    matrices: Array,
+    *,
+    fill: Fill = "nearest",
+    constant: Level = 0.0,
+    out_size: tuple[int, int] | None = None,
+) -> Tensor:
     """Return each image seen through its inverse affine map, bilinear.
 
     `nearest` and `reflect` (half-sample symmetric) equal `scipy.ndimage.affine_transform(order=1)`; `constant` fades
@@ -72,12 +79,14 @@ def warp(images: Tensor, matrices: Array, *, fill: Fill = "nearest", constant: L
         matrices: float64, shape (N, 2, 3), as `affine_matrices` gives them.
         fill: What lies beyond the border.
         constant: The colour for `fill="constant"`, one value or one per channel.
+        out_size: Height and width of what is returned; default: those of the images.
 
     Returns:
-        float32, shape (N, C, H, W).
+        float32, shape (N, C, *out_size).
     """
     pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
-    grid = _sampling_grid(matrices, (images.shape[2], images.shape[3]), images.device)
+    size = (images.shape[2], images.shape[3])
+    grid = _sampling_grid(matrices, size, out_size or size, images.device)
     colour = levels(constant, pixels) if fill == "constant" and np.any(constant) else None
     if colour is not None:
         pixels = pixels - colour
@@ -85,7 +94,14 @@ def warp(images: Tensor, matrices: Array, *, fill: Fill = "nearest", constant: L
     return out if colour is None else out.add_(colour)
 
 
-def warp_masks(masks: Tensor, matrices: Array, *, fill: Fill = "nearest", ignored: int = 255) -> Tensor:
+def warp_masks(
+    masks: Tensor,
+    matrices: Array,
+    *,
+    fill: Fill = "nearest",
+    ignored: int = 255,
+    out_size: tuple[int, int] | None = None,
+) -> Tensor:
     """Return each mask seen through its inverse affine map: the value of the nearest pixel, so that no value is made
     up.
 
@@ -94,12 +110,14 @@ def warp_masks(masks: Tensor, matrices: Array, *, fill: Fill = "nearest", ignore
         matrices: float64, shape (N, 2, 3), as `affine_matrices` gives them.
         fill: What the images get beyond their border. Masks get the value `ignored` there, or are mirrored as well.
         ignored: The value of pixels that count for nothing.
+        out_size: Height and width of what is returned; default: those of the masks.
 
     Returns:
-        uint8, shape (N, H, W).
+        uint8, shape (N, *out_size).
     """
     values = masks[:, None].to(torch.float32)
-    grid = _sampling_grid(matrices, (masks.shape[1], masks.shape[2]), masks.device)
+    size = (masks.shape[1], masks.shape[2])
+    grid = _sampling_grid(matrices, size, out_size or size, masks.device)
     if fill == "reflect":
         out = F.grid_sample(values, grid, mode="nearest", padding_mode="reflection", align_corners=False)
     else:
@@ -113,13 +131,13 @@ def levels(constant: Level, like: Tensor) -> Tensor:
     return torch.as_tensor(constant, dtype=like.dtype, device=like.device).reshape(1, -1, 1, 1)
 
 
-def _sampling_grid(matrices: Array, size: tuple[int, int], device: torch.device) -> Tensor:
+def _sampling_grid(matrices: Array, size: tuple[int, int], out_size: tuple[int, int], device: torch.device) -> Tensor:
     # grid_sample wants positions on [-1, 1] over the pixels' outer edges.
     sides = np.array([size[1], size[0]], dtype=np.float64)
     scaled = matrices * (2 / sides)[None, :, None]
     scaled[:, :, 2] += 1 / sides - 1
-    across = scaled[:, :, :1] * np.arange(size[1]) + scaled[:, :, 2:]
-    down = scaled[:, :, 1:2] * np.arange(size[0])
+    across = scaled[:, :, :1] * np.arange(out_size[1]) + scaled[:, :, 2:]
+    down = scaled[:, :, 1:2] * np.arange(out_size[0])
     parts = [torch.from_numpy(part.astype(np.float32)).to(device) for part in (across, down)]
     # x and y lie in planes of their own: faster to write, and faster for grid_sample to read, than pairs.
     return (parts[0][:, :, None] + parts[1][:, :, :, None]).permute(0, 2, 3, 1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from regraft.data.augment.augment import require_window_within
 from regraft.errors import SettingsError
 from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.plan.make import Plan
@@ -50,10 +51,18 @@ def require_room(model: nn.Module, stages: Iterable[Stage]) -> None:
         stages: The stages, resolved.
 
     Raises:
-        SettingsError: A side has fewer than 8 pixels, or the network's maps have none left at its end.
+        SettingsError: A side has fewer than 8 pixels, the network's maps have none left at its end, or a stage cuts
+            windows that are larger than its images.
     """
     trial: nn.Module | None = None
-    for size in sorted({size or size_of(model) for stage in stages for size in (stage.size, stage.train_size)}):
+    sizes: set[tuple[int, int]] = set()
+    for stage in stages:
+        trained_on = stage.train_size or stage.size or size_of(model)
+        window = stage.augment.window_size if stage.augment else None
+        if window is not None:
+            require_window_within(window, trained_on)
+        sizes |= {stage.size or size_of(model), trained_on, window or trained_on}
+    for size in sorted(sizes):
         if min(size) < _FEWEST_PIXELS:
             raise _too_small(size, f"at least {_FEWEST_PIXELS} pixels a side")
         if min(size) >= _SURE_PIXELS:
