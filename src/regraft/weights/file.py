@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from regraft.errors import WeightsError, did_you_mean, require_type
 from regraft.weights.limits import MAX_CLASSES, MAX_NAME, Budget, check_shape, guarded, is_own_file
+from regraft.weights.shard_name import shard_note
 from regraft.wording import quantity
 
 __all__ = ["FORMATS", "READERS", "SUFFIXES", "SourceTensor", "WeightFile", "read_weights"]
@@ -40,7 +41,6 @@ READERS = {
 }
 FORMATS = tuple(READERS)
 _MODEL_WEIGHTS = "model.safetensors"
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.(safetensors|bin))")
 _ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".npz", ".npy", ".onnx", ".index", ".caffemodel")
 
@@ -201,25 +201,8 @@ def _within(weights: WeightFile, budget: Budget) -> WeightFile:
     if names is not None and (len(names) > MAX_CLASSES or max(map(len, names), default=0) > MAX_NAME):
         note = f"The file's list of {quantity(len(names), 'class name')} was ignored: it is too long, or its names are."
         weights = replace(weights, class_names=None, notes=(*weights.notes, note))
-    return _said_a_shard(weights)
-
-
-def _said_a_shard(weights: WeightFile) -> WeightFile:
-    """Return the file, with a note when it is one of several and was given alone."""
-    found = _SHARD.fullmatch(weights.path.name)
-    if not found or int(found["count"]) < 2:
-        return weights
-    end = f"-of-{found['count']}{found['suffix']}"
-    names = [f"{found['stem']}-{number:05d}{end}" for number in range(1, min(int(found["count"]), 1000) + 1)]
-    missing = [name for name in names if not weights.path.with_name(name).is_file()]
-    index = weights.path.with_name(f"{found['stem']}{found['suffix']}.index.json")
-    note = f"This is shard {int(found['number'])} of {int(found['count'])}: "
-    if index.is_file() and not missing:
-        note += f"give {str(index)!r}, or the folder, to read all of them."
-    else:
-        lacking = [*missing[:5], *(["..."] if missing[5:] else []), *([] if index.is_file() else [index.name])]
-        note += f"the other shards are missing: {', '.join(lacking)}."
-    return replace(weights, notes=(*weights.notes, note))
+    alone = shard_note(weights.path)
+    return replace(weights, notes=(*weights.notes, alone)) if alone else weights
 
 
 def _weights_of_model(path: Path) -> Path | None:

@@ -12,6 +12,7 @@ from regraft.errors import SettingsError, WeightsError
 from regraft.summary import Summary
 from regraft.weights.axes import Step
 from regraft.weights.file import SourceTensor
+from regraft.weights.shard_name import shard_note
 
 __all__ = ["Ambiguity", "Finding", "Match", "MatchReport", "WrongShape"]
 
@@ -306,6 +307,7 @@ def _problems(report: MatchReport, what: str, adjust: bool, checked: bool) -> li
     missing = [name for name in report.missing if name in wanted]
     if missing:
         problems.append(f"missing: {_group(missing)}")
+        problems += filter(None, [shard_note(Path(report.file))])
     problems += [
         f"wrong shape: {pair.target} is {pair.target_shape}, {pair.source} is {pair.source_shape}"
         for pair in report.wrong_shape

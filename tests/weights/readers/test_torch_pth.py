@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import regraft as rg
 from regraft.errors import WeightsError
 from regraft.weights.file import WeightFile, read_weights
 
@@ -200,3 +202,27 @@ def test_shards_are_read_by_their_index(as_folder: bool, tmp_path: Path) -> None
     index.write_text(json.dumps({"weight_map": {"x.weight": "../a.bin"}}))
     with pytest.raises(WeightsError, match="is not a regular file next to it"):
         read_weights(index)
+
+
+def test_an_index_names_all_shards_that_are_missing(tmp_path: Path) -> None:
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "a.bin", "y": "b.bin"}}))
+    with pytest.raises(WeightsError, match=r"The 2 shards 'a\.bin', 'b\.bin' of .*index\.json' are missing"):
+        read_weights(index)
+
+
+@pytest.mark.parametrize("suffix", ["bin", "safetensors"])
+def test_a_match_of_one_shard_alone_names_the_index_and_the_missing_shards(tmp_path: Path, suffix: str) -> None:
+    stem = "pytorch_model" if suffix == "bin" else "model"
+    names = [f"{stem}-{number:05d}-of-00003.{suffix}" for number in (1, 2, 3)]
+    network, path = timm.create_model("test_resnet"), tmp_path / names[0]
+    state = dict(list(network.state_dict().items())[:20])
+    torch.save(state, path) if suffix == "bin" else save_file(state, path)
+    report = rg.match_weights(read_weights(path), network)
+    with pytest.raises(WeightsError, match="This is shard 1 of 3") as caught:
+        report.require("all")
+    assert all(name in str(caught.value) for name in (f"{stem}.{suffix}.index.json", *names[1:]))
+    (tmp_path / f"{stem}.{suffix}.index.json").write_text("{}")
+    torch.save(state, tmp_path / names[1])
+    with pytest.raises(WeightsError, match=r"index\.json' is here and 1 other shard is missing"):
+        report.require("all")

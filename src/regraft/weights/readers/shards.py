@@ -10,6 +10,7 @@ from regraft.errors import WeightsError
 from regraft.weights.file import SourceTensor
 from regraft.weights.limits import is_own_file, load_json
 from regraft.weights.readers.byte_range import open_source
+from regraft.weights.words import some
 
 __all__ = ["read_shards"]
 
@@ -41,9 +42,11 @@ def read_shards(
         raise _damaged(index, f"the index is not readable ({error})") from error
     if len(shards) > _MAX_SHARDS:
         raise _damaged(index, f"it names {len(shards)} shards")
+    paths = [_shard_path(index, shard) for shard in shards]
+    _require_all(index, [path.name for path in paths if not path.exists()])
     tensors: dict[str, SourceTensor] = {}
-    for shard in shards:
-        for name, tensor in read_file(_shard_path(index, shard)).items():
+    for shard, path in zip(shards, paths, strict=True):
+        for name, tensor in read_file(path).items():
             if name in tensors:
                 raise _damaged(index, f"two shards hold {name!r}")
             if weight_map.get(name) == shard:
@@ -59,13 +62,18 @@ def _shard_path(index: Path, shard: str) -> Path:
     path = index.parent / shard
     if Path(shard).name != shard or (os.path.lexists(path) and not is_own_file(path)):
         raise _damaged(index, f"the shard {shard!r} is not a regular file next to it")
-    if not path.exists():
-        raise WeightsError(
-            f"The shard {shard!r} of {str(index)!r} is missing.",
-            "all files that the index names must be next to it",
-            f"download {shard!r} too",
-        )
     return path
+
+
+def _require_all(index: Path, missing: list[str]) -> None:
+    if missing:
+        word = "shard" if len(missing) == 1 else f"{len(missing)} shards"
+        verb = "is" if len(missing) == 1 else "are"
+        raise WeightsError(
+            f"The {word} {some([repr(name) for name in missing])} of {str(index)!r} {verb} missing.",
+            "all files that the index names must be next to it",
+            f"download {some([repr(name) for name in missing])} too",
+        )
 
 
 def _damaged(index: Path, why: str) -> WeightsError:
