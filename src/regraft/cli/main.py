@@ -6,11 +6,13 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from regraft.cli.front.groups import shown
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
     convert,
@@ -29,6 +31,7 @@ from regraft.cli.verbs import (
 from regraft.cli.verbs.backbones import models, rank
 from regraft.cli.verbs.finished import add_class, compare, explain, export
 from regraft.cli.verbs.images import check
+from regraft.cli.verbs.installation import info
 from regraft.errors import RegraftError, StorageError
 from regraft.machine.processes import is_main_process
 from regraft.run.invocation import as_typed, begin
@@ -110,27 +113,30 @@ def main(
     logging.getLogger("regraft").setLevel(logging.WARNING if silent else logging.INFO)
 
 
-_EPILOG = "Every command also takes --quiet (-q, no progress) and --debug (the traceback of an error)."
-
-app.command("train", epilog=_EPILOG)(train.train)
-app.command("resume", epilog=_EPILOG)(resume.resume)
-app.command("evaluate", epilog=_EPILOG)(evaluate.evaluate)
-app.command("predict", epilog=_EPILOG)(predict.predict)
-app.command("explain", epilog=_EPILOG)(explain.explain)
-app.command("add-class", epilog=_EPILOG)(add_class.add_class)
-app.command("compare", epilog=_EPILOG)(compare.compare)
-app.command("check", epilog=_EPILOG)(check.check)
-app.command("inspect", epilog=_EPILOG)(inspect.inspect)
-app.command("match", epilog=_EPILOG)(match.match)
-app.command("convert", epilog=_EPILOG)(convert.convert)
-app.command("export", epilog=_EPILOG)(export.export)
-app.command("report", epilog=_EPILOG)(report.report)
-app.command("runs", epilog=_EPILOG)(runs.runs)
-app.command("recipe", epilog=_EPILOG)(recipe.recipe)
-app.command("models", epilog=_EPILOG)(models.models)
-app.command("rank", epilog=_EPILOG)(rank.rank)
-app.command("find-lr", epilog=_EPILOG)(find_lr.find_lr)
-app.command("demo", epilog=_EPILOG)(demo.demo)
+_VERBS: dict[str, Callable[..., Any]] = {  # in the order of `regraft --help`, whose groups are in front/groups.py
+    "demo": demo.demo,
+    "train": train.train,
+    "resume": resume.resume,
+    "add-class": add_class.add_class,
+    "recipe": recipe.recipe,
+    "find-lr": find_lr.find_lr,
+    "check": check.check,
+    "inspect": inspect.inspect,
+    "runs": runs.runs,
+    "report": report.report,
+    "evaluate": evaluate.evaluate,
+    "explain": explain.explain,
+    "compare": compare.compare,
+    "rank": rank.rank,
+    "info": info.info,
+    "predict": predict.predict,
+    "export": export.export,
+    "match": match.match,
+    "convert": convert.convert,
+    "models": models.models,
+}
+for _name, _verb in _VERBS.items():
+    app.command(_name, **shown(_name))(_verb)
 
 
 class _Lines(logging.Formatter):

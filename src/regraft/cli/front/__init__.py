@@ -1,0 +1,1 @@
+"""What a newcomer meets first: the groups and examples of `--help`."""
