@@ -335,8 +335,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise
         raise StorageError(
             f"{str(path)!r} could not be written: {reason}.",
-            "regraft needs a folder that it may write to, with room for its checkpoints",
-            "free some space or choose another place with --out; what was committed before is still whole",
+            "a folder that may be written to, with room for all that is written there",
+            "free some space, or choose another place; what was written before is still whole",
         ) from error
 
 

@@ -25,6 +25,7 @@ from tests.conftest import TINY_MODEL, Cli, photo
 import regraft as rg
 from regraft import commit
 from regraft.exports.proving import proof
+from regraft.exports.running.guard import GUARD, guarded, network_sha256
 from regraft.exports.running.session import SealedSession
 
 
@@ -271,6 +272,10 @@ def test_files_of_others_and_damaged_ones(sealed: rg.Export, tmp_path: Path, tin
     damaged = onnx.load(sealed.path)
     weights = max(damaged.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     weights.raw_data = np.full(len(weights.raw_data) // 4, np.inf, np.float32).tobytes()
+    texts = {prop.key: prop.value for prop in damaged.metadata_props}
+    del damaged.metadata_props[:]
+    network = network_sha256(damaged.SerializeToString())
+    onnx.helper.set_model_props(damaged, guarded({k: v for k, v in texts.items() if k != GUARD}, network))
     onnx.save(damaged, tmp_path / "infinite.onnx")
     result = cli("predict", tmp_path / "infinite.onnx", tiny_photos, "--json")
     assert (result.code, "numbers that are not finite" in result.err) == (7, True), result.err

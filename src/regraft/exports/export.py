@@ -16,6 +16,7 @@ from regraft import commit
 from regraft.errors import SettingsError, WeightsError
 from regraft.exports.formats import beside, require_exportable
 from regraft.exports.proving.proof import Proof, contents_of, prove, replay
+from regraft.exports.running.guard import guarded, network_sha256
 from regraft.exports.running.session import SealedSession
 from regraft.exports.script import card_text, script_text
 from regraft.exports.seal import MOST_SCORES, Seal
@@ -225,7 +226,8 @@ def _verified(proof: Proof, output: str) -> dict[str, Any]:
 
 def _set_metadata(graph: onnx.ModelProto, seal: Seal) -> None:
     del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, seal.to_metadata())
+    texts = guarded(seal.to_metadata(), network_sha256(graph.SerializeToString()))
+    onnx.helper.set_model_props(graph, texts)
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

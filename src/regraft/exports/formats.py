@@ -9,7 +9,9 @@ from pathlib import Path
 from regraft import commit
 from regraft.errors import SettingsError, did_you_mean
 from regraft.exports.running.session import EXTRA
-from regraft.models.store.unfinished import best_epoch
+from regraft.models.store.find import find_model_folder
+from regraft.models.store.unfinished import best_epoch, named_epoch
+from regraft.run.folds_folder import fold_runs
 from regraft.run.invocation import typed_path
 
 __all__ = ["FORMATS", "beside", "require_exportable"]
@@ -27,23 +29,33 @@ def require_exportable(run: str | Path, out: str | Path, to: str | None, checkpo
     """Raise where an export cannot be written, whatever the network is.
 
     Raises:
-        SettingsError: There is no such format, or `out` has another one's suffix; packages are missing; or the run has
-            not finished, and no checkpoint of it was named.
+        SettingsError: There is no model, or the run has not finished, and no checkpoint of it was named; there is no
+            such format, or `out` has another one's suffix; or packages are missing.
         StorageError: There is something of these names.
     """
+    _require_network(run, checkpoint)
     _require_format(out, to)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"Exporting takes {', '.join(missing)}, not installed here.", "", EXTRA)
     for path in (Path(out), *beside(Path(out))):
         commit.require_free(path)
-    epoch = best_epoch(run) if checkpoint is None else None
-    if epoch is not None:
-        raise SettingsError(
-            f"The run {str(run)!r} has not finished: its best epoch so far is {epoch.told}.",
-            "a finished run",
-            f"`regraft resume {typed_path(run)}`; or export what there is, with `--checkpoint last`",
-        )
+
+
+def _require_network(run: str | Path, checkpoint: str | None) -> None:
+    """Raise where there is no network to export, or only one of a run that has not finished."""
+    for path in fold_runs(run) or [Path(run)]:
+        if checkpoint is not None:
+            named_epoch(path, checkpoint)
+            continue
+        epoch = best_epoch(path)
+        if epoch is not None:
+            raise SettingsError(
+                f"The run {str(path)!r} has not finished: its best epoch so far is {epoch.told}.",
+                "a finished run",
+                f"`regraft resume {typed_path(path)}`; or export what there is, with `--checkpoint last`",
+            )
+        find_model_folder(path)
 
 
 def _require_format(out: str | Path, to: str | None) -> None:

@@ -35,7 +35,7 @@ def card_text(seal: Seal, card: str, name: str) -> str:
     height, width = program.size
     channels = program.num_channels
     verified = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in _told(seal.verified).items())
-    return f"""{card.rstrip() or "# " + seal.architecture}
+    return f"""{_of_the_file(card).rstrip() or "# " + seal.architecture}
 
 ## {name}
 
@@ -44,10 +44,20 @@ itself resizes to {width}x{height} ({program.resize}, {program.interpolation}), 
 {_GIVES[seal.output]}. Its metadata have the class names, thresholds, temperatures and preprocessing.
 Pretrained weights: {seal.license}. SHA-256 of the exported weights: {seal.model_sha256}.
 
+`regraft predict {name} IMAGES`, and the script beside it run the file.
+
 Compared with the run before it was written:
 
 {verified}
 """
+
+
+def _of_the_file(card: str) -> str:
+    """Return a model folder's card without what it says of that folder, which does not lie beside the file."""
+    kept = card.partition("\n## Loading\n")[0].replace("`config.json`", "its metadata")
+    return kept.replace("library_name: timm\n", "library_name: onnx\n").replace(
+        "library_name: regraft\n", "library_name: onnx\n"
+    )
 
 
 def _told(verified: Mapping[str, Any]) -> dict[str, str]:

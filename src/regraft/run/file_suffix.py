@@ -1,4 +1,4 @@
-"""Whether a name that somebody gave for an output is that of a file or of a folder."""
+"""What the name of a file says: whether an output is a file or a folder, and whether an input is an export."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.errors import SettingsError
+from regraft.run.invocation import typed_path
 
-__all__ = ["file_suffix"]
+__all__ = ["EXPORTED", "file_suffix", "refuse_export"]
+
+EXPORTED = (".onnx",)  # files that `regraft export` writes and `regraft predict` runs
 
 _FILE = re.compile(r"\.[a-z][a-z0-9]{0,12}")
 
@@ -35,3 +38,13 @@ def file_suffix(out: str | Path, kinds: Sequence[str]) -> str:
         f"NAME{', NAME'.join(kinds)} or a folder",
         f"choose one of them; a folder of this name is {given + '/'!r}",
     )
+
+
+def refuse_export(path: str | Path) -> None:
+    """Raise SettingsError where a run was asked for, and an exported file was named."""
+    if Path(path).suffix.lower() in EXPORTED and Path(path).is_file():
+        raise SettingsError(
+            f"{str(path)!r} is an exported file, and this takes the run that it was made from.",
+            "a run folder",
+            f"`regraft predict {typed_path(path)} IMAGES` for what the file can do",
+        )

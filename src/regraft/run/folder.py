@@ -11,6 +11,7 @@ from typing import Any
 
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
+from regraft.run.file_suffix import refuse_export
 from regraft.run.invocation import typed_path
 from regraft.run.lock import LOCK, is_held, locked
 from regraft.run.paths import RunPaths
@@ -212,6 +213,7 @@ def open_run(path: str | Path) -> RunFolder:
     Raises:
         SettingsError: There is no run at `path`.
     """
+    refuse_export(path)
     run = RunFolder(Path(path))
     if not run.recipe.is_file() and run.checkpoints.is_dir() and _is_unbegun(run.path):
         raise SettingsError(

@@ -108,10 +108,9 @@ def predict(
     of_masks = MaskOptions(out, overlay=overlay, tta=tta, tile=tile, overlap=overlap)
     sealed = opened_export(run, threads)
     if sealed is not None:
-        refuse_options(
-            {"--checkpoint": checkpoint, "--tta": tta, "--tile": tile, "--overlap": overlap},
-            f"{str(run)!r} is an export, which looks at the image itself",
-        )
+        refuse_options({"--checkpoint": checkpoint}, f"{str(run)!r} is an export, which holds one network")
+        views = {"--tta": tta, "--tile": tile, "--overlap": overlap}
+        refuse_options(views, f"{str(run)!r} is an export, which looks at the whole image once")
         asked_of_torch = {"--device": device, "--precision": precision}
         asked = {name: None if value == "auto" else value for name, value in asked_of_torch.items()}
         say_unused(asked, "an export is computed by onnxruntime on the CPU in fp32")

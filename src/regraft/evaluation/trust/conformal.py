@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from regraft.errors import SettingsError
 
-__all__ = ["candidates", "most_coverage", "nonconformity", "score_limit"]
+__all__ = ["ROUNDING", "candidates", "most_coverage", "nonconformity", "score_limit"]
 
+ROUNDING = 1e-6  # of a probability: the image that set the limit is inside it, whichever engine computes it
 Floats = npt.NDArray[np.floating]
 
 
@@ -70,6 +71,7 @@ def candidates(probabilities: Floats, limit: float) -> list[int]:
         probabilities: (C,).
         limit: From `score_limit`.
     """
+    wide = probabilities.astype(np.float64)
     order = np.argsort(-probabilities, kind="stable")
-    inside = [int(place) for place in order if 1 - probabilities[place] <= limit]
+    inside = [int(place) for place in order if 1 - wide[place] <= limit + ROUNDING]
     return inside or [int(order[0])]

@@ -10,7 +10,7 @@ import torch
 
 from regraft.errors import SettingsError
 from regraft.evaluation.trust.conformal import candidates, score_limit
-from regraft.evaluation.trust.novelty import strangeness
+from regraft.evaluation.trust.novelty import lowered, strangeness
 from regraft.models.describe.info import ModelInfo
 from regraft.models.describe.trust import Detector
 
@@ -71,7 +71,7 @@ class Judge:
         if self.detector is None:
             return [Verdict(own, None) for own in sets]
         given = None if features is None else torch.from_numpy(features)
-        scores = strangeness(self.detector, given, torch.from_numpy(logits)).numpy()
+        scores = lowered(strangeness(self.detector, given, torch.from_numpy(logits))).numpy()
         typical = self.detector.typical.numpy()
         stranger = len(typical) - np.searchsorted(typical, scores, side="left")
         shares = (1 + stranger) / (1 + len(typical))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.errors import SettingsError, StorageError
+from regraft.exports.running.guard import network_sha256, require_unchanged
 from regraft.exports.seal import Seal
 from regraft.machine.budget import num_cpus
 
@@ -59,9 +61,11 @@ class SealedSession:
                 "a whole .onnx file",
                 "export it again, or restore it from a copy",
             ) from error
-        self.seal = Seal.from_metadata(self._session.get_modelmeta().custom_metadata_map, name)
+        texts = self._session.get_modelmeta().custom_metadata_map
+        self.seal = Seal.from_metadata(texts, name)
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
         self._require_fitting(name)
+        require_unchanged(texts, network_sha256(file if isinstance(file, bytes) else Path(file)), name)
 
     def run(
         self, images_NHWC: Pixels, *, resize: bool = True, size: tuple[int, int] | None = None
@@ -107,6 +111,23 @@ class SealedSession:
 def _runtime() -> Any:
     try:
         import onnxruntime
-    except ImportError:
-        raise SettingsError("Running an .onnx file takes onnxruntime, which is not installed.", "", EXTRA) from None
+    except ImportError as error:
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise SettingsError("Running an .onnx file takes onnxruntime, which is not installed.", "", EXTRA) from None
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
+        raise SettingsError(
+            f"onnxruntime is installed, and cannot be imported: {' '.join(str(error).split())[:300]}.",
+            "",
+            f"{EXTRA} --force-reinstall",
+        ) from error
     return onnxruntime
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is what began an error: modules in C say that they failed to import instead."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

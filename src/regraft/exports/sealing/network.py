@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.evaluation.trust.features import featured_graph
-from regraft.evaluation.trust.novelty import NEIGHBOUR, blended, energy, placed
+from regraft.evaluation.trust.novelty import NEIGHBOUR, blended, energy, lowered, placed
 from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
@@ -98,7 +98,7 @@ class _Typicality(nn.Module):
 
     def forward(self, features: Tensor | None, logits: Tensor) -> Tensor:
         scores = self.score(dict(self.tensors.items()), logits if features is None else features.float(), logits)
-        stranger = (self.typical >= scores[:, None]).float().sum(1)
+        stranger = (self.typical >= lowered(scores)[:, None]).float().sum(1)
         share: Tensor = (1 + stranger) / (1 + len(self.typical))
         return share
 

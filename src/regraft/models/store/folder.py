@@ -28,6 +28,7 @@ from regraft.models.describe.provenance import Provenance
 from regraft.models.networks.names import is_buildable
 from regraft.models.store.card import class_names_of, model_card
 from regraft.models.store.ensemble import Ensemble
+from regraft.models.store.find import CONFIG, WEIGHTS, find_model_folder
 from regraft.models.store.trust_file import TRUST, read_trust, write_trust
 from regraft.models.store.unfinished import StoredEpoch, best_epoch, named_epoch
 from regraft.models.store.unshared import unshared
@@ -53,7 +54,7 @@ __all__ = [
     "write_model",
 ]
 
-CONFIG, WEIGHTS, PROBES, CARD = "config.json", "model.safetensors", "probes.safetensors", "README.md"
+PROBES, CARD = "probes.safetensors", "README.md"
 PROBE_TOLERANCE = 1e-4
 _LONGEST_NAME = 200
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)  # what records of another shape raise
@@ -202,29 +203,6 @@ def model_config(model: nn.Module) -> dict[str, Any]:
 def load_probes(path: str | Path) -> dict[str, Tensor]:
     """Return the golden probes of a model folder: `images` (N, 3, H, W) and `logits` (N, classes), fp32."""
     return load_file(find_model_folder(path) / PROBES)
-
-
-def find_model_folder(path: str | Path) -> Path:
-    """Return `path` itself, or its `model/` when it is a run folder.
-
-    Raises:
-        SettingsError: Neither holds a model.
-    """
-    path = Path(path)
-    for folder in (path / "model", path):
-        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
-            return folder
-    if (path / "recipe.yaml").is_file():
-        raise SettingsError(
-            f"The run {str(path)!r} has no model yet, and no epoch of it has ended.",
-            "training writes model/ when it ends",
-            f"`regraft resume {typed_path(path)}` to continue it",
-        )
-    raise SettingsError(
-        f"There is no model at {str(path)!r}.",
-        f"a run folder, or a folder with {CONFIG} and {WEIGHTS}",
-        "`regraft runs` to see the runs that are there",
-    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

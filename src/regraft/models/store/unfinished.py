@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from regraft import commit
 from regraft.errors import SettingsError, StorageError, did_you_mean
+from regraft.run.file_suffix import refuse_export
 from regraft.run.folder import RunFolder
 from regraft.run.invocation import typed_path
 from regraft.run.stored import stored_json
@@ -58,6 +59,7 @@ def named_epoch(path: str | Path, checkpoint: str) -> StoredEpoch:
         SettingsError: It is no run, or one that does not keep such a network.
         StorageError: A record of the run, or the weights, are damaged.
     """
+    refuse_export(path)
     run = RunFolder(Path(path))
     networks = run.read(run.networks)
     if networks is None:

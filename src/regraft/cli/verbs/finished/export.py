@@ -27,8 +27,9 @@ def export(
 ) -> None:
     """Write a run's network as one file that other programs run: images of any size in, probabilities or masks out.
 
-    Resizing, normalisation and temperature are inside the file, class names and thresholds in its metadata. It is
-    written only if it says of the golden probes and of odd images what the run says.
+    Resizing, normalisation and temperature are inside the file, class names and thresholds in its metadata.
+
+    It is written only if it says of the golden probes and of odd images what the run says.
     """
     from regraft.exports.formats import require_exportable
     from regraft.run.order import require_run_first
