@@ -21,6 +21,8 @@ from regraft.evaluation.masks import MaskPredictor
 from regraft.evaluation.metrics.pixels import BoundaryCounts, mask_confusion, pixel_metrics
 from regraft.evaluation.seen import Seen
 from regraft.evaluation.trust.intervals import mask_intervals
+from regraft.evaluation.trust.pixel_reliability import PixelReliability
+from regraft.models.describe.calibration import Calibration
 from regraft.models.segment.tiles import Strip
 from regraft.wording import quantity
 
@@ -54,13 +56,16 @@ def measure_masks(
 
     Returns:
         `num_images`, `num_pixels`, `loss` (mean over the pixels that count, in nats), what `pixel_metrics` gives,
-        `boundary_f1` (mean over classes, and of each in `per_class`), `confusion`, `class_names`, `num_errors`; of
+        `boundary_f1` (mean over classes, and of each in `per_class`), `confusion`, `class_names`, `calibration` (how
+        far the probabilities of some pixels, evenly over each image, are off; where the network is calibrated also
+        `raw` without the temperature, unless they are means of two views), `num_errors`; of
         other data `seen` and `notes`, as `evaluate` has them. And which of the measured images the run has seen.
 
     Raises:
         DataError: Not one image can be read together with its mask.
     """
-    parts = {"unseen": _Split(predictor.class_names), "seen": _Split(predictor.class_names)}
+    calibration, is_one_view = predictor.calibration, predictor.tta is None
+    parts = {name: _Split(predictor.class_names, calibration, is_one_view) for name in ("unseen", "seen")}
     records: list[dict[str, Any]] = []
     for (path, size, strips), mask in zip(predictor.strips(rows.paths), rows.masks, strict=True):
         row = len(records)
@@ -92,8 +97,10 @@ def measure_masks(
 class _Split:
     """Counts over the images of a split."""
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self.class_names = class_names
+    def __init__(self, class_names: Sequence[str], calibration: Calibration | None, is_one_view: bool) -> None:
+        self.class_names, self.calibration = class_names, calibration
+        is_known = calibration is not None and is_one_view and len(calibration.temperatures) == 1
+        self.reliability = PixelReliability(calibration.temperatures[0] if calibration and is_known else None)
         self.counts = np.zeros((len(class_names), len(class_names)), np.int64)
         self.boundaries = BoundaryCounts(len(class_names))
         self.nats, self.num_images = 0.0, 0
@@ -107,7 +114,8 @@ class _Split:
             reason = f"has {size[1]} x {size[0]} pixels, and its mask {truth.shape[1]} x {truth.shape[0]}"
         if reason is not None or isinstance(truth, str):
             return {"path": path, "miou": None, "pixel_accuracy": None, "prediction": None, "error": reason}
-        mask, nats = _read(strips, truth)
+        self.reliability.begin()
+        mask, nats = _read(strips, truth, self.reliability)
         counts = mask_confusion(truth, mask, len(self.class_names))
         self.counts += counts
         self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
@@ -145,14 +153,24 @@ class _Split:
             "confusion": self.counts.tolist(),
             "class_names": list(self.class_names),
         }
+        if num_pixels:
+            fitted = {} if self.calibration is None else self.calibration.to_dict()
+            measured["calibration"] = {**self.reliability.compute(), **fitted}
         return mask_intervals(measured, hits, support, named)
 
 
-def _read(strips: Any, truth: Mask) -> tuple[Mask, float]:
-    """Return the named classes (H, W), and the sum of the pixels' negative log-likelihoods in nats."""
+def _read(strips: Any, truth: Mask, reliability: PixelReliability) -> tuple[Mask, float]:
+    """Return the named classes (H, W), and the sum of the pixels' negative log-likelihoods in nats.
+
+    Args:
+        strips: Probabilities from the top down.
+        truth: The mask.
+        reliability: Takes them along.
+    """
     mask, nats = np.empty(truth.shape, np.uint8), 0.0
     strip: Strip
     for strip in strips:
+        reliability.take(strip, truth)
         places = strip.probabilities.argmax(0).numpy()
         here = slice(strip.top, strip.top + len(places))
         mask[here] = places

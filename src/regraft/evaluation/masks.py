@@ -58,6 +58,7 @@ class MaskPredictor:
 
     Attributes:
         palette: Red, green, blue of each value of a mask, uint8 (256, 3).
+        calibration: What logits are divided by before they become probabilities; None divides by nothing.
 
     Raises:
         SettingsError: The model names no classes of pixels, or the images that it takes are cut.
@@ -91,6 +92,7 @@ class MaskPredictor:
             )
         self.palette = palette_of(info.colours or default_colours(self.class_names))
         self.tile, self.tta = tile, _known(tta)
+        self.calibration = info.calibration
         self.overlap = overlap if overlap is not None else (tile or 0) // 4
         self.stride = int(getattr(model, "stride", _STRIDE))
         self._normaliser = Normaliser(preprocessing, self.numerics.device)
@@ -113,6 +115,11 @@ class MaskPredictor:
                 yield path, (0, 0), decoded
             else:
                 yield path, decoded.size, self._strips(decoded)
+
+    def run(self, images_NHWC: Mask) -> Tensor:
+        """Return pixels uint8 (N, h, w, C) of the model's image size -> raw logits (N, classes, h, w) on the device."""
+        images = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
+        return torch.cat([self._raw(self._prepared(image[None])) for image in images])
 
     def predict_pixels(self, path: str, pixels: Mask, size: tuple[int, int]) -> MaskPrediction:
         """Return the prediction for pixels (h, w, C) that went through the model's program.
@@ -158,8 +165,12 @@ class MaskPredictor:
         for (top, part), (_, other) in pairs:
             yield Strip(top, ((part.softmax(0) + other.softmax(0)) / 2).cpu())
 
-    @torch.no_grad()
     def _logits(self, inputs: Tensor) -> Tensor:
+        logits = self._raw(inputs)
+        return logits if self.calibration is None else self.calibration(logits, "segmentation")
+
+    @torch.no_grad()
+    def _raw(self, inputs: Tensor) -> Tensor:
         (logits,) = self._program(inputs)
         return logits.float()
 

@@ -19,7 +19,8 @@ from regraft.explanation.images import turns_of
 from regraft.explanation.question import Question
 from regraft.explanation.record import Explanation
 from regraft.explanation.seen import Seen, seen_in
-from regraft.models.describe.info import preprocessing_of
+from regraft.models.describe.calibration import Calibration
+from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
 
 __all__ = ["explained_masks"]
@@ -40,13 +41,23 @@ def explained_masks(
     stream = DecodedStream(sources, preprocessing.pixels, batch_size=_BATCH, threads=numerics.threads)
     try:
         for batch in stream:
-            yield from _batch(batch, seen_in(batch, coming, preprocessing.pixels), maps, normaliser, asked)
+            yield from _batch(
+                batch,
+                seen_in(batch, coming, preprocessing.pixels),
+                maps,
+                normaliser,
+                (asked, info_of(model).calibration),
+            )
     finally:
         stream.close()
 
 
 def _batch(
-    batch: DecodedBatch, seen: Sequence[Seen | None], maps: EvidenceMaps, normaliser: Normaliser, asked: Question
+    batch: DecodedBatch,
+    seen: Sequence[Seen | None],
+    maps: EvidenceMaps,
+    normaliser: Normaliser,
+    asked: tuple[Question, Calibration | None],
 ) -> Iterator[list[Explanation]]:
     good = [(row, one) for row, one in enumerate(seen) if one is not None]
     masks: _Masks | None = None
@@ -54,7 +65,7 @@ def _batch(
     if good:
         images = batch.images[[row for row, _ in good]]
         inside = np.stack([one.view.inside((images.shape[1], images.shape[2])) for _, one in good])
-        masks = _Masks(asked, torch.from_numpy(inside).to(normaliser.device))
+        masks = _Masks(*asked, torch.from_numpy(inside).to(normaliser.device))
         _, found = maps(normaliser(normaliser.pixels(images)), masks.scores)
     numbers = {row: number for number, (row, _) in enumerate(good)}
     for row, (path, reason) in enumerate(zip(batch.paths, batch.reasons, strict=True)):
@@ -69,11 +80,12 @@ class _Masks:
 
     Args:
         asked: What is asked of each.
+        calibration: What the logits of probabilities are divided by.
         inside: Which pixels show the image, not its padding, (N, H, W).
     """
 
-    def __init__(self, asked: Question, inside: Tensor) -> None:
-        self._asked, self._inside = asked, inside
+    def __init__(self, asked: Question, calibration: Calibration | None, inside: Tensor) -> None:
+        self._asked, self._inside, self._calibration = asked, inside, calibration
         self._largest: list[int] = []
         self._wanted: list[list[int]] = []
         self._shares: list[Tensor] = []
@@ -89,7 +101,9 @@ class _Masks:
     def _score(self, logits: Tensor, given: Tensor, turn: Sequence[int]) -> Tensor:
         place = torch.tensor(turn, device=logits.device)
         counted = given == place[:, None, None]
-        shares = logits.detach().softmax(1)[torch.arange(len(turn)), place]
+        raw = logits.detach()
+        told = raw if self._calibration is None else self._calibration(raw, "segmentation")
+        shares = told.softmax(1)[torch.arange(len(turn)), place]
         self._shares.append((shares * counted).sum((1, 2)) / counted.sum((1, 2)))
         return (class_score(logits, "segmentation", place) * counted).sum((1, 2))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from regraft.report.curves import _BOTTOM, _LEFT, _RIGHT, _SIDE, _TOP, _grid, _x, _y
@@ -62,11 +62,14 @@ def _risk_coverage(points: Any) -> Html:
 def _sentence(told: Record, metrics: Record) -> str:
     chance = told.get("ece_by_chance") or (None, None)
     few = metrics.get("num_images")
-    text = (
-        f"Of the images that get 80 %, about 80 % should be right. On average the promise is off by "
-        f"{percent(told.get('ece'))}; exact probabilities would show {percent(chance[0])} on so many images, and up to "
-        f"{percent(chance[1])} by chance."
-    )
+    unit = "pixels" if metrics.get("output") == "segmentation" else "images"
+    text = f"Of the {unit} that get 80 %, about 80 % should be right. On average the promise is off by "
+    text += percent(told.get("ece"))
+    if chance[0] is None:
+        text += ". Pixels of one image are right or wrong together, so that the intervals are over images."
+    else:
+        text += f"; exact probabilities would show {percent(chance[0])} on so many images, and up to "
+        text += f"{percent(chance[1])} by chance."
     return text + (f" {quantity(few, 'image')}: too few to say much." if isinstance(few, int) and few < _FEW else "")
 
 
@@ -95,10 +98,25 @@ def _figures(told: Record, raw: Record) -> Html:
         ("brier", "Brier score", number),
         ("nll", "NLL, nats", number),
     )
-    if not raw:
-        return table(("", "#value"), [(name, show(told.get(key))) for key, name, show in names])
-    rows = [(name, show(raw.get(key)), show(told.get(key))) for key, name, show in names]
-    return table(("smaller is better", "#raw", "#calibrated"), rows)
+    limits = ("#95 % interval",) if part(told, "intervals") else ()
+    rows = [
+        (
+            name,
+            *([show(raw.get(key))] if raw else []),
+            show(told.get(key)),
+            *([_interval(told, key, show)] if limits else []),
+        )
+        for key, name, show in names
+    ]
+    return table(("smaller is better", *(("#raw",) if raw else ()), "#calibrated" if raw else "#value", *limits), rows)
+
+
+def _interval(told: Record, key: str, show: Callable[[Any], str]) -> str:
+    """Return the 95 % interval of a figure as text; a dash where there is none."""
+    limits = part(told, "intervals").get(key)
+    if not isinstance(limits, list) or len(limits) != 2 or not all(map(is_number, limits)):
+        return "–"
+    return f"{show(limits[0])} to {show(limits[1])}"
 
 
 def _chart(title: str, measured: Record) -> Html:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -147,18 +148,27 @@ def _show_slices(measures: dict[str, Any]) -> None:
 
 def _show_calibration(measures: dict[str, Any]) -> None:
     """Print how far the probabilities are off, and how far they would be without the temperature."""
-    from regraft.wording import percent
+    from regraft.wording import number, percent
 
     account = measures.get("calibration")
     if not account:
         return
     told, raw = account["told"], account.get("raw") if account.get("temperatures") != [1.0] else None
     before = "" if raw is None else f", {percent(raw['ece'])} without the temperature"
-    chance = percent(told["ece_by_chance"][0])
+    limits = told.get("intervals", {})
+    ece = _between(limits.get("ece"), percent)
+    chance = f"; {percent(told['ece_by_chance'][0])} of that size is chance" if "ece_by_chance" in told else ""
     say(
-        f"calibration ({measures['label']}): confidences are off by {percent(told['ece'])} on average (ECE{before}); "
-        f"{chance} of that size is chance"
+        f"calibration ({measures['label']}): confidences are off by {percent(told['ece'])} on average "
+        f"(ECE{before}){ece}{chance}"
     )
+    for key, name in (("nll", "negative log-likelihood (nats)"), ("brier", "Brier score")):
+        without = "" if raw is None else f" ({number(raw[key])} without the temperature)"
+        say(f"{name} ({measures['label']}): {number(told[key])}{without}{_between(limits.get(key), number)}")
+
+
+def _between(limits: Sequence[float] | None, show: Callable[[float], str]) -> str:
+    return "" if limits is None else f", 95 % interval {show(limits[0])} to {show(limits[1])}"
 
 
 def _show_seen(measures: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ __all__ = ["SealedNetwork", "sealed_network"]
 class SealedNetwork(nn.Module):
     """Pixels uint8 (N, C, h, w) -> probabilities (N, classes), and how typical each image is where that is asked for.
 
-    Of a network for segmentation: the logits (N, classes, h, w).
+    Of a network for segmentation: the logits (N, classes, h, w), divided by its temperature.
 
     Args:
         network: Images -> logits, or -> (features, logits) where there is a detector.
@@ -59,9 +59,9 @@ class SealedNetwork(nn.Module):
         given = self.network(self.normalise(pixels_NCHW))
         features, raw = given if isinstance(given, tuple) else (None, given)
         logits: Tensor = raw.float()
-        if self.output == "segmentation":
-            return logits
         calibrated = logits if self.calibration is None else self.calibration(logits, self.output)
+        if self.output == "segmentation":
+            return calibrated
         shares: Tensor = probabilities(self.output, calibrated).float()
         if self.typicality is None:
             return shares

@@ -28,7 +28,7 @@ from regraft.training.features.frozen_part import evaluation_batch
 from regraft.training.loop.merging import num_candidates
 from regraft.training.preflight.trial import Costs, Trial
 from regraft.training.progress.phases import passes_of
-from regraft.training.trust.kept import num_looked_at
+from regraft.training.trust.kept import num_looked_at, num_looked_at_with_masks
 
 __all__ = ["SECONDS", "Forecast", "RunSize", "StageForecast", "Tried", "forecast", "try_stages"]
 
@@ -125,8 +125,8 @@ class Tried:
         building: Seconds of building it.
         decoding: Seconds of decoding one image.
         pixel_bytes: Bytes of all images once they are decoded.
-        knows_itself: Whether the network that is delivered keeps what images say of it, for which they pass it once
-            more: one of labels does.
+        knows_itself: Whether the network that is delivered keeps what images say of it as one of labels does, for which
+            they pass it once more; of masks some validation images do.
     """
 
     costs: tuple[Costs, ...]
@@ -144,8 +144,11 @@ class Tried:
         images, costs = self.images, self.costs[: len(stages)]
         expected = [_stage(stage, cost, images, self.size) for stage, cost in zip(stages, costs, strict=True)]
         measured = images.test or images.val
-        is_kept = not self.knows_itself or stages[-1].optimizer == "lbfgs"  # of whose features nothing is computed anew
-        passes = measured + (0 if is_kept else num_looked_at(images.train, images.val))
+        is_kept = stages[-1].optimizer == "lbfgs"  # of whose features nothing is computed anew
+        again = num_looked_at_with_masks(images.val)
+        if self.knows_itself:
+            again = 0 if is_kept else num_looked_at(images.train, images.val)
+        passes = measured + again
         at_end = costs[-1].setup + passes * (costs[-1].exact_prefix + costs[-1].evaluate.each)
         at_end += 2 * self.building + self.decoding * measured
         decoding = self.decoding * (images.train + images.val)

@@ -17,13 +17,22 @@ from torch import nn
 from regraft import commit
 from regraft.errors import StorageError
 from regraft.evaluation.trust.novelty import Evidence
+from regraft.evaluation.trust.pixel_temperature import FEWEST_WITH_MASKS, MOST_WITH_MASKS
 from regraft.evaluation.trust.temperatures import FEWEST
 from regraft.machine.processes import is_main_process
 from regraft.training.callbacks import Callback
 from regraft.training.checkpoint.state import read_tensors
 from regraft.training.views import StageView
 
-__all__ = ["EvidenceKeeper", "kept_evidence", "num_looked_at", "rows_to_train", "rows_to_validate"]
+__all__ = [
+    "EvidenceKeeper",
+    "kept_evidence",
+    "num_looked_at",
+    "num_looked_at_with_masks",
+    "rows_to_train",
+    "rows_to_validate",
+    "rows_with_masks",
+]
 
 _MOST_VAL = 10_000  # images, evenly over the split: more would say the same
 _MOST_TRAIN = 1000  # images that the detector is fitted to
@@ -69,6 +78,16 @@ def kept_evidence(path: Path) -> dict[str, Evidence] | None:
 def num_looked_at(num_train: int, num_val: int) -> int:
     """Return how many images pass a network that was trained once more, so that it knows itself."""
     return 0 if num_val < FEWEST else min(num_val, _MOST_VAL) + min(num_train, _MOST_TRAIN)
+
+
+def num_looked_at_with_masks(num_val: int) -> int:
+    """Return how many images pass a network for masks once more."""
+    return 0 if num_val < FEWEST_WITH_MASKS else min(num_val, MOST_WITH_MASKS)
+
+
+def rows_with_masks(num: int) -> npt.NDArray[np.int64]:
+    """Return the rows of the validation images whose pixels are looked at, of so many."""
+    return _evenly(num, MOST_WITH_MASKS)
 
 
 def rows_to_validate(num: int) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from regraft.models.describe.outputs import probabilities as probabilities_of
 from regraft.models.describe.trust import Trust
 from regraft.training.loop.session import Session
 from regraft.training.trust.kept import kept_evidence, rows_to_train, rows_to_validate
+from regraft.training.trust.pixels import know_pixels
 from regraft.wording import percent
 
 __all__ = ["know_itself"]
@@ -31,7 +32,7 @@ _CLOSE = 0.01  # relative difference of two vectors that rounding explains
 def know_itself(session: Session, model: nn.Module) -> None:
     """Store with a network what validation images say of it: temperature, sets of classes, what looks unknown.
 
-    A network of masks, and one with too few validation images, keeps its raw probabilities and nothing else.
+    A network with too few validation images keeps its raw probabilities and nothing else; one of masks, a temperature.
 
     Args:
         session: A run at its end.
@@ -40,6 +41,7 @@ def know_itself(session: Session, model: nn.Module) -> None:
     commit.remove_file(session.run_folder.neighbours)  # they are of the network before, where a run went on
     info, num = info_of(model), len(session.pixels["val"])
     if info.output == "segmentation":
+        know_pixels(session, model)
         return
     if num < FEWEST:
         session.sinks.line(f"probabilities are raw: {num} validation images, and a temperature takes {FEWEST}")
