@@ -34,7 +34,10 @@ READERS = {
     "npz": "regraft.weights.readers.numpy.npz",
     "npy": "regraft.weights.readers.numpy.npy",
     "torch_pth": "regraft.weights.readers.pytorch.torch_pth",
+    "pt2": "regraft.weights.readers.pytorch.torch_export",
     "torch_shards": "regraft.weights.readers.pytorch.torch_shards",
+    "pdparams": "regraft.weights.readers.paddle.pdparams",
+    "pkl": "regraft.weights.readers.numpy.pkl",
     "tf_checkpoint": "regraft.weights.readers.tensorflow.tf_checkpoint",
     "onnx": "regraft.weights.readers.onnx.onnx",
     "caffemodel": "regraft.weights.readers.caffe.caffemodel",
@@ -42,7 +45,10 @@ READERS = {
 FORMATS = tuple(READERS)
 _MODEL_WEIGHTS = "model.safetensors"
 _ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".npz", ".npy", ".onnx", ".index", ".caffemodel")
+SUFFIXES = (
+    ".safetensors", ".pth", ".pt", ".pt2", ".bin", ".pkl", ".pdparams", ".h5", ".keras", ".npz", ".npy", ".onnx",
+    ".index", ".caffemodel",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

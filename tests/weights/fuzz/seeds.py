@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import tempfile
+import warnings
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator
@@ -52,7 +54,15 @@ KERAS = [
 def seeds() -> list[Seed]:
     """All of them, in an order of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        return [*_plain(), *_numpy(), *_torch(), *_keras(Path(folder)), *_tensorflow(Path(folder)), *_protobuf()]
+        return [
+            *_plain(),
+            *_numpy(),
+            *_torch(),
+            *_pickles(),
+            *_keras(Path(folder)),
+            *_tensorflow(Path(folder)),
+            *_protobuf(),
+        ]
 
 
 def _plain() -> Iterator[Seed]:
@@ -91,6 +101,48 @@ def _torch() -> Iterator[Seed]:
     torch.save({"a": state["conv1.bias"]}, stream)
     index = b'{"metadata": {"total_size": 16}, "weight_map": {"a": "s-1.bin"}}'
     yield Seed("torch_shards", "w.bin.index.json", index, (("s-1.bin", stream.getvalue()),))
+    stream = io.BytesIO()
+    torch.save(ARRAYS, stream)
+    yield Seed("torch_pth", "w.pth", stream.getvalue())
+    yield Seed("torch_pth", "w.pt", _frozen(module))
+    yield Seed("pt2", "w.pt2", _exported())
+    stream, inner = io.BytesIO(), io.BytesIO()
+    torch.save(state, inner)
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("w/data/weights/model.pt", inner.getvalue())
+    yield Seed("pt2", "w.pt2", stream.getvalue())
+
+
+def _exported() -> bytes:
+    """An archive of torch.export, as torch 2.9 and later write it (exporting takes seconds)."""
+    stream, config = io.BytesIO(), {}
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, name in enumerate(("conv1.weight", "conv1.bias")):
+            array = ARRAYS[name]
+            strides = [{"as_int": stride // array.itemsize} for stride in array.strides]
+            meta = {"dtype": 7, "sizes": [{"as_int": length} for length in array.shape], "strides": strides}
+            meta |= {"storage_offset": {"as_int": 0}, "layout": 7, "device": {"type": "cpu", "index": None}}
+            config[name] = {"path_name": f"weight_{number}", "use_pickle": False, "tensor_meta": meta}
+            archive.writestr(f"w/data/weights/weight_{number}", array.astype("f4").tobytes())
+        archive.writestr("w/data/weights/model_weights_config.json", json.dumps({"config": config}))
+    return stream.getvalue()
+
+
+def _frozen(module: torch.nn.Module) -> bytes:
+    """A frozen TorchScript module, which has constants only."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.freeze(torch.jit.script(module.eval())), stream)
+    return stream.getvalue()
+
+
+def _pickles() -> Iterator[Seed]:
+    for protocol in (0, 2, 4):
+        yield Seed("pkl", "w.pkl", pickle.dumps({"model": ARRAYS, "__author__": "x"}, protocol))
+    named = {"StructuredToParameterName@@": {"fc.weight": "linear_0.w_0"}}
+    yield Seed("pdparams", "w.pdparams", pickle.dumps({**ARRAYS, **named}, 4))
+    yield Seed("pdparams", "w.pdparams", pickle.dumps({"m": {"fc.weight": ("linear_0.w_0", ARRAYS["fc.weight"])}}, 2))
 
 
 def _keras(folder: Path) -> Iterator[Seed]:

@@ -31,11 +31,20 @@ _maps: WeakValueDictionary[tuple[Path, tuple[int, int, int]], mmap.mmap] = WeakV
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One regular file, with the identity that it had when it was opened first."""
+    """One regular file, or a part of it, with the identity that the file had when it was opened first."""
 
     path: Path
     size: int
     identity: tuple[int, int, int]
+    start: int = 0
+    file_size: int = -1  # of the file that this is a part of
+
+    def part(self, start: int, size: int) -> SourceFile:
+        """Return a part of this file, which is read as a file of its own (a file in an archive)."""
+        if start < 0 or size < 0 or start + size > self.size:
+            raise _outside(self, start, start + size, "a part of it")
+        whole = self.size if self.file_size < 0 else self.file_size
+        return SourceFile(self.path, size, self.identity, self.start + start, whole)
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
@@ -49,7 +58,8 @@ class SourceFile:
             mapped = _maps.get((self.path, self.identity))
             if mapped is None:
                 mapped = _maps[self.path, self.identity] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            yield memoryview(mapped)
+            whole = memoryview(mapped)
+            yield whole if self.file_size < 0 else whole[self.start : self.start + self.size]
 
     def read(self, offset: int, num_bytes: int) -> NDArray[np.uint8]:
         """Return a copy of one byte range.
@@ -58,22 +68,18 @@ class SourceFile:
             WeightsError: The range is not in the file, or the file is another one by now.
         """
         if offset < 0 or num_bytes < 0 or offset + num_bytes > self.size:
-            raise WeightsError(
-                f"{str(self.path)!r} has {self.size} bytes, but a tensor should be at {offset}..{offset + num_bytes}.",
-                "every tensor has to lie inside its file: this one is truncated or damaged",
-                "download or copy the file again",
-            )
+            raise _outside(self, offset, offset + num_bytes, "a tensor")
         values = np.empty(num_bytes, dtype=np.uint8)
         with self.path.open("rb") as stream:
             self._check(os.fstat(stream.fileno()))
-            stream.seek(offset)
+            stream.seek(self.start + offset)
             got = stream.readinto(values.data) if num_bytes else 0
         if got != num_bytes:
             raise _changed(self.path)
         return values
 
     def _check(self, status: os.stat_result) -> None:
-        if _identity(status) != self.identity or status.st_size != self.size:
+        if _identity(status) != self.identity or status.st_size != max(self.size, self.file_size):
             raise _changed(self.path)
 
 
@@ -202,6 +208,14 @@ def _forbidden(name: str, named_by: str, why: str) -> WeightsError:
         f"{named_by} refers to {name!r}, and that is refused: {why}.",
         "a part of a weights file has to be a regular file in the same folder, without links",
         "copy the real file there (`cp -L`) if you trust where it comes from",
+    )
+
+
+def _outside(source: SourceFile, start: int, end: int, what: str) -> WeightsError:
+    return WeightsError(
+        f"{str(source.path)!r} has {source.size} bytes, but {what} should be at {start}..{end}.",
+        "every tensor has to lie inside its file: this one is truncated or damaged",
+        "download or copy the file again",
     )
 
 

@@ -24,7 +24,7 @@ from regraft.weights.readers.numpy.array_names import NameClashError, NamedArray
 from regraft.weights.readers.numpy.numpy_pickle import Array, PickleError, Scalar, plain_dtype, unpickle
 from regraft.weights.readers.spelling import refuse_key
 
-__all__ = ["FORMAT", "MAGIC", "Header", "HeaderError", "parse_header", "read", "sniff"]
+__all__ = ["FORMAT", "MAGIC", "Header", "HeaderError", "leaves", "parse_header", "read", "sniff"]
 
 FORMAT = "npy"
 MAGIC = b"\x93NUMPY"
@@ -138,6 +138,15 @@ def _unfolded(source: SourceFile, content: Any, header: Header) -> Iterator[Name
     if not isinstance(content, Array) or content.items is None or content.shape != header.shape:
         raise HeaderError("its pickle is not the array that the header announces")
     root = content.items[0] if content.shape == () else content.items
+    yield from leaves(source, root)
+
+
+def leaves(source: SourceFile, root: Any) -> Iterator[NamedArray]:
+    """Yield the arrays of numbers in nested containers, under the path of their keys.
+
+    Raises:
+        HeaderError: The containers are nested too deeply, or have keys that are no names.
+    """
     yield from _leaves(source, root, (), iter(range(_MAX_VISITS)))
 
 
@@ -152,7 +161,7 @@ def _leaves(source: SourceFile, item: Any, path: tuple[str, ...], visits: Iterat
             yield from _leaves(source, value, (*path, str(index)), visits)
     elif isinstance(item, Array) and item.items is not None:
         yield from _leaves(source, item.items[0] if item.shape == () else item.items, path, visits)
-    elif isinstance(item, Array | Scalar) and item.dtype.kind in "fiub":
+    elif isinstance(item, Array | Scalar) and item.dtype.kind in "fiub" and item.data is not None:
         yield NamedArray(path or (source.path.stem,), item.shape, item.dtype, item.values(source), item.fortran)
 
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from regraft.weights.limits import check_shape, shown
 from regraft.weights.readers.byte_range import ByteRange, SourceFile
-from regraft.weights.readers.pickle.unpickle import Global, PickleError, Raw, Words
+from regraft.weights.readers.pickle.unpickle import Global, PickleError, Raw, Stub, Words
 from regraft.weights.readers.pickle.unpickle import unpickle as unpickle_one
 
-__all__ = ["Array", "PickleError", "Scalar", "plain_dtype", "unpickle"]
+__all__ = ["Array", "PickleError", "Scalar", "fill", "is_array", "lenient_calls", "plain_dtype", "unpickle"]
 
 _CODE = re.compile(r"[<>|=]?([fiubcOSUV?]\d{0,9}|[mM]8(\[\w{1,4}\])?)")
 
@@ -42,10 +42,15 @@ class Array:
     data: Raw | bytes | None = None
     items: list[Any] | None = None
 
-    def values(self, source: SourceFile) -> ByteRange | bytes:
-        """Return the byte range of the numbers in the file, or the bytes themselves (of small or text-mode pickles)."""
+    def values(self, source: SourceFile, start: int = 0) -> ByteRange | bytes:
+        """Return the byte range of the numbers in the file, or the bytes themselves (of small or text-mode pickles).
+
+        Args:
+            source: The file.
+            start: Where in it the bytes begin that the pickle was read from.
+        """
         if isinstance(self.data, Raw):
-            return ByteRange(source, self.data.start, self.data.size)
+            return ByteRange(source, start + self.data.start, self.data.size)
         return self.data or b""
 
 
@@ -63,6 +68,34 @@ def unpickle(view: memoryview, start: int) -> Any:
     if end != len(view):
         raise PickleError(f"{len(view) - end} bytes follow its pickle")
     return content
+
+
+def is_array(value: Any) -> bool:
+    """Return whether it is an array of numbers, and no scalar."""
+    return type(value) is Array and value.data is not None and value.dtype.kind in "fiub"
+
+
+def lenient_calls() -> dict[str, Any]:
+    """Return the calls that make arrays, for files that hold more than arrays: what is none becomes a stub."""
+    return {name: _lenient(name, call) for name, call in _CALLS.items()}
+
+
+def _lenient(name: str, call: Any) -> Any:
+    def make(*args: Any) -> Any:
+        try:
+            return call(*args)
+        except (PickleError, TypeError):
+            return Stub(name, args)
+
+    return make
+
+
+def fill(target: Any, state: Any) -> bool:
+    """Do what `__setstate__` of dtypes and arrays does, where it is one of numbers; False for anything else."""
+    try:
+        return _fill(target, state)
+    except PickleError:
+        return True  # an array of records: stays empty, which no tensor is
 
 
 def _array(cls: Any, *_: Any) -> Array:

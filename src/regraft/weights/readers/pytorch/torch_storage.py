@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,12 @@ from numpy.typing import NDArray
 from regraft.errors import WeightsError
 from regraft.weights.limits import budget, shown
 from regraft.weights.readers.archive import Archive, open_archive
-from regraft.weights.readers.byte_range import SourceFile, open_source
+from regraft.weights.readers.byte_range import SourceFile
 from regraft.weights.readers.pickle.unpickle import Global, PickleError, RefusedCallError, Words, unpickle
 
-__all__ = ["Content", "Storage", "damaged", "read_legacy", "read_zip"]
+__all__ = ["Content", "Storage", "damaged", "in_words", "read_legacy", "read_zip"]
+
+Fill = Callable[[Any, Any], bool]
 
 _MAX_ITEMS = 2**56
 _STORAGE_BYTES = 600  # what a storage takes in memory
@@ -42,10 +43,11 @@ _STORAGE_DTYPES = {
 
 @dataclass
 class Content:
-    """The unpickled root of a file, and who wrote it."""
+    """The unpickled root of a file, who wrote it, and where its pickle begins."""
 
     root: Any
     producer: str
+    pickle_start: int = 0
 
 
 @dataclass(eq=False)
@@ -119,21 +121,27 @@ class Storage:
         return self._bytes
 
 
-def read_zip(path: Path, *, calls: Mapping[str, Callable[..., Any]]) -> Content:
-    """Read the zip container of torch >= 1.6 and of TorchScript."""
-    where = str(path)
-    source = open_source(path)
+def read_zip(source: SourceFile, *, calls: Mapping[str, Callable[..., Any]], fill: Fill, name: str = "data") -> Content:
+    """Read the zip container of torch >= 1.6 and of TorchScript.
+
+    Args:
+        source: The file, or the part of one.
+        calls: What the pickle may call.
+        fill: Gives an object of the pickle its state.
+        name: The pickle in it, and the folder of its storages: `data`, or `constants` of TorchScript.
+    """
+    where = str(source.path)
     archive = open_archive(source)
     members = archive.members
-    pickle_name = _pickle_name(archive)
-    folder = pickle_name.removesuffix("data.pkl")
+    pickle_name = _pickle_name(archive, name)
+    folder = pickle_name.removesuffix(f"{name}.pkl")
     big_endian = _small_text(archive, folder + "byteorder") == "big"
     storages: dict[str, Storage] = {}
 
     def persistent(identity: Any) -> Storage:
         dtype, storage_key, num_items, _ = _storage_identity(identity)
         if storage_key not in storages:
-            member = members.get(f"{folder}data/{storage_key}")
+            member = members.get(f"{folder}{name}/{storage_key}")
             if member is None:
                 raise PickleError(f"the storage {shown(storage_key)} is not in the file")
             budget().hold(_STORAGE_BYTES)
@@ -146,15 +154,15 @@ def read_zip(path: Path, *, calls: Mapping[str, Callable[..., Any]]) -> Content:
             storage.crc = member.crc if storage.num_bytes == member.size and member.crc else None
         return storages[storage_key]
 
-    words = Words(calls, persistent)
-    with source.mapped() as view, _in_words(where):
+    words = Words(calls, persistent, fill)
+    with source.mapped() as view, in_words(where):
         root, _ = unpickle(archive.view(members[pickle_name], view), words=words)
     is_script = any(name.startswith(folder + "code/") for name in members)
-    return Content(root, "torch.jit" if is_script else "torch")
+    return Content(root, "torch.jit" if is_script else "torch", members[pickle_name].start)
 
 
 @contextmanager
-def _in_words(where: str) -> Iterator[None]:
+def in_words(where: str) -> Iterator[None]:
     """Raise what a pickle does not hold, or holds and may not, as an error of the file."""
     try:
         yield
@@ -170,15 +178,15 @@ def _in_words(where: str) -> Iterator[None]:
         raise damaged(where, str(error)) from error
 
 
-def _pickle_name(archive: Archive) -> str:
+def _pickle_name(archive: Archive, word: str) -> str:
     where = str(archive.source.path)
     for name, member in archive.members.items():
         is_data = not name.partition("/")[2].startswith(("code/", "extra/", ".data/"))
         if is_data and member.deflated:
             raise damaged(where, f"the member {shown(name)} is compressed, which torch.save never does")
-    names = [name for name in archive.members if name.split("/")[-1] == "data.pkl" and name.count("/") <= 1]
+    names = [name for name in archive.members if name.split("/")[-1] == f"{word}.pkl" and name.count("/") <= 1]
     if len(names) != 1:
-        raise damaged(where, f"it holds {len(names)} files data.pkl")
+        raise damaged(where, f"it holds {len(names)} files {word}.pkl")
     return names[0]
 
 
@@ -203,9 +211,9 @@ def _storage_identity(identity: Any) -> tuple[str, str, int, Any]:
     return dtype, str(key), num_items, identity[5] if len(identity) > 5 else None
 
 
-def read_legacy(path: Path, *, calls: Mapping[str, Callable[..., Any]]) -> Content:
+def read_legacy(source: SourceFile, *, calls: Mapping[str, Callable[..., Any]], fill: Fill) -> Content:
     """Read the stream container of torch < 1.6: five pickles, then every storage with its length before it."""
-    where, source = str(path), open_source(path)
+    where = str(source.path)
     storages: dict[str, Storage] = {}
 
     def persistent(identity: Any) -> Any:
@@ -226,7 +234,7 @@ def read_legacy(path: Path, *, calls: Mapping[str, Callable[..., Any]]) -> Conte
         return part
 
     part_of: list[tuple[Storage, Storage, int]] = []
-    with source.mapped() as view, _in_words(where):
+    with source.mapped() as view, in_words(where):
         magic, at = unpickle(view)
         if magic != 0x1950A86A20F9469CFC6C:
             raise PickleError("it is a plain pickle, not a file of torch.save")
@@ -235,7 +243,7 @@ def read_legacy(path: Path, *, calls: Mapping[str, Callable[..., Any]]) -> Conte
         if protocol != 1001 or not isinstance(system, dict):
             raise PickleError(f"the protocol {shown(protocol)} of its container is unknown")
         big_endian = system.get("little_endian", sys.byteorder == "little") is False
-        root, at = unpickle(view, at, words=Words(calls, persistent))
+        root, at = unpickle(view, at, words=Words(calls, persistent, fill))
         keys, at = unpickle(view, at)
         _place_storages(view, at, keys, storages, big_endian)
     for part, whole, base in part_of:
