@@ -32,12 +32,11 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from regraft.evaluation.evaluate import evaluate
-    from regraft.evaluation.masks import predict_masks
-    from regraft.evaluation.predict import predict
     from regraft.evaluation.results.mask import MaskPrediction
     from regraft.evaluation.results.prediction import Prediction
     from regraft.explanation.explain import explain
     from regraft.explanation.record import Explanation
+    from regraft.exports.engines.predict import predict, predict_masks
     from regraft.exports.export import Export, export
     from regraft.folds import Folds, cross_validate, resume_folds
     from regraft.incremental.add_class import Addition, add_class
@@ -157,8 +156,8 @@ _HOMES = {
     "match_weights": "regraft.models.graft.match",
     "open_data": "regraft.data.open",
     "open_run": "regraft.run.folder",
-    "predict": "regraft.evaluation.predict",
-    "predict_masks": "regraft.evaluation.masks",
+    "predict": "regraft.exports.engines.predict",
+    "predict_masks": "regraft.exports.engines.predict",
     "predict_tiled": "regraft.models.segment.tiles",
     "rank": "regraft.ranking.rank",
     "read_mask": "regraft.data.masks.masks",

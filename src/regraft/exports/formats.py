@@ -25,8 +25,17 @@ def beside(out: Path) -> tuple[Path, Path]:
     return out.with_suffix(".py"), out.with_suffix(".md")
 
 
-def require_exportable(run: str | Path, out: str | Path, to: str | None, checkpoint: str | None) -> None:
+def require_exportable(
+    run: str | Path, out: str | Path, to: str | None, checkpoint: str | None, *, new: bool = True
+) -> None:
     """Raise where an export cannot be written, whatever the network is.
+
+    Args:
+        run: What is exported.
+        out: The file.
+        to: Its format; None takes it from its suffix.
+        checkpoint: Of a run, another network than the one it has chosen.
+        new: Whether it has to be new, with what lies beside it.
 
     Raises:
         SettingsError: There is no model, or the run has not finished, and no checkpoint of it was named; there is no
@@ -38,7 +47,7 @@ def require_exportable(run: str | Path, out: str | Path, to: str | None, checkpo
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"Exporting takes {', '.join(missing)}, not installed here.", "", EXTRA)
-    for path in (Path(out), *beside(Path(out))):
+    for path in (Path(out), *beside(Path(out))) if new else ():
         commit.require_free(path)
 
 

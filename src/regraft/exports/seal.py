@@ -16,7 +16,7 @@ import numpy.typing as npt
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import RegraftError, StorageError
 
-__all__ = ["MOST_SCORES", "Seal"]
+__all__ = ["FORMAT", "MOST_SCORES", "Seal"]
 
 FORMAT = "1"
 MOST_SCORES = 100_000  # validation images whose scores are carried along: half a megabyte of text

@@ -15,7 +15,7 @@ import typer
 
 from regraft import commit
 from regraft.cli.destination import TABLES, output_folder, written_table
-from regraft.cli.effects import say_unused, tell_rounding
+from regraft.cli.effects import tell_rounding
 from regraft.cli.masks import (
     MaskOptions,
     PredictsMasks,
@@ -27,7 +27,7 @@ from regraft.cli.masks import (
 )
 from regraft.cli.options import CheckpointOption, DeviceOption, PrecisionOption, ThreadsOption, ViewsOption
 from regraft.cli.say import say
-from regraft.cli.sealed import class_predictor, mask_predictor, opened_export
+from regraft.cli.sealed import class_predictor, mask_predictor, opened_session
 from regraft.cli.stdin import lines_of_stdin
 from regraft.run.file_suffix import file_suffix
 from regraft.visible import cell, one_line
@@ -89,6 +89,14 @@ def predict(
         typer.Option("--overlap", min=0, help="Segmentation: overlap of tiles in pixels; default: a quarter."),
     ] = None,
     checkpoint: CheckpointOption = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="torch; onnx: an export of the run, made and proven once; auto: such an export where there is one "
+            "and few images are named.",
+        ),
+    ] = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
@@ -106,14 +114,8 @@ def predict(
         raise SettingsError("'-' cannot be combined with other inputs.", "it reads paths from stdin", "")
     require_run_first("predict", run, inputs)
     of_masks = MaskOptions(out, overlay=overlay, tta=tta, tile=tile, overlap=overlap)
-    sealed = opened_export(run, threads)
-    if sealed is not None:
-        refuse_options({"--checkpoint": checkpoint}, f"{str(run)!r} is an export, which holds one network")
-        views = {"--tta": tta, "--tile": tile, "--overlap": overlap}
-        refuse_options(views, f"{str(run)!r} is an export, which looks at the whole image once")
-        asked_of_torch = {"--device": device, "--precision": precision}
-        asked = {name: None if value == "auto" else value for name, value in asked_of_torch.items()}
-        say_unused(asked, "an export is computed by onnxruntime on the CPU in fp32")
+    views = {"--tta": tta, "--tile": tile, "--overlap": overlap}
+    sealed = opened_session(run, inputs, engine, threads, ({"--checkpoint": checkpoint, **views}, device, precision))
     if names_pixels(run) if sealed is None else sealed.seal.output == "segmentation":
         given = {"--csv": as_csv, "--threshold": threshold, "--sets": sets, "--reject": reject}
         refuse_options(given, "a network for segmentation writes masks")
