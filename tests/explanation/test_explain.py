@@ -192,6 +192,12 @@ def test_cold_places_show_the_image_and_unseen_ones_are_dark() -> None:
     assert as_png(drawn).startswith(b"\x89PNG")
 
 
+def test_a_value_that_is_not_a_number_is_no_heat() -> None:
+    """Of a network whose weights overflowed: the report is written all the same."""
+    image = np.full((2, 2, 3), 200, np.uint8)
+    assert (overlaid(image, np.array([[np.nan, 0], [0, 0]])) == 200).all()
+
+
 def test_nothing_that_speaks_for_a_class_is_no_heat() -> None:
     model = small_network("pool")
     with torch.no_grad():

@@ -26,11 +26,16 @@ _UNSEEN = 0.35  # brightness of what the network did not see
 
 def heat_colours(heat: Heat) -> npt.NDArray[np.float64]:
     """Return the colour of each value from 0 to 1, red, green and blue from 0 to 255."""
-    places = np.clip(heat, 0, 1) * (len(_TABLE) - 1)
+    places = _bounded(heat) * (len(_TABLE) - 1)
     low = np.minimum(places.astype(np.int64), len(_TABLE) - 2)
     share = (places - low)[..., None]
     mixed: npt.NDArray[np.float64] = _TABLE[low] * (1 - share) + _TABLE[low + 1] * share
     return mixed
+
+
+def _bounded(heat: Heat) -> Heat:
+    """Return heat from 0 to 1; none where a network's overflow left a value that is not a number."""
+    return np.nan_to_num(np.clip(heat, 0, 1))
 
 
 def overlaid(image: Pixels, heat: Heat, seen: npt.NDArray[np.bool_] | None = None) -> Pixels:
@@ -44,7 +49,7 @@ def overlaid(image: Pixels, heat: Heat, seen: npt.NDArray[np.bool_] | None = Non
     grey = (image @ _LUMA)[..., None]
     if seen is not None:
         grey = np.where(seen[..., None], grey, grey * _UNSEEN)
-    opaque = _OPAQUE * np.clip(heat, 0, 1)[..., None]
+    opaque = _OPAQUE * _bounded(heat)[..., None]
     mixed = grey * (1 - opaque) + heat_colours(heat) * opaque
     drawn: Pixels = mixed.round().astype(np.uint8)
     return drawn

