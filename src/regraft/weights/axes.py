@@ -19,10 +19,14 @@ from regraft.errors import WeightsError
 from regraft.machine.budget import num_cpus
 
 __all__ = [
+    "AddPosition",
     "Divide",
     "Fill",
     "Flip",
+    "Join",
     "Reshape",
+    "ResizeGrid",
+    "Rows",
     "Step",
     "Subtract",
     "SumChannels",
@@ -126,7 +130,75 @@ class WidenChannels:
         return f"repeat the input channels to {self.count}"
 
 
-Step = Transpose | Reshape | Fill | Subtract | Divide | Flip | Take | SumChannels | WidenChannels
+@dataclass(frozen=True)
+class Join:
+    """All sources one behind the other (queries, keys and values), with zeros where a place is None (no bias of keys).
+
+    Attributes:
+        places: For each part of the result the number of its source, or None.
+    """
+
+    places: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return "join " + " + ".join("zeros" if place is None else f"#{place + 1}" for place in self.places)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A part of one axis: the queries of a kernel that holds queries, keys and values."""
+
+    start: int
+    stop: int
+    axis: int = 0
+
+    def __str__(self) -> str:
+        return f"rows {self.start}:{self.stop}" + (f" of axis {self.axis}" if self.axis else "")
+
+
+@dataclass(frozen=True)
+class AddPosition:
+    """First source plus one row of the second: a class token with its own position embedded."""
+
+    row: int
+
+    def __str__(self) -> str:
+        return f"add row {self.row} of the position embedding"
+
+
+@dataclass(frozen=True)
+class ResizeGrid:
+    """Position embeddings (1, tokens + rows x columns, channels) for a grid of another size, bicubic with antialiasing
+    (as timm's resample_abs_pos_embed); the leading tokens are kept.
+    """
+
+    num_tokens: int
+    size: tuple[int, int]
+    target: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"resize the grid {_by(self.size)} to {_by(self.target)}"
+
+
+Step = (
+    Transpose
+    | Reshape
+    | Fill
+    | Subtract
+    | Divide
+    | Flip
+    | Take
+    | SumChannels
+    | WidenChannels
+    | Join
+    | Rows
+    | AddPosition
+    | ResizeGrid
+)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def torch_shape(shape: tuple[int, ...], axes: str | None) -> tuple[int, ...]:
@@ -244,6 +316,35 @@ def _apply(step: Step, array: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> N
         case WidenChannels(count):
             present = array.shape[1]
             return np.asarray(np.take(array, np.arange(count) % present, 1) * (present / count))
+        case Join(places):
+            zeros = np.zeros_like(array)
+            return np.concatenate([zeros if place is None else arrays[place] for place in places])
+        case Rows(start, stop, axis):
+            return array[(slice(None),) * axis + (slice(start, stop),)]
+        case AddPosition(row):
+            positions = _second(arrays)
+            return np.asarray(array + positions.reshape(-1, positions.shape[-1])[row].reshape(array.shape))
+        case ResizeGrid():
+            return _resized_grid(array, step)
+
+
+def _resized_grid(array: NDArray[Any], step: ResizeGrid) -> NDArray[Any]:
+    tokens, grid = array[:, : step.num_tokens], array[0, step.num_tokens :].astype(np.float64)
+    rows, columns = (_cubic(*sides) for sides in zip(step.size, step.target, strict=True))
+    square = grid.reshape(*step.size, -1)
+    resized = np.einsum("ai,bj,ijc->abc", rows, columns, square).reshape(1, -1, array.shape[-1])
+    return np.concatenate([tokens.astype(np.float64), resized], axis=1)
+
+
+def _cubic(size: int, target: int) -> NDArray[np.float64]:
+    """Return the matrix that resamples one axis, bicubic (a = -0.5) with antialiasing (source: PIL's resize)."""
+    scale = size / target
+    stretch = max(scale, 1.0)
+    centers = (np.arange(target)[:, None] + 0.5) * scale
+    x = np.abs((np.arange(size)[None, :] + 0.5 - centers) / stretch)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _second(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

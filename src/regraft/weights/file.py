@@ -19,6 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from regraft.errors import WeightsError, did_you_mean, require_type
+from regraft.weights.axes import Step
 from regraft.weights.limits import MAX_CLASSES, MAX_NAME, Budget, check_shape, guarded, is_own_file
 from regraft.weights.shard_name import shard_note
 from regraft.wording import quantity
@@ -64,6 +65,8 @@ class SourceTensor:
             `pointwise_kernel`, `bias`, `gamma`, `beta`, `mean`, `variance`, ...; None when unknown.
         axes: The meaning of its axes, where the format fixes it (`HWIO`, `OIHW`, `IO`, `OI`, `HWCM`, `C`); else None.
         load: Reads the values; bfloat16 comes back widened to float32 (exact).
+        parts: Where it is no tensor of the file but made of some (queries, keys and values joined): these.
+        made: The steps that make it of them.
     """
 
     name: str
@@ -73,6 +76,8 @@ class SourceTensor:
     load: Callable[[], NDArray[Any]] = field(repr=False, compare=False)
     role: str | None = None
     axes: str | None = None
+    parts: tuple[SourceTensor, ...] = ()
+    made: tuple[Step, ...] = ()
 
     @property
     def num_values(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Match:
 
     Attributes:
         target: The tensor of the model.
-        sources: The tensors of the file: one, or two where a bias is folded, or none for a constant.
+        sources: The tensors of the file: one, or two where a bias is folded, three where queries, keys and values are
+            joined, or none for a constant.
         rule: The rule that found it (`map`, `exact name`, `family: ...`, `suffix`, `graph`, `structure`, ...).
         steps: The layout steps, in order.
     """
@@ -34,6 +35,13 @@ class Match:
     sources: tuple[SourceTensor, ...]
     rule: str
     steps: tuple[Step, ...] = ()
+
+    def of_the_file(self) -> Match:
+        """Return the same from tensors of the file alone, where its source is made of some."""
+        if len(self.sources) != 1 or not self.sources[0].parts:
+            return self
+        made = self.sources[0]
+        return replace(self, sources=made.parts, steps=(*made.made, *self.steps))
 
     def to_dict(self) -> dict[str, Any]:
         names = [source.name for source in self.sources]

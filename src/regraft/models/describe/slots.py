@@ -55,7 +55,8 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
                 part=info.part_of(name),
                 kind=kind_of(module),
                 inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
-                attributes=_attributes(module, flow.pads.get(owner) if flow else None),
+                attributes=_attributes(module, flow.pads.get(owner) if flow else None)
+                | _activation(module, modules.get(owner.rpartition(".")[0]), owner),
                 flattened=(flattened[2], *flattened[:2]) if flattened and channels_last else flattened,
                 rows="HWC" if channels_last else "CHW",
                 pools=tuple(sorted(flow.pools.get(owner, ()))) if flow else (),
@@ -69,8 +70,10 @@ def _role(module: nn.Module, leaf: str, tensor: torch.Tensor) -> str:
     is_norm = hasattr(module, "running_mean") or (isinstance(weight, torch.Tensor) and weight.ndim == 1)
     if is_norm and not isinstance(module, nn.PReLU):
         return _NORM_ROLES.get(leaf, "other")
-    if leaf == "bias":
+    if leaf in ("bias", "in_proj_bias"):
         return "bias"
+    if leaf == "in_proj_weight":  # nn.MultiheadAttention's queries, keys and values
+        return "dense_kernel"
     if leaf != "weight":
         return "other"
     if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
@@ -91,6 +94,19 @@ def _attributes(module: nn.Module, padded: set[Pads | None] | None) -> dict[str,
     if pads is not None:
         found["pads"] = pads
     return found
+
+
+def _activation(module: nn.Module, parent: nn.Module | None, name: str) -> dict[str, str]:
+    """Return the activation behind a normalisation that has one, or behind the first layer of a block's MLP."""
+    own = isinstance(getattr(module, "act", None), nn.Module)
+    act = getattr(module if own else parent, "act", None)
+    if not isinstance(act, nn.Module) or isinstance(act, nn.Identity) or not (own or name.endswith(".fc1")):
+        return {}
+    kind = type(act).__name__
+    if kind == "GELUTanh" or getattr(act, "approximate", "none") == "tanh":
+        return {"activation": "gelu_tanh"}
+    spelled = {"QuickGELU": "quick_gelu", "Hardswish": "hard_swish", "HardSwish": "hard_swish", "Swish": "silu"}
+    return {"activation": spelled.get(kind, kind.lower())}
 
 
 def _pads(module: nn.Module, padded: set[Pads | None]) -> str | Pads | None:

@@ -7,11 +7,13 @@ its names belong to (facts of keras.applications, Caffe and TF-slim). What diffe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from regraft.weights.differences.activations import activation_findings
 from regraft.weights.differences.file_flow import FileGraph
+from regraft.weights.differences.hub_config import hub_config
 from regraft.weights.differences.padding import SAME, SYMMETRIC, UNKNOWN, dialect_padding, graph_padding
 from regraft.weights.file import WeightFile
 from regraft.weights.naming.layers import Layer
@@ -28,6 +30,8 @@ Difference = tuple[str, str, Any, Any]
 
 # Below this ratio no output shows a difference of epsilons (1.001e-5 and 1e-5: relative 1e-8).
 _VISIBLE = 1.5
+# Nor of ones as small as this (1e-12 and 1e-6), beside variances of images and of tokens.
+_INVISIBLE = 2e-6
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Known:
     last block of a stage does (then no shortcut convolution strides), empty where torch does the same. `same`: whether
     strided convolutions pad as TensorFlow's SAME does, more behind than before where they must; `symmetric`: whether
     they are known to pad both sides alike. `note`: what else it does differently, which the model's tensors do not
-    show. `eps_of`: where the networks of a family differ, the epsilon by the layers of the file.
+    show. `eps_of`: where the networks of a family differ, the epsilon by the layers of the file. `act`: the activation;
+    `act_is_sure`: whether all its networks have that one. `eps_key`: what a `config.json` calls the epsilon. `differs`:
+    the address of a layer that works in another place of the model, and where.
     """
 
     eps: float | None = None
@@ -47,6 +53,25 @@ class Known:
     note: str = ""
     symmetric: bool = False
     eps_of: Callable[[Sequence[Pair]], float] | None = None
+    act: str = ""
+    act_is_sure: bool = True
+    eps_key: str = "layer_norm_eps"
+    differs: tuple[str, str] | None = None
+
+    def told(self, config: Mapping[str, Any]) -> Known:
+        """Return the same with what a file's `config.json` says."""
+        found = self
+        if isinstance(config.get(self.eps_key), float) and self.eps is not None:
+            found = replace(found, eps=config[self.eps_key])
+        if isinstance(config.get("hidden_act"), str) and self.act:
+            found = replace(found, act=config["hidden_act"], act_is_sure=True)
+        if config.get("downsample_in_bottleneck") is True:
+            found = replace(found, stride="first")
+        if config.get("tf_padding") is False:
+            found = replace(found, same=False, symmetric=True)
+        if str(config.get("global_padding")).upper() == "SAME":  # BiT, whose names are timm's
+            found = replace(found, same=True)
+        return found
 
 
 def _torchvision_efficientnet_eps(pairs: Sequence[Pair]) -> float:
@@ -75,10 +100,45 @@ _KERAS = {
     "mobilenet and efficientnet: keras mobilenetv3": Known(
         1e-3, same=True, note="Keras's MobileNetV3 takes pixels of 0 to 255, which it scales to -1 to 1 itself"
     ),
+    "convnext: keras": Known(
+        1e-6, act="gelu", note="Keras's ConvNeXts take pixels of 0 to 255, which they scale themselves"
+    ),
     "xception: keras": Known(1e-3, note="Keras's Xception pads its poolings as SAME does, timm's on both sides"),
     "inception_v3: keras": Known(1e-3, note="Keras's InceptionV3 averages without the padding, timm's with it"),
 }
+_POOLED = (
+    "norm",
+    "normalises the features after pooling, the file's network before: the head cannot give the same "
+    "(to fill all but this: --skip norm)",
+)
+_TF_LIKE = Known(1e-3, same=True)
 _OTHERS = {
+    "resnet: transformers": Known(1e-5, symmetric=True, act="relu", eps_key=""),
+    "regnet: transformers": Known(1e-5, symmetric=True, act="relu", eps_key=""),
+    "regnet: torchvision": Known(1e-5, symmetric=True, act="relu"),
+    "mobilenet and efficientnet: transformers efficientnet": replace(_TF_LIKE, act="silu", eps_key="batch_norm_eps"),
+    "mobilenet and efficientnet: transformers mobilenet_v1": replace(_TF_LIKE, act="relu6"),
+    "mobilenet and efficientnet: transformers mobilenet_v2": replace(_TF_LIKE, act="relu6"),
+    "convnext: original": Known(1e-6, act="gelu"),
+    "convnext: torchvision": Known(1e-6, act="gelu"),
+    "convnext: transformers": Known(1e-6, act="gelu", eps_key=""),
+    "convnext: transformers dinov3": Known(1e-6, act="gelu"),
+    "poolformer: original": Known(1e-5, act="gelu", differs=_POOLED),
+    "poolformer: transformers": Known(1e-5, act="gelu", eps_key="", differs=_POOLED),
+    "mobilevit: transformers": Known(1e-5, symmetric=True, act="silu"),
+    "vit: transformers": Known(1e-12, act="gelu"),
+    "vit: transformers dinov2": Known(1e-6, act="gelu"),
+    "vit: transformers dinov3": Known(1e-5, act="gelu"),
+    "vit: transformers clip": Known(1e-5, act="quick_gelu", act_is_sure=False),
+    "vit: transformers siglip": Known(1e-6, act="gelu_tanh"),
+    "vit: clip": Known(1e-5, act="quick_gelu", act_is_sure=False),
+    "vit: torchvision": Known(1e-6, act="gelu"),
+    "vit: mmpretrain": Known(1e-6, act="gelu"),
+    "swin: transformers": Known(1e-5, act="gelu"),
+    "swin: torchvision": Known(1e-5, act="gelu"),
+    "pvt_v2: transformers": Known(1e-6, act="gelu"),
+    "focalnet: transformers": Known(1e-5, act="gelu"),
+    "levit: transformers": Known(1e-5, act="hard_swish", eps_key=""),
     "mobilenet and efficientnet: lukemelas": Known(1e-3, same=True),
     "mobilenet and efficientnet: torchvision mobilenet_v2": Known(1e-5, symmetric=True),
     "mobilenet and efficientnet: torchvision mobilenet_v3": Known(1e-3, symmetric=True),
@@ -101,6 +161,8 @@ def attribute_findings(pairs: Sequence[Pair], graph: FileGraph | None, weights: 
     table = _KERAS if weights.format.startswith("keras") else {**_KERAS, **_OTHERS}
     dialects = {pair.dialect for pair in pairs if pair.dialect in table}
     known = table[next(iter(dialects))] if len(dialects) == 1 else Known()
+    dialect = next(iter(dialects)).partition(": ")[2] if len(dialects) == 1 else ""
+    known = known.told(hub_config(weights.path, dialect or ("transformers" if not dialects else "")))
     if known.eps_of is not None:
         known = replace(known, eps=known.eps_of(pairs))
     if graph is not None:
@@ -112,6 +174,14 @@ def attribute_findings(pairs: Sequence[Pair], graph: FileGraph | None, weights: 
         findings += dialect_padding(pairs, graph, SYMMETRIC, serious=True)
     if known.symmetric:
         findings += dialect_padding(pairs, graph, SAME, serious=True)
+    if known.differs is not None:
+        findings += [
+            Finding("layout", pair.target.name, f"{pair.target.name} {known.differs[1]}", serious=True)
+            for pair in pairs
+            if pair.address == known.differs[0]
+        ]
+    if known.act:
+        findings += activation_findings(pairs, known.act, told=known.act_is_sure)
     if known.note:
         findings.append(Finding("note", "", f"{known.note}: see that the model does too"))
     if graph is None and not dialects:
@@ -196,7 +266,7 @@ def _stride(layer: Layer) -> tuple[int, ...]:
 
 def _eps(layer: Layer, want: float) -> Iterator[Difference]:
     have = layer.attributes.get("eps")
-    if isinstance(have, float) and max(have, want) > _VISIBLE * min(have, want):
+    if isinstance(have, float) and max(have, want) > max(_VISIBLE * min(have, want), min(have, want) + _INVISIBLE):
         yield layer.name, "eps", have, want
 
 

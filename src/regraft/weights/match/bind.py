@@ -104,6 +104,8 @@ class Binder:
         if any(name.startswith("other:") for name in _named_roles(pair)):
             return None  # the file has something that may be it, and does not say so
         is_norm = "mean" in pair.source.tensors or "variance" in pair.source.tensors
+        if role == "bias" and pair.unbiased and pair.address == "classifier":
+            return Match(slot.name, (), pair.rule, (Fill(0.0, slot.shape),))
         if role in _FILL and self.weights.format in _WHOLE_LAYERS and (role == "bias" or is_norm):
             return Match(slot.name, (), pair.rule, (Fill(_FILL[role], slot.shape),))
         return None

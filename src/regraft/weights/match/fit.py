@@ -41,8 +41,8 @@ class Fitter:
             return self._kernel_steps(slot, tensor)
         if tensor.shape == slot.shape:
             return ()
-        same_count = tensor.num_values == slot.num_values
-        return (Reshape(slot.shape),) if same_count and sum(length > 1 for length in tensor.shape) <= 1 else None
+        same = [length for length in tensor.shape if length > 1] == [length for length in slot.shape if length > 1]
+        return (Reshape(slot.shape),) if same else None
 
     def _kernel_steps(self, slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
         same_rows = slot.rows == "HWC" and self.rows == "HWC" and len(torch_shape(tensor.shape, tensor.axes)) == 2

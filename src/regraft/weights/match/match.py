@@ -20,13 +20,14 @@ from regraft.weights.match.copies import choice, other_copies
 from regraft.weights.match.fit import Fitter, reads_image
 from regraft.weights.match.graph import Network, by_graph
 from regraft.weights.match.inversions import inverted
-from regraft.weights.match.loose import bind_loose
+from regraft.weights.match.loose_tensors.loose import bind_loose
 from regraft.weights.match.quantised import quantised
 from regraft.weights.match.skipping import Skip, names_slot
 from regraft.weights.match.state import State
 from regraft.weights.match.structure import Order, by_structure
-from regraft.weights.naming.layers import Layer, Slot, model_layers, source_layers
-from regraft.weights.naming.naming import Pair, by_convolution, by_family, by_name, by_suffix
+from regraft.weights.naming.attention import as_in_model, with_projection
+from regraft.weights.naming.layers import Layer, Slot, loose_layers, loose_slots, model_layers, source_layers
+from regraft.weights.naming.naming import Pair, Side, by_convolution, by_family, by_name, by_suffix
 from regraft.weights.report import Finding, Match, MatchReport, WrongShape
 
 __all__ = ["Match", "MatchReport", "Slot", "match", "names_slot"]
@@ -113,12 +114,13 @@ class _Rules:
 
     def decide(self, weights: WeightFile, graph: FileGraph | None, skip: Skip) -> _Decided:
         """Return the assignment of a file's tensors to the model."""
-        targets, sources = model_layers(self._slots), source_layers(weights)
+        targets = model_layers(self._slots)
+        sources = as_in_model(with_projection(source_layers(weights)), targets)
         fitter = Fitter(weights, adapt_input=self._adapt_input)
         binder = Binder(weights, targets, sources, fitter)
         state = State(targets, sources)
         by_hand = _by_hand(self._map, self._slots, weights, state)
-        self._by_names(state, fitter, binder.norm_behind)
+        self._by_names(state, fitter, binder.norm_behind, loose_layers(sources))
         self._by_evidence(weights, graph, state, fitter)
         for group in inverted(state.pairs, ordered=weights.ordered):
             state.reopen(group, _INVERTED)
@@ -126,6 +128,7 @@ class _Rules:
         bound = binder.bind(state.pairs)
         _bind_by_hand(by_hand, fitter, bound)
         bind_loose(weights, self._slots, state, fitter, bound)
+        bound.matches = {name: match.of_the_file() for name, match in bound.matches.items()}
         bound.findings += leftovers(state.pairs, bound, skip.sources)
         bound.findings += quantised(bound, self._slots)
         bound.findings += [
@@ -134,13 +137,19 @@ class _Rules:
         ]
         return _Decided(state, bound)
 
-    def _by_names(self, state: State, fitter: Fitter, norm_behind: Mapping[str, Layer]) -> None:
+    def _by_names(
+        self, state: State, fitter: Fitter, norm_behind: Mapping[str, Layer], loose: Mapping[str, Layer]
+    ) -> None:
         """Pair what names decide: the same ones, those of a family, the same ones below another prefix."""
         exact = by_name(state.free_targets, state.free_sources, fitter.fits)
         self._take(exact, other_copies(exact, state.free_sources), state)
-        spoken = by_family(state.free_targets, state.free_sources, fitter.fits)
+        ours, theirs = Side(state.free_targets, loose_slots(self._slots)), Side(state.free_sources, loose)
+        spoken = by_family(ours, theirs, fitter.fits)
+        num_contested = len(state.ambiguous)
         if self._take_or_contest(spoken.pairs, state):
             state.unplaced |= spoken.unplaced
+            if len(state.ambiguous) == num_contested:
+                state.take_loose(spoken.loose)
         while exchange := by_suffix(state.free_targets, state.free_sources, fitter.fits):
             if not self._take_or_contest(exchange.pairs, state, is_tie=exchange.is_tie):
                 break

@@ -25,7 +25,9 @@ class Group:
 
 @dataclass
 class State:
-    """What is decided so far, by layers; `unplaced` are addresses of layers of the file that the model lacks."""
+    """What is decided so far, by layers; `unplaced` are addresses of layers of the file that the model lacks, `loose`
+    pairs of single tensors, by that of the model.
+    """
 
     targets: dict[str, Layer]
     sources: dict[str, Layer]
@@ -33,6 +35,11 @@ class State:
     ambiguous: list[Group] = field(default_factory=list)
     unplaced: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    loose: dict[str, Pair] = field(default_factory=dict)
+
+    def take_loose(self, pairs: Iterable[Pair]) -> None:
+        """Accept pairs of single tensors."""
+        self.loose |= {pair.target.name: pair for pair in pairs}
 
     def take(self, pairs: Iterable[Pair]) -> None:
         """Accept pairs whose two sides are both still free."""
@@ -71,4 +78,5 @@ class State:
     def free_sources(self) -> dict[str, Layer]:
         taken = {pair.source.name for pair in self.pairs}
         taken |= {layer.name for group in self.ambiguous for layer in group.sources}
+        taken |= {tensor.layer for pair in self.loose.values() for tensor in pair.source.tensors.values()}
         return {name: layer for name, layer in self.sources.items() if name not in taken}

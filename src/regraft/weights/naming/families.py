@@ -5,12 +5,17 @@ through the whole network as `<block>`; `<n>` is counted as `<n>`; `<i>` stands 
 Without more, a mark is a number; `<b:a>` is a letter and maybe a number (`a`, `b12`), `<i:123>` one of these
 characters, `<n:?>` a number that may be absent (`conv2d`, `conv2d_1`); anything with a star is a pattern of its own.
 `*` stands for one component of a path. In an address, `<kind>` is the kind of the layer and `<at>` its place in the
-order of execution among the layers of its line. A line may end with `if` or `unless` and a name that must, or must
-not, exist. Behind the dialect's name may stand `sparse` (gaps in its numbers mean nothing), `unscaled` (its
-normalisations have no scale) and `trunk` (a file may hold `features` alone, and then its names lack that).
+order of execution among the layers of its line; `<i+1>` is one more than the mark says. A line may end with `if` or
+`unless` and a name that must, or must not, exist. Behind the dialect's name may stand `sparse` (gaps in its numbers
+mean nothing), `unscaled` (its normalisations have no scale), `unbiased` (its classifier has no bias), `own` (where both
+sides have its names, these are compared as they are) and `trunk` (a file may hold `features` alone, and then its names
+lack that).
 """
 
 from __future__ import annotations
+
+from regraft.weights.naming.modern_cnns import MODERN_CNNS
+from regraft.weights.naming.vision_transformers import VISION_TRANSFORMERS
 
 __all__ = ["TABLES"]
 
@@ -60,6 +65,15 @@ res<s>.<b>.conv<i> = block<block>.<i>.conv
 res<s>.<b>.conv<i>.norm = block<block>.<i>.norm
 res<s>.<b>.shortcut = block<block>.shortcut.conv
 res<s>.<b>.shortcut.norm = block<block>.shortcut.norm
+
+[transformers]
+embedder.embedder.convolution = stem.conv
+embedder.embedder.normalization = stem.norm
+encoder.stages.<s>.layers.<b>.layer.<i>.convolution = block<block>.<i+1>.conv
+encoder.stages.<s>.layers.<b>.layer.<i>.normalization = block<block>.<i+1>.norm
+encoder.stages.<s>.layers.<b>.shortcut.convolution = block<block>.shortcut.conv
+encoder.stages.<s>.layers.<b>.shortcut.normalization = block<block>.shortcut.norm
+classifier.1 = classifier
 """
 
 _RESNET_V2 = """
@@ -373,6 +387,47 @@ features.\\d+.0 = head.conv
 features.\\d+.1 = head.norm
 classifier.1 = classifier
 
+[transformers efficientnet]
+embeddings.convolution = stem.conv
+embeddings.batchnorm = stem.norm
+encoder.blocks.<i>.expansion.expand_conv = block<i>.expand
+encoder.blocks.<i>.expansion.expand_bn = block<i>.expand.norm
+encoder.blocks.<i>.depthwise_conv.depthwise_conv = block<i>.dw
+encoder.blocks.<i>.depthwise_conv.depthwise_norm = block<i>.dw.norm
+encoder.blocks.<i>.squeeze_excite.reduce = block<i>.se.reduce
+encoder.blocks.<i>.squeeze_excite.expand = block<i>.se.expand
+encoder.blocks.<i>.projection.project_conv = block<i>.project
+encoder.blocks.<i>.projection.project_bn = block<i>.project.norm
+encoder.top_conv = head.conv
+encoder.top_bn = head.norm
+classifier = classifier
+
+[transformers mobilenet_v1] sparse
+conv_stem.convolution = stem.conv
+conv_stem.normalization = stem.norm
+layer.<n:\\d*[02468]>.convolution = block<n>.dw
+layer.<n:\\d*[02468]>.normalization = block<n>.dw.norm
+layer.<n:\\d*[13579]>.convolution = block<n>.project
+layer.<n:\\d*[13579]>.normalization = block<n>.project.norm
+classifier = classifier
+
+[transformers mobilenet_v2]
+conv_stem.first_conv.convolution = stem.conv
+conv_stem.first_conv.normalization = stem.norm
+conv_stem.conv_3x3.convolution = block0.dw
+conv_stem.conv_3x3.normalization = block0.dw.norm
+conv_stem.reduce_1x1.convolution = block0.project
+conv_stem.reduce_1x1.normalization = block0.project.norm
+layer.<i>.expand_1x1.convolution = block<i+1>.expand
+layer.<i>.expand_1x1.normalization = block<i+1>.expand.norm
+layer.<i>.conv_3x3.convolution = block<i+1>.dw
+layer.<i>.conv_3x3.normalization = block<i+1>.dw.norm
+layer.<i>.reduce_1x1.convolution = block<i+1>.project
+layer.<i>.reduce_1x1.normalization = block<i+1>.project.norm
+conv_1x1.convolution = head.conv
+conv_1x1.normalization = head.norm
+classifier = classifier
+
 [tf-slim mobilenet_v1]
 MobilenetV1/Conv2d_0 = stem.conv
 MobilenetV1/Conv2d_0/BatchNorm = stem.norm
@@ -481,5 +536,7 @@ TABLES: dict[str, str] = {
         "mobilenet and efficientnet": _MOBILE,
         "xception": _XCEPTION,
         "inception_v3": _INCEPTION,
+        **MODERN_CNNS,
+        **VISION_TRANSFORMERS,
     }.items()
 }

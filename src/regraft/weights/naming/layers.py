@@ -15,7 +15,7 @@ from regraft.weights.axes import torch_shape
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.naming.roles import roles_of
 
-__all__ = ["KERNEL_ROLES", "Fits", "Layer", "Slot", "model_layers", "source_layers"]
+__all__ = ["KERNEL_ROLES", "Fits", "Layer", "Slot", "loose_layers", "loose_slots", "model_layers", "source_layers"]
 
 KERNEL_ROLES = ("kernel", "depthwise_kernel", "transpose_kernel", "dense_kernel", "pointwise_kernel")
 _KIND_OF_ROLE = {"depthwise_kernel": "depthwise", "transpose_kernel": "transpose", "dense_kernel": "dense"}
@@ -159,11 +159,35 @@ def _source_layer(name: str, roles: dict[str, SourceTensor], order: int) -> Laye
     if kernel_role is None:
         norm = [role for role in _NORM_ROLES if role in tensors]
         kind = "norm" if norm else "other"
-        shape = tensors[norm[0]].shape if norm else next(iter(tensors.values())).shape
+        shape = (tensors[norm[0]].num_values,) if norm else next(iter(tensors.values())).shape
         return Layer(name, kind, tensors, order, shape, leaves=_leaves(roles.values()))
     kernel = tensors["kernel"]
     shape = torch_shape(kernel.shape, kernel.axes)
     return Layer(name, _KIND_OF_ROLE.get(kernel_role) or _kind_of_shape(shape), tensors, order, shape)
+
+
+def loose_layers(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the single tensors of a file that are of no known role, lone scales, and tables of embeddings, each as a
+    layer of its own, by their whole names.
+    """
+    found: dict[str, Layer] = {}
+    for layer in layers.values():
+        for role, tensor in layer.tensors.items():
+            is_alone = len(layer.tensors) == 1 and (role == "gamma" or "embedding" in layer.name.lower())
+            if role.startswith("other:") or is_alone:
+                inside = tensor.name.startswith(tensor.layer)
+                name = tensor.name if inside else f"{tensor.layer}/{re.split(r'[./]', tensor.name)[-1]}"
+                found[name] = Layer(name, "other", {"other": tensor}, layer.order, tensor.shape)
+    return found
+
+
+def loose_slots(slots: Sequence[Slot]) -> dict[str, Layer]:
+    """Return the single tensors of a model that are of no known role, each as a layer of its own."""
+    return {
+        slot.name: Layer(slot.name, "other", {"other": slot}, slot.order, slot.shape)
+        for slot in slots
+        if slot.role == "other"
+    }
 
 
 def _leaves(tensors: Iterable[Slot | SourceTensor]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from regraft.weights.naming.paths import dotted
 from regraft.weights.naming.rules import Dialect, addresses, families, shared_prefixes
 from regraft.weights.naming.series import align
 
-__all__ = ["Exchange", "Pair", "Spoken", "by_convolution", "by_family", "by_name", "by_suffix"]
+__all__ = ["Exchange", "Pair", "Side", "Spoken", "by_convolution", "by_family", "by_name", "by_suffix"]
 
 # A family is believed when nearly all the layers that it brings together fit; a classifier may differ.
 _LEAST_FIT = 0.9
@@ -36,6 +36,7 @@ class Pair:
         dialect: `family: dialect` of the file's names, where a family's table decided.
         address: The layer's address in that family.
         renumbered: Which numbers were exchanged for which, where they were.
+        unbiased: Whether the family is known to have no bias in its classifier.
     """
 
     target: Layer
@@ -45,6 +46,7 @@ class Pair:
     dialect: str = ""
     address: str = ""
     renumbered: str = ""
+    unbiased: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,11 @@ class Exchange:
 def by_name(targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: Fits) -> list[Pair]:
     """Return layers with the same name on both sides, whatever their numbers start from."""
     aligned = align(_plain(targets), _plain(sources), fits)
-    return [Pair(one.target, one.source, "exact name", renumbered=one.renumbered) for one in aligned]
+    return [
+        Pair(one.target, one.source, "exact name", renumbered=one.renumbered)
+        for one in aligned
+        if one.target.kind != "other" or one.source.kind != "other" or one.target.leaves.keys() & one.source.leaves
+    ]
 
 
 def _plain(layers: Mapping[str, Layer]) -> dict[str, Layer]:
@@ -67,41 +73,71 @@ def _plain(layers: Mapping[str, Layer]) -> dict[str, Layer]:
 
 @dataclass(frozen=True)
 class Spoken:
-    """Pairs by the tables of a family; `unplaced` are the addresses of layers of the file that the model lacks."""
+    """Pairs by the tables of a family; `unplaced` are the addresses of layers of the file that the model lacks, `loose`
+    pairs of single tensors.
+    """
 
     pairs: list[Pair]
     unplaced: Mapping[str, str]
+    loose: Sequence[Pair] = ()
 
 
-def by_family(targets: Mapping[str, Layer], sources: Mapping[str, Layer], fits: Fits) -> Spoken:
+@dataclass(frozen=True)
+class Side:
+    """Layers of one side, and its tensors that belong to none, as layers of their own."""
+
+    layers: Mapping[str, Layer]
+    loose: Mapping[str, Layer]
+
+    @property
+    def all(self) -> dict[str, Layer]:
+        return {**self.loose, **self.layers}
+
+
+def by_family(target: Side, source: Side, fits: Fits) -> Spoken:
     """Return layers with the same address in the best pair of dialects of one family."""
     best = Spoken([], {})
     best_fit = 0
+    sources, targets = source.all, target.all
     for family in families():
-        spoken = [(dialect, found) for dialect in family.dialects if (found := _model_addresses(targets, dialect))]
+        spoken = [(dialect, found) for dialect in family.dialects if (found := _model_addresses(target, dialect))]
         if not spoken:
             continue
-        for prefix in shared_prefixes(list(sources)):
+        for prefix in shared_prefixes(list(source.layers)):
             for dialect in family.dialects:
-                named = addresses(sources, dialect, whole=False, prefix=prefix)
-                for target_dialect, target_named in spoken:
+                others = [one for one in spoken if not (dialect.own and one[0] is dialect)]
+                named = addresses(sources, dialect, whole=False, prefix=prefix) if others else {}
+                for target_dialect, target_named in others:
                     rule = f"family {family.name}: {dialect.name} -> {target_dialect.name}"
-                    pairs = [
-                        Pair(targets[a], sources[b], rule, dialect.scaled, f"{family.name}: {dialect.name}", address)
+                    name = f"{family.name}: {dialect.name}"
+                    meeting = [
+                        Pair(targets[a], sources[b], rule, dialect.scaled, name, address, unbiased=dialect.unbiased)
                         for a, b, address in _same_address(target_named, named)
                     ]
+                    pairs = [pair for pair in meeting if _is_of(pair, target, source)]
                     num_fit = _believable(pairs, fits)
                     if num_fit > best_fit:
-                        placed = {pair.source.name for pair in pairs}
+                        placed = {pair.source.name for pair in meeting}
                         unplaced = {name: address for name, address in named.items() if name not in placed}
-                        best, best_fit = Spoken(pairs, unplaced), num_fit
+                        best_fit = num_fit
+                        best = Spoken(pairs, unplaced, [pair for pair in meeting if _is_single(pair, target)])
     return best
 
 
-def _model_addresses(targets: Mapping[str, Layer], dialect: Dialect) -> dict[str, str]:
+def _is_of(pair: Pair, target: Side, source: Side) -> bool:
+    """Return whether both are layers, not single tensors."""
+    return pair.target.name in target.layers and pair.source.name in source.layers
+
+
+def _is_single(pair: Pair, target: Side) -> bool:
+    return pair.target.name in target.loose and len(pair.source.tensors) == 1
+
+
+def _model_addresses(target: Side, dialect: Dialect) -> dict[str, str]:
     """Return the model's addresses, if the dialect knows most of its layers."""
-    found = addresses(targets, dialect, whole=True)
-    return found if len(found) >= 0.8 * len(targets) else {}
+    found = addresses(target.all, dialect, whole=True)
+    known = [name for name, layer in target.layers.items() if layer.kind != "other"]
+    return found if known and sum(name in found for name in known) >= 0.8 * len(known) else {}
 
 
 def _same_address(target_named: Mapping[str, str], named: Mapping[str, str]) -> list[tuple[str, str, str]]:

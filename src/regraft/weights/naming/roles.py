@@ -10,10 +10,10 @@ __all__ = ["roles_of"]
 
 # How the formats call the tensors of a layer, where their reader does not say the role.
 _ROLE_OF_NAME = {
-    **dict.fromkeys(("kernel", "weights", "W", "w", "filter", "filters"), "kernel"),
+    **dict.fromkeys(("kernel", "weights", "W", "w", "filter", "filters", "in_proj_weight"), "kernel"),
     **dict.fromkeys(("depthwise_kernel", "depthwise_weights"), "depthwise_kernel"),
     **dict.fromkeys(("pointwise_kernel", "pointwise_weights"), "pointwise_kernel"),
-    **dict.fromkeys(("bias", "biases", "b"), "bias"),
+    **dict.fromkeys(("bias", "biases", "b", "in_proj_bias"), "bias"),
     **dict.fromkeys(("gamma", "scale"), "gamma"),
     **dict.fromkeys(("beta", "offset"), "beta"),
     **dict.fromkeys(("running_mean", "moving_mean", "mean"), "mean"),
@@ -46,11 +46,11 @@ def roles_of(tensors: Sequence[SourceTensor]) -> dict[str, SourceTensor]:
         role = tensor.role or _ROLE_OF_NAME.get(leaf[tensor.name])
         if role is None and (leaf[tensor.name] == "weight" or _is_only_kernel(tensor, tensors)):
             role = "kernel"
-        if role == "kernel" and len(tensor.shape) == 1:
+        if role == "kernel" and (len(tensor.shape) == 1 or _is_channel_row(tensor, tensors)):
             role = "gamma"
         if role == "bias" and (is_norm or _scales_channels(tensors)):
             role = "beta"
-        if role == "gamma" and len(tensor.shape) > 1 and not is_norm:
+        if role == "gamma" and len(tensor.shape) > 1 and not is_norm and not _is_channel_row(tensor, tensors):
             role = "kernel"
         roles[role if role and role not in roles else f"other:{tensor.name}"] = tensor
     return roles
@@ -101,6 +101,14 @@ def _is_only_kernel(tensor: SourceTensor, tensors: Sequence[SourceTensor]) -> bo
     return _leaf(tensor.name) == "k" and [one for one in tensors if len(one.shape) > 1] == [tensor]
 
 
+def _is_channel_row(tensor: SourceTensor, tensors: Sequence[SourceTensor]) -> bool:
+    """Return whether it is a scale of shape (1, 1, 1, C), beside a shift of the same shape (ConvNeXt V2's response
+    normalisation): a kernel's bias has one axis.
+    """
+    is_row = len(tensor.shape) > 1 and max(tensor.shape) == tensor.num_values > 1
+    return is_row and len(tensors) == 2 and len({one.shape for one in tensors}) == 1
+
+
 def _is_never_negative(tensor: SourceTensor) -> bool:
     values = tensor.load()
     return bool(values.size) and bool((values >= 0).all())
@@ -109,7 +117,9 @@ def _is_never_negative(tensor: SourceTensor) -> bool:
 def _scales_channels(tensors: Sequence[SourceTensor]) -> bool:
     """Return whether it is a layer norm: a weight and a bias, both one number per channel."""
     return any(
-        _leaf(tensor.name) in ("weight", "weights", "w", "W", "kernel") and len(tensor.shape) == 1 for tensor in tensors
+        _leaf(tensor.name) in ("weight", "weights", "w", "W", "kernel")
+        and (len(tensor.shape) == 1 or _is_channel_row(tensor, tensors))
+        for tensor in tensors
     )
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 
 from regraft.weights.naming.families import TABLES
@@ -22,7 +22,7 @@ __all__ = ["Dialect", "Family", "addresses", "families", "shared_prefixes", "spe
 # No network has more wrappers around it; a hostile file may have a thousand, and each is tried with every table.
 _MAX_SHARED = 12
 _DRAWN = 500
-_MARK = re.compile(r"<(\w+)(?::([^>]*))?>")
+_MARK = re.compile(r"<(\w+(?:\+1)?)(?::([^>]*))?>")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,22 @@ class Entry:
 class Dialect:
     """One way to name the layers of a family.
 
-    `sparse`: gaps in its numbers mean nothing. `scaled`: False when its normalisations have no scale.
+    `sparse`: gaps in its numbers mean nothing. `scaled`: False when its normalisations have no scale. `unbiased`: its
+    classifier has no bias. `own`: where both sides speak it, their names are compared as they are.
     """
 
     name: str
     entries: tuple[Entry, ...]
     sparse: bool = False
     scaled: bool = True
+    unbiased: bool = False
+    own: bool = False
+
+    @cached_property
+    def any_name(self) -> re.Pattern[str]:
+        """What any of its lines speaks of: most names of most files are of no line."""
+        names = [re.sub(r"\?P<\w+>", "?:", entry.pattern.pattern) for entry in self.entries]
+        return re.compile("|".join(f"(?:{name})" for name in names))
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,17 @@ def _dialects(text: str) -> tuple[Dialect, ...]:
             spellings.append([line.replace("features.", "") for line in lines if "features." in line])
         for spelling in spellings:
             entries = tuple(_entry(line) for line in spelling if line.strip())
-            found.append(Dialect(name, entries, "sparse" in flags, "unscaled" not in flags))
+            words = flags.split()
+            found.append(
+                Dialect(
+                    name,
+                    entries,
+                    sparse="sparse" in words,
+                    scaled="unscaled" not in words,
+                    unbiased="unbiased" in words,
+                    own="own" in words,
+                )
+            )
     return tuple(found)
 
 
@@ -146,7 +165,7 @@ def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, pre
         whole: Whether nothing can be missing (a model): then gaps in the numbers mean nothing.
         prefix: A part that all names start with and that is not in the table.
     """
-    hits = [hit for name, layer in layers.items() if (hit := _hit(name, layer, dialect, layers, prefix))]
+    hits = _hits(layers, dialect, prefix)
     blocks: dict[str, set[tuple[Number, ...]]] = {}
     numbers: dict[str, set[tuple[object, ...]]] = {}
     for hit in hits:
@@ -160,6 +179,7 @@ def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, pre
     places: dict[str, int] = {}
     for hit in sorted(hits, key=lambda hit: hit.layer.order):
         values = {mark: _plain(text) for mark, text in hit.groups.items()} | {"kind": hit.layer_kind}
+        values |= {f"{mark}+1": str(int(text) + 1) for mark, text in hit.groups.items() if text.isdecimal()}
         if "<block>" in hit.entry.address:
             values["block"] = str(sorted(blocks[hit.series]).index(hit.block))
         if "n" in hit.groups:
@@ -168,6 +188,13 @@ def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, pre
         places[hit.entry.address] = int(values["at"]) + 1
         found[hit.layer.name] = _fill(hit.entry.address, values)
     return _unique(found)
+
+
+def _hits(layers: Mapping[str, Layer], dialect: Dialect, prefix: str) -> list[_Hit]:
+    """Return the layers that the dialect knows; of those without the prefix what none with it is called (a head)."""
+    hits = [(hit, name) for name, layer in layers.items() if (hit := _hit(name, layer, dialect, layers, prefix))]
+    below = {id(hit.entry) for hit, name in hits if name.startswith(prefix)}
+    return [hit for hit, name in hits if name.startswith(prefix) or id(hit.entry) not in below]
 
 
 def speaks(layers: Mapping[str, Layer], dialect: Dialect, *, prefix: str = "") -> bool:
@@ -181,6 +208,8 @@ def speaks(layers: Mapping[str, Layer], dialect: Dialect, *, prefix: str = "") -
 
 def _hit(name: str, layer: Layer, dialect: Dialect, layers: Mapping[str, Layer], prefix: str) -> _Hit | None:
     name = name.removeprefix(prefix)
+    if dialect.any_name.fullmatch(name) is None:
+        return None
     for entry in dialect.entries:
         match = entry.pattern.fullmatch(name)
         if match:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.match.bind import Bound
 from regraft.weights.match.fit import Fitter
+from regraft.weights.match.loose_tensors.positions import place_positions
 from regraft.weights.match.state import State
 from regraft.weights.naming.layers import Slot
 from regraft.weights.naming.naming import Pair
@@ -38,16 +39,25 @@ def bind_loose(weights: WeightFile, slots: Sequence[Slot], state: State, fitter:
     for slot in slots:
         if slot.name in closed or (slot.role != "other" and slot.layer not in filled):
             continue
-        found = _counterpart(slot, by_name, exchanged, used)
+        found = _of_family(slot, state, used) or _counterpart(slot, by_name, exchanged, used)
         if found is None:
             continue
         tensor, rule = found
         steps = fitter.steps(slot, tensor)
-        if steps is None:
+        if steps is None and place_positions(slot, tensor, slots, bound):
+            used.add(tensor.name)
+        elif steps is None:
             bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
         else:
             bound.matches[slot.name] = Match(slot.name, (tensor,), rule, steps)
             used.add(tensor.name)
+
+
+def _of_family(slot: Slot, state: State, used: set[str]) -> tuple[SourceTensor, str] | None:
+    """Return the tensor of the file that has this one's address in the tables of the family."""
+    pair = state.loose.get(slot.name)
+    tensor = next(iter(pair.source.tensors.values())) if pair is not None else None
+    return None if pair is None or tensor is None or tensor.name in used else (tensor, pair.rule)
 
 
 def _counterpart(

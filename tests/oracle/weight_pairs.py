@@ -1,0 +1,491 @@
+"""Pairs of a network of another library and one that regraft builds, each narrow and with seeded random weights.
+
+`PAIRS` is what `test_weights_matrix` runs through: a file as the library writes it, the library's own output, and what
+must come of it: the same numbers, or a refusal that says why.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["PAIRS", "Pair", "randomize"]
+
+Network = Callable[[], nn.Module]
+Output = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One network in two libraries.
+
+    Attributes:
+        library: The library of the file.
+        name: The network there.
+        target: The name of the network here.
+        source: Builds the library's network.
+        write: Writes the file of a network into a folder, and returns its path.
+        build: Builds the network here.
+        refused: What a refusal must say; empty where the numbers must agree.
+        output: What is compared of the library's network.
+        own_output: What is compared of the one here.
+        size: The side of the image.
+        tolerance: The largest difference, of the largest value.
+        require: What must be filled.
+        adjust: Whether epsilons that differ are set to the file's.
+        options: How the file is matched, beside the rules.
+    """
+
+    library: str
+    name: str
+    target: str
+    source: Network
+    write: Callable[[nn.Module, Path], Path]
+    build: Network
+    refused: str = ""
+    output: Output = lambda model, x: _logits(model(x))
+    own_output: Output = lambda model, x: _logits(model(x))
+    size: int = 64
+    tolerance: float = 1e-5
+    require: str = "all"
+    adjust: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.library}: {self.name} -> {self.target}"
+
+    @property
+    def seed(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+
+def _logits(found: Any) -> torch.Tensor:
+    for name in ("logits", "image_embeds", "last_hidden_state"):
+        if getattr(found, name, None) is not None:
+            return getattr(found, name)  # type: ignore[no-any-return]
+    return found if isinstance(found, torch.Tensor) else found["out"]
+
+
+def randomize(model: nn.Module, seed: int) -> nn.Module:
+    """Give all tensors values that tell them apart: kernels that keep the scale, norms and tokens around theirs."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tensor.shape, generator=draw)
+
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            leaf = name.rpartition(".")[2]
+            if not tensor.is_floating_point() or leaf in ("relative_coords_table", "inv_freq", "periods"):
+                continue
+            if leaf == "running_var":
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=draw))
+            elif (leaf in ("weight", "gamma", "lambda1") and tensor.ndim == 1) or "scale" in leaf or "lambda" in leaf:
+                tensor.copy_(1 + 0.2 * normal(tensor))
+            elif tensor.ndim <= 1 or leaf.endswith(("bias", "mean")):
+                tensor.copy_(0.1 * normal(tensor))
+            elif leaf in ("weight", "in_proj_weight", "kernel", "proj") and "position" not in name:
+                tensor.copy_(normal(tensor) / max(tensor[0].numel(), 1) ** 0.5)
+            else:
+                tensor.copy_(0.5 * normal(tensor))
+    return model.eval()
+
+
+def timm_(name: str, **arguments: Any) -> tuple[str, Network]:
+    """Return the name of a network of timm, and what builds it."""
+    import timm
+
+    return name, lambda: timm.create_model(name, **arguments)
+
+
+def _features(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return model.forward_features(x)  # type: ignore[operator,no-any-return]
+
+
+def _hidden(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return model(x).last_hidden_state  # type: ignore[no-any-return]
+
+
+def _hub(model: nn.Module, folder: Path) -> Path:
+    model.save_pretrained(folder)  # type: ignore[operator]
+    return folder / "model.safetensors"
+
+
+def _state(model: nn.Module, folder: Path) -> Path:
+    torch.save(model.state_dict(), folder / "model.pth")
+    return folder / "model.pth"
+
+
+# --- transformers -------------------------------------------------------------------------------------------------
+
+
+def _transformers(name: str, config: Callable[[Any], Any], target: tuple[str, Network], **how: Any) -> Pair:
+    def source() -> nn.Module:
+        import transformers
+
+        return getattr(transformers, name)(config(transformers))  # type: ignore[no-any-return]
+
+    how = {"write": _hub, **how}
+    return Pair("transformers", name + how.pop("note", ""), target[0], source, build=target[1], **how)
+
+
+_VIT: dict[str, Any] = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 96,
+    "image_size": 32,
+    "patch_size": 8,
+}
+_VIT_TIMM: dict[str, Any] = {"embed_dim": 24, "num_heads": 2, "depth": 2, "img_size": 32, "patch_size": 8}
+_DIMS = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 2, 1]}
+_DIMS_TIMM: dict[str, Any] = {"dims": (8, 8, 16, 16), "depths": (1, 1, 2, 1)}
+_SWIN: dict[str, Any] = {
+    "image_size": 32,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": [2, 2],
+    "num_heads": [2, 2],
+    "window_size": 4,
+}
+_SWIN_TIMM: dict[str, Any] = {
+    "img_size": 32,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (2, 2),
+    "window_size": 4,
+    "num_classes": 2,
+}
+_RESNET_18 = {"embedding_size": 64, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 2, 1, 2], "layer_type": "basic"}
+_RESNET_50 = {"embedding_size": 64, "hidden_sizes": [32, 32, 64, 64], "depths": [1, 2, 1, 2]}
+_LAYERS = {"layers": (1, 2, 1, 2), "num_classes": 2}
+
+
+def _of(config: str, **settings: Any) -> Callable[[Any], Any]:
+    return lambda transformers: getattr(transformers, config)(**settings)
+
+
+_TRANSFORMERS = [
+    _transformers(
+        "ResNetForImageClassification",
+        _of("ResNetConfig", **_RESNET_18),
+        timm_("resnet18", channels=(8, 8, 16, 16), **_LAYERS),
+        note=" (basic)",
+    ),
+    _transformers(
+        "ResNetForImageClassification",
+        _of("ResNetConfig", **_RESNET_50),
+        timm_("resnet50", channels=(8, 8, 16, 16), **_LAYERS),
+        note=" (bottleneck)",
+    ),
+    _transformers(
+        "ResNetForImageClassification",
+        _of("ResNetConfig", **_RESNET_50, downsample_in_bottleneck=True),
+        timm_("resnet50", channels=(8, 8, 16, 16), **_LAYERS),
+        note=" (strides in the first convolution)",
+        refused="stride",
+    ),
+    _transformers(
+        "ConvNextForImageClassification",
+        _of("ConvNextConfig", **_DIMS),
+        timm_("convnext_atto", **_DIMS_TIMM, num_classes=2),
+    ),
+    _transformers(
+        "ConvNextForImageClassification",
+        _of("ConvNextConfig", **_DIMS),
+        timm_("convnext_tiny", **_DIMS_TIMM, num_classes=2),
+    ),
+    _transformers(
+        "ConvNextV2ForImageClassification",
+        _of("ConvNextV2Config", **_DIMS),
+        timm_("convnextv2_atto", **_DIMS_TIMM, num_classes=2),
+    ),
+    _transformers(
+        "DINOv3ConvNextModel",
+        _of("DINOv3ConvNextConfig", **_DIMS),
+        timm_("convnext_tiny", **_DIMS_TIMM, num_classes=0),
+        output=lambda model, x: model(x).pooler_output,
+        own_output=lambda model, x: model(x),
+    ),
+    *(
+        _transformers(
+            "RegNetForImageClassification",
+            _of("RegNetConfig", hidden_sizes=sizes, depths=[1, 1, 4, 7], groups_width=8, layer_type=kind),
+            timm_(f"regnet{kind}_002", num_classes=2),
+            note=f" ({kind})",
+        )
+        for kind, sizes in (("x", [24, 56, 152, 368]), ("y", [24, 56, 152, 368]))
+    ),
+    _transformers(
+        "MobileNetV1ForImageClassification",
+        _of("MobileNetV1Config"),
+        timm_("mobilenetv1_100", num_classes=2, pad_type="same", bn_eps=1e-3, act_layer="relu6"),
+    ),
+    _transformers(
+        "MobileNetV1ForImageClassification",
+        _of("MobileNetV1Config"),
+        timm_("mobilenetv1_100", num_classes=2),
+        note=" (stock)",
+        refused="eps",
+    ),
+    _transformers(
+        "MobileNetV2ForImageClassification",
+        _of("MobileNetV2Config"),
+        timm_("mobilenetv2_100", num_classes=2, pad_type="same", bn_eps=1e-3),
+    ),
+    _transformers(
+        "MobileNetV2ForImageClassification",
+        _of("MobileNetV2Config"),
+        timm_("mobilenetv2_100", num_classes=2),
+        note=" (stock)",
+        refused="SAME",
+    ),
+    _transformers(
+        "EfficientNetForImageClassification",
+        _of("EfficientNetConfig", width_coefficient=1.0, depth_coefficient=1.0, image_size=64, hidden_dim=1280),
+        timm_("tf_efficientnet_b0", num_classes=2),
+    ),
+    _transformers(
+        "EfficientNetForImageClassification",
+        _of("EfficientNetConfig", width_coefficient=1.0, depth_coefficient=1.0, image_size=64, hidden_dim=1280),
+        timm_("efficientnet_b0", num_classes=2),
+        note=" (stock)",
+        refused="SAME",
+    ),
+    *(
+        _transformers(
+            "ViTForImageClassification",
+            _of("ViTConfig", **_VIT),
+            timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=2),
+            size=32,
+            write=write,
+            note=note,
+        )
+        for write, note in ((_hub, ""), (_state, " (names of version 5)"))
+    ),
+    _transformers(
+        "ViTForImageClassification",
+        _of("ViTConfig", **{**_VIT, "hidden_act": "relu"}),
+        timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=2),
+        note=" (ReLU)",
+        size=32,
+        refused="activation",
+    ),
+    _transformers(
+        "ViTForImageClassification",
+        _of("ViTConfig", **{**_VIT, "num_hidden_layers": 3}),
+        timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=2),
+        note=" (one block more)",
+        size=32,
+        refused="deeper",
+    ),
+    _transformers(
+        "ViTForImageClassification",
+        _of("ViTConfig", **{**_VIT, "num_hidden_layers": 1}),
+        timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=2),
+        note=" (one block less)",
+        size=32,
+        refused="missing",
+    ),
+    _transformers(
+        "ViTModel",
+        _of("ViTConfig", **_VIT),
+        timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=0),
+        size=32,
+        output=_hidden,
+        own_output=_features,
+    ),
+    _transformers(
+        "DeiTForImageClassification",
+        _of("DeiTConfig", **_VIT),
+        timm_("deit_tiny_distilled_patch16_224", **_VIT_TIMM, num_classes=2),
+        size=32,
+        require="backbone",
+        output=lambda model, x: model.deit(x).last_hidden_state,
+        own_output=_features,
+    ),
+    _transformers(
+        "DeiTForImageClassificationWithTeacher",
+        _of("DeiTConfig", **_VIT),
+        timm_("deit_tiny_distilled_patch16_224", **_VIT_TIMM, num_classes=2),
+        size=32,
+    ),
+    _transformers(
+        "BeitForImageClassification",
+        _of("BeitConfig", **_VIT, use_relative_position_bias=True),
+        timm_("beit_base_patch16_224", **_VIT_TIMM, num_classes=2),
+        size=32,
+    ),
+    _transformers(
+        "Data2VecVisionForImageClassification",
+        _of("Data2VecVisionConfig", **_VIT, use_relative_position_bias=True),
+        timm_("beit_base_patch16_224", **_VIT_TIMM, num_classes=2),
+        size=32,
+    ),
+    _transformers(
+        "Dinov2Model",
+        _of("Dinov2Config", **_VIT),
+        timm_("vit_small_patch14_dinov2", **_VIT_TIMM),
+        size=32,
+        output=_hidden,
+        own_output=_features,
+    ),
+    _transformers(
+        "Dinov2WithRegistersModel",
+        _of("Dinov2WithRegistersConfig", **_VIT),
+        timm_("vit_small_patch14_reg4_dinov2", **_VIT_TIMM),
+        size=32,
+        output=_hidden,
+        own_output=_features,
+    ),
+    _transformers(
+        "DINOv3ViTModel",
+        _of("DINOv3ViTConfig", **_VIT, num_register_tokens=4),
+        timm_("vit_small_patch16_dinov3_qkvb", **_VIT_TIMM),
+        size=32,
+        output=_hidden,
+        own_output=_features,
+    ),
+    _transformers(
+        "DINOv3ViTModel",
+        _of("DINOv3ViTConfig", **_VIT, num_register_tokens=4, query_bias=False, value_bias=False),
+        timm_("vit_small_patch16_dinov3", **_VIT_TIMM),
+        note=" (no biases of queries and values)",
+        size=32,
+        output=_hidden,
+        own_output=_features,
+    ),
+    _transformers(
+        "DINOv3ViTModel",
+        _of("DINOv3ViTConfig", **_VIT, num_register_tokens=4),
+        timm_("vit_small_patch16_dinov3", **_VIT_TIMM),
+        note=" (the network without biases)",
+        size=32,
+        refused="q_proj.bias has no place",
+    ),
+    _transformers(
+        "CLIPVisionModelWithProjection",
+        _of("CLIPVisionConfig", **_VIT, projection_dim=8),
+        timm_("vit_base_patch32_clip_quickgelu_224", **_VIT_TIMM, num_classes=8),
+        size=32,
+    ),
+    _transformers(
+        "CLIPVisionModelWithProjection",
+        _of("CLIPVisionConfig", **_VIT, projection_dim=8, hidden_act="gelu"),
+        timm_("vit_base_patch32_clip_224", **_VIT_TIMM, num_classes=8),
+        note=" (GELU)",
+        size=32,
+    ),
+    _transformers(
+        "CLIPVisionModelWithProjection",
+        _of("CLIPVisionConfig", **_VIT, projection_dim=8),
+        timm_("vit_base_patch32_clip_224", **_VIT_TIMM, num_classes=8),
+        note=" (QuickGELU into GELU)",
+        size=32,
+        refused="quick_gelu",
+    ),
+    _transformers(
+        "SiglipVisionModel",
+        _of("SiglipVisionConfig", **_VIT),
+        timm_("vit_base_patch16_siglip_224", **_VIT_TIMM, num_classes=0, act_layer="gelu_tanh"),
+        size=32,
+        output=lambda model, x: model(x).pooler_output,
+        own_output=lambda model, x: model(x),
+    ),
+    _transformers(
+        "SiglipVisionModel",
+        _of("SiglipVisionConfig", **_VIT),
+        timm_("vit_base_patch16_siglip_224", **_VIT_TIMM, num_classes=0),
+        note=" (another GELU)",
+        size=32,
+        refused="gelu_tanh",
+    ),
+    _transformers(
+        "SwinForImageClassification",
+        _of("SwinConfig", **_SWIN),
+        timm_("swin_tiny_patch4_window7_224", **_SWIN_TIMM),
+        size=32,
+    ),
+    _transformers(
+        "Swinv2ForImageClassification",
+        _of("Swinv2Config", **_SWIN),
+        timm_("swinv2_tiny_window8_256", **_SWIN_TIMM),
+        size=32,
+        tolerance=1e-4,
+    ),
+    _transformers(
+        "MobileViTForImageClassification",
+        _of("MobileViTConfig", image_size=64),
+        timm_("mobilevit_s", num_classes=2),
+    ),
+    _transformers(
+        "PvtV2ForImageClassification",
+        _of(
+            "PvtV2Config",
+            hidden_sizes=[8, 8, 16, 16],
+            depths=[1, 2, 1, 1],
+            num_attention_heads=[1, 2, 2, 2],
+            mlp_ratios=[4, 4, 2, 2],
+        ),
+        timm_(
+            "pvt_v2_b0",
+            embed_dims=(8, 8, 16, 16),
+            depths=(1, 2, 1, 1),
+            num_heads=(1, 2, 2, 2),
+            mlp_ratios=(4, 4, 2, 2),
+            num_classes=2,
+        ),
+        adjust=True,
+    ),
+    _transformers(
+        "PoolFormerForImageClassification",
+        _of("PoolFormerConfig"),
+        timm_("poolformer_s12", num_classes=2),
+        refused="after pooling",
+    ),
+    _transformers(
+        "PoolFormerForImageClassification",
+        _of("PoolFormerConfig"),
+        timm_("poolformer_s12", num_classes=2),
+        note=" (without its norm)",
+        options={"skip": ["norm"]},
+        require="backbone",
+        output=lambda model, x: model.poolformer(x).last_hidden_state,
+        own_output=_features,
+    ),
+    _transformers(
+        "LevitForImageClassificationWithTeacher",
+        _of("LevitConfig"),
+        timm_("levit_128", num_classes=2),
+        size=224,
+    ),
+    _transformers(
+        "FocalNetForImageClassification",
+        _of("FocalNetConfig", image_size=64),
+        timm_("focalnet_tiny_srf", num_classes=2),
+    ),
+    _transformers("BitForImageClassification", _of("BitConfig"), timm_("resnetv2_50x1_bit", num_classes=2)),
+    _transformers(
+        "BitForImageClassification",
+        _of("BitConfig", global_padding="SAME"),
+        timm_("resnetv2_50x1_bit", num_classes=2),
+        note=" (pads as TensorFlow does)",
+        refused="SAME",
+    ),
+    _transformers(
+        "SegformerForImageClassification",
+        _of("SegformerConfig", hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 2, 2]),
+        timm_("pvt_v2_b0", embed_dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2), num_classes=2),
+        refused="does not fill",
+    ),
+]  # fmt: skip
+
+PAIRS: list[Pair] = [*_TRANSFORMERS]
