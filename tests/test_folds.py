@@ -152,6 +152,7 @@ def test_one_report_for_all_folds(finished: Folds) -> None:
     assert all(f'href="fold-{number}/report.html"' in page for number in (1, 2, 3))
     assert "out of fold, also used for selection" in page
     assert page.count('class="key hue-') == 6, "a line for each fold in both charts"
+    assert 0 < page.count("and where it speaks for") <= 12, "heat maps of the folds' own images"
 
 
 @pytest.mark.slow

@@ -146,8 +146,7 @@ def finish(
     """
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
     measures = evaluate(run, split=split)
-    if split is None:
-        keep_heat_maps(run, measures["split"])
+    keep_heat_maps(run, measures["split"])
     seconds = None if command_seconds is None else round(command_seconds(), 1)
     if seconds is not None:
         commit.write_json(run.status, {**(run.read(run.status) or {}), "command_seconds": seconds})

@@ -17,6 +17,7 @@ from regraft.evaluation.trust.pixel_reliability import PixelReliability
 from regraft.evaluation.trust.pixel_temperature import FEWEST_WITH_MASKS, PixelTemperature
 from regraft.evaluation.trust.reliability import reliability
 from regraft.models.segment.tiles import Strip
+from regraft.pipeline import finish
 
 SIZE = (40, 60)
 
@@ -143,6 +144,20 @@ def test_views_have_no_raw_figures_and_explanations_are_as_told(run: Path, tmp_p
     assert "raw" not in rg.evaluate(run, split="val", tta="flip")["calibration"]
     (row, *_) = rg.explain(run, _test_images(run))
     assert 0 < (row.probability or 0) <= 1
+
+
+def test_the_report_has_heat_maps_of_the_worst_images_by_class(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "copied")
+    outcome = finish(copied)
+    kept = json.loads((copied / "predictions" / "heat-maps" / "test.json").read_text())["images"]
+    assert 0 < len(kept) <= 3
+    assert all(0 < len(image["classes"]) <= 4 for image in kept.values())
+    page = outcome.report.read_text()
+    assert page.count("and where it speaks for") == sum(len(image["classes"]) for image in kept.values())
+    for image in kept.values():
+        image["miou"] += 0.5  # of another network
+    (copied / "predictions" / "heat-maps" / "test.json").write_text(json.dumps({"images": kept}))
+    assert "and where it speaks for" not in rg.write_report(copied).read_text()
 
 
 def _test_images(run: Path) -> Path:

@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regraft.report.html.charts import Series, Span, bar, confusion_chart, line_chart, shorten
+from regraft.report.html.charts import Series, Span, bar, curves_or_values, line_chart, shorten
+from regraft.report.html.confusion import confusion_chart
 
 any_float = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
@@ -107,3 +108,13 @@ def test_counts_that_do_not_fit_are_percentages_of_the_row_and_no_cell_is_blank(
     shown = [e.text for e in svg.iter("text") if (e.get("class") or "").startswith("count")]
     assert shown == ["99", "<1", "40", "60", "100"]
     assert "class 0 → class 0: 18,400,000 (100.0% of the row)" in [e.text for e in svg.iter("title")]
+
+
+def test_of_a_single_place_there_is_no_curve_but_its_values() -> None:
+    series = [Series("training", "train", ((1.0, 0.25),)), Series("validation", "val", ((1.0, 0.5),))]
+    text = curves_or_values("Loss", series, x_label="epoch", y_label="nats")
+    assert "<svg" not in text
+    assert "training <strong>0.25</strong>; validation <strong>0.5</strong>" in text
+    series.append(Series("calibrated", "hue-2", ((1.0, 0.5), (2.0, 0.4))))
+    assert "<svg" in curves_or_values("Loss", series, x_label="epoch", y_label="nats")
+    assert "nothing was recorded" in curves_or_values("Loss", [], x_label="epoch", y_label="nats")

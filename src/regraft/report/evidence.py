@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def gather(path: Path) -> Evidence:
         evaluated=reader.evaluated(run),
         absent=reader.absent,
         problems=reader.problems,
-        check=reader.record(run.check) if run.check.exists() else {},
+        check=reader.optional(run.check),
         batches=_batches(run.batches),
     )
 
@@ -140,11 +140,13 @@ def _gather_folds(run: FoldsFolder, reader: _Reader) -> Evidence:
         command=reader.text(run.command),
         environment=reader.record(run.environment),
         splits={**(shared := reader.record(run.splits)), "splits": _without_folds(shared)},
-        match=reader.record(run.match) if run.match.exists() else {},
+        match=reader.optional(run.match),
         audit={},
         model=reader.record(run.model / "config.json"),
         epochs=[],
-        evaluated=reader.evaluated(run),
+        evaluated=_with_maps(
+            reader.evaluated(run), [reader.optional(RunFolder(fold).heat_maps("val")) for fold in paths]
+        ),
         absent=reader.absent,
         problems=reader.problems,
         folds=record or {"num_folds": 0},
@@ -152,6 +154,14 @@ def _gather_folds(run: FoldsFolder, reader: _Reader) -> Evidence:
             [line for line in reader.lines(path / "metrics.jsonl") if line.get("kind") == "epoch"] for path in paths
         ],
     )
+
+
+def _with_maps(evaluated: list[Evaluated], maps: Sequence[Record]) -> list[Evaluated]:
+    """Return the splits, that of all folds with the heat maps that each of them keeps of its own images."""
+    for result in evaluated:
+        if result.split == "out-of-fold":
+            result.heat = {"images": {path: kept for record in maps for path, kept in part(record, "images").items()}}
+    return evaluated
 
 
 def _without_folds(splits: Record) -> Record:
@@ -217,6 +227,10 @@ class _Reader:
             self.problems.append(f"{_name(path)} is damaged: {error}")
             return {}
 
+    def optional(self, path: Path) -> Record:
+        """Return a record that need not be there."""
+        return self.record(path) if path.exists() else {}
+
     def yaml(self, path: Path, text: str) -> Record:
         try:
             return self._mapping(path, yaml.safe_load(text)) if text else {}
@@ -258,7 +272,7 @@ class _Reader:
         return [self._evaluated(path, run.nearest(path.stem), run.heat_maps(path.stem)) for path in found]
 
     def _evaluated(self, path: Path, nearest: Path, heat: Path) -> Evaluated:
-        near, hot = (self.record(file) if file.exists() else {} for file in (nearest, heat))
+        near, hot = self.optional(nearest), self.optional(heat)
         result = Evaluated(path.stem, self.record(path), nearest=near, heat=hot)
         right, confusions = OfEachClass(), Confusions()
         rows = self._wrong(path.with_suffix(".jsonl"), result, right)

@@ -51,7 +51,7 @@ def _class_row(row: Record, total: int) -> tuple[Any, ...]:
     iou = row.get("iou")
     return (
         row.get("name"),
-        f"{number(iou)}{_limits(row)}" if is_number(iou) else "–",
+        f"{iou:.3f}{_limits(row)}" if is_number(iou) else "–",
         bar(float(iou or 0)) if is_number(iou) else "",
         number(row.get("boundary_f1")),
         percent(row.get("precision")),

@@ -9,7 +9,9 @@ from regraft.evaluation.tasks import SHARES, task_of, told
 from regraft.report.curves import threshold_curves
 from regraft.report.evidence import Evaluated, Evidence, Record, part, parts
 from regraft.report.gallery.gallery import gallery
-from regraft.report.html.charts import MOST_CLASSES, bar, confusion_chart, counts_fit
+from regraft.report.gallery.heat_maps import mask_heat_maps
+from regraft.report.html.charts import bar
+from regraft.report.html.confusion import MOST_CLASSES, confusion_chart, counts_fit
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import folded, table
 from regraft.report.masks import mask_classes, mask_pictures
@@ -97,9 +99,14 @@ def _split(result: Evaluated, evidence: Evidence) -> Html:
         threshold_curves(metrics),
         _slices(metrics),
         reliability_plots(metrics),
-        mask_pictures(result, evidence) if is_masks else gallery(result, evidence),
+        _mask_images(result, evidence) if is_masks else gallery(result, evidence),
         _unreadable(result.unreadable),
     )
+
+
+def _mask_images(result: Evaluated, evidence: Evidence) -> Html:
+    root = str(evidence.splits.get("source") or "")
+    return html("{}{}", mask_pictures(result, evidence), mask_heat_maps(result, root))
 
 
 def _uncertain(metrics: Record) -> Html:

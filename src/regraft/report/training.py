@@ -10,7 +10,7 @@ from typing import Any
 
 from regraft.evaluation.tasks import SHARES, told
 from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, is_candidate, part, parts
-from regraft.report.html.charts import Series, Span, XText, line_chart
+from regraft.report.html.charts import Series, Span, XText, curves_or_values
 from regraft.report.html.markup import Html, block, compact, html, join
 from regraft.report.html.tables import definitions, folded, listing, table
 from regraft.run.records import candidate_name
@@ -39,7 +39,7 @@ def stages(evidence: Evidence) -> Html:
         "stage",
         "what trains",
         "#tensors",
-        "#epochs",
+        "epochs",
         "optimizer",
         "#rate",
         "best of the stage",
@@ -92,7 +92,7 @@ def curves(evidence: Evidence) -> Html:
     shown: dict[str, Any] = {"x_label": _x_label(evidence.epochs), "spans": _spans(rows), "x_text": _x_text(rows)}
     return html(
         '<div class="charts">{}{}{}</div>{}{}{}',
-        line_chart("Loss", loss, y_label="loss (nats)", best=best, **shown),
+        curves_or_values("Loss", loss, y_label="loss (nats)", best=best, **shown),
         _quality(evidence, {**shown, "best": best}),
         _rates(evidence.epochs),
         _chosen(evidence),
@@ -166,13 +166,13 @@ def _quality(evidence: Evidence, shown: Mapping[str, Any]) -> Html:
         accuracy = [Series("training", "train", _points(rows, "train_top1", 100))]
         accuracy.append(Series(_SELECTION, "val", _points(rows, "val_top1", 100)))
         accuracy.append(Series(_MADE, "hue-3", _points(rows, "val_top1", 100, made=True)))
-        return line_chart("Accuracy", accuracy, y_label="top-1 (%)", most=100, **shown)
+        return curves_or_values("Accuracy", accuracy, y_label="top-1 (%)", most=100, **shown)
     first, second = list(names)[:2]
     series = [Series(names[second], "train", _points(rows, f"val_{second}"))]
     series.append(Series(names[first], "val", _points(rows, f"val_{first}")))
     series.append(Series(f"{names[first]}: {_MADE}", "hue-3", _points(rows, f"val_{first}", made=True)))
     title = f"Validation: {names[first]} and {names[second]}"
-    return line_chart(title, series, y_label="share", most=1, **shown)
+    return curves_or_values(title, series, y_label="share", most=1, **shown)
 
 
 def _rates(epochs: Sequence[Record]) -> Html:
@@ -196,7 +196,7 @@ def _rates(epochs: Sequence[Record]) -> Html:
     if left_out > 0:
         ordered = [*ordered[: _MOST_RATES // 2], *ordered[len(ordered) - _MOST_RATES // 2 :]]
     series = [Series(_group_name(lines[points]), f"hue-{place}", points) for place, points in enumerate(ordered)]
-    chart = line_chart(
+    chart = curves_or_values(
         "Learning rate",
         series,
         x_label="epoch",

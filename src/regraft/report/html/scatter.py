@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from regraft.report.html.charts import (
-    _CHARACTER,
     _HEIGHT,
     _LEFT,
     _RIGHT,
     _WIDTH,
+    CHARACTER,
     XText,
     _Axes,
     _grid,
@@ -76,7 +76,7 @@ def _axes(points: Sequence[Point], logs: Sequence[float]) -> tuple[_Axes, tuple[
 
 def _point(axes: _Axes, point: Point, log: float) -> Html:
     x, name = axes.x(log), shorten(point.label, _LONGEST)
-    right = x + 8 + len(name) * _CHARACTER <= _WIDTH - _RIGHT
+    right = x + 8 + len(name) * CHARACTER <= _WIDTH - _RIGHT
     return html(
         '<g class="line val"><line class="interval" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>'
         '<circle cx="{x}" cy="{y}" r="4"><title>{label}: {value:.4g} ({from_:.4g} to {to:.4g}) at {cost:.4g}</title>'
