@@ -39,15 +39,19 @@ READERS = {
     "torch_shards": "regraft.weights.readers.pytorch.torch_shards",
     "pdparams": "regraft.weights.readers.paddle.pdparams",
     "pkl": "regraft.weights.readers.numpy.pkl",
+    "flax_msgpack": "regraft.weights.readers.flax.flax_msgpack",
+    "mxnet_params": "regraft.weights.readers.mxnet.mxnet_params",
     "tf_checkpoint": "regraft.weights.readers.tensorflow.tf_checkpoint",
     "onnx": "regraft.weights.readers.onnx.onnx",
     "caffemodel": "regraft.weights.readers.caffe.caffemodel",
+    "darknet": "regraft.weights.readers.darknet.darknet_weights",
 }
 FORMATS = tuple(READERS)
 _MODEL_WEIGHTS = "model.safetensors"
 _ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
 SUFFIXES = (
-    ".safetensors", ".pth", ".pt", ".pt2", ".bin", ".pkl", ".pdparams", ".h5", ".keras", ".npz", ".npy", ".onnx",
+    ".safetensors", ".pth", ".pt", ".pt2", ".bin", ".pkl", ".pdparams", ".msgpack", ".params", ".weights", ".h5",
+    ".keras", ".npz", ".npy", ".onnx",
     ".index", ".caffemodel",
 )  # fmt: skip
 

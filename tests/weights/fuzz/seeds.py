@@ -16,6 +16,7 @@ from typing import Any
 
 import keras_files
 import numpy as np
+import other_files
 import protobuf_writer as proto
 import torch
 from safetensors.numpy import save
@@ -59,6 +60,7 @@ def seeds() -> list[Seed]:
             *_numpy(),
             *_torch(),
             *_pickles(),
+            *_others(),
             *_keras(Path(folder)),
             *_tensorflow(Path(folder)),
             *_protobuf(),
@@ -143,6 +145,26 @@ def _pickles() -> Iterator[Seed]:
     named = {"StructuredToParameterName@@": {"fc.weight": "linear_0.w_0"}}
     yield Seed("pdparams", "w.pdparams", pickle.dumps({**ARRAYS, **named}, 4))
     yield Seed("pdparams", "w.pdparams", pickle.dumps({"m": {"fc.weight": ("linear_0.w_0", ARRAYS["fc.weight"])}}, 2))
+
+
+def _others() -> Iterator[Seed]:
+    layers = {"conv": {"kernel": _random(3, 3, 3, 4).astype("f4"), "bias": _random(4).astype("f4")}}
+    chunk = {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": {"0": ARRAYS["conv1.bias"]}}
+    tree = {
+        "params": {**layers, "fc": {"bias": chunk}},
+        "batch_stats": {"bn": {"mean": ARRAYS["conv1.bias"]}},
+        "step": 3,
+    }
+    yield Seed("flax_msgpack", "w.msgpack", other_files.packed(tree))
+    arrays = {f"arg:{name}": array for name, array in ARRAYS.items() if array.shape}
+    symbol = {"nodes": [{"op": "null", "name": "conv1.weight", "inputs": []}]}
+    yield Seed(
+        "mxnet_params", "w-0001.params", other_files.mxnet(arrays), (("w-symbol.json", json.dumps(symbol).encode()),)
+    )
+    yield Seed("mxnet_params", "w.params", other_files.mxnet(arrays, 0))
+    numbers = [_random(4), _random(4), _random(4), abs(_random(4)), _random(4, 3, 3, 3)]
+    cfg = b"[net]\nchannels=3\n[convolutional]\nbatch_normalize=1\nfilters=4\nsize=3\n[maxpool]\nsize=2\n"
+    yield Seed("darknet", "w.weights", other_files.darknet(numbers), (("w.cfg", cfg),))
 
 
 def _keras(folder: Path) -> Iterator[Seed]:

@@ -21,7 +21,9 @@ from regraft.weights.words import some
 __all__ = ["Binder", "Bound", "append_step", "leftovers"]
 
 # Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
-_WHOLE_LAYERS = frozenset({"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint"})
+_WHOLE_LAYERS = frozenset(
+    {"keras_h5", "keras_v3", "caffemodel", "onnx", "tf_checkpoint", "flax_msgpack", "tflite", "mxnet_params", "darknet"}
+)
 _FILL = {"bias": 0.0, "gamma": 1.0, "beta": 0.0}
 
 
@@ -82,7 +84,10 @@ class Binder:
                 bound.wrong.append(WrongShape(slot.name, tensor.name, slot.shape, tensor.shape))
             else:
                 bound.matches[slot.name] = Match(slot.name, (tensor,), pair.rule, steps)
-                bound.findings += self._unknown_rows(pair.target, slot)
+                bound.findings += [
+                    *self._unknown_rows(pair.target, slot),
+                    *_unknown_direction(pair.target, slot, tensor),
+                ]
 
     def _unknown_rows(self, target: Layer, slot: Slot) -> list[Finding]:
         """Return a finding on a dense kernel whose rows may be flattened NHWC features, where the flow is unknown."""
@@ -151,6 +156,17 @@ class Binder:
         slot = norm.tensors.get("beta")
         if slot is not None and slot.shape == bias.shape:
             bound.matches[slot.name] = Match(slot.name, (bias,), rule)
+
+
+def _unknown_direction(target: Layer, slot: Slot, tensor: SourceTensor) -> list[Finding]:
+    """Return a finding on a plain kernel of TensorFlow for a transposed convolution, whose kernels lie otherwise."""
+    if slot.role != "transpose_kernel" or tensor.role != "kernel" or tensor.axes != "HWIO":
+        return []
+    text = (
+        f"{slot.name} belongs to a transposed convolution, and the file does not tell that {tensor.name} "
+        "does: its axes and its direction are not known"
+    )
+    return [Finding("layout", target.name, text, serious=True)]
 
 
 def append_step(bound: Bound, slots: list[Slot], step: Step) -> None:

@@ -72,6 +72,6 @@ def _adapted(slot: Slot, tensor: SourceTensor) -> tuple[Step, ...] | None:
 def _channels_last(weights: WeightFile) -> bool:
     """Return whether the network that the file was made for flattened NHWC features."""
     axes = {tensor.axes for tensor in weights if tensor.axes}
-    if any(name.startswith("HW") for name in axes):
+    if weights.format == "tflite" or any(name.startswith("HW") for name in axes):
         return True
     return weights.format in ("keras_h5", "keras_v3") and not any(name.endswith("HW") for name in axes)

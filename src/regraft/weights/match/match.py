@@ -32,6 +32,8 @@ from regraft.weights.report import Finding, Match, MatchReport, WrongShape
 
 __all__ = ["Match", "MatchReport", "Slot", "match", "names_slot"]
 
+# Formats whose order is that in which a program defined its layers, where no graph lies beside them.
+_STATE_DICTS = frozenset({"torch_pth", "pt2", "pkl", "pdparams", "mxnet_params"})
 _INVERTED = (
     "these layers are in a different order by name than by execution; numbers of the names may have been "
     "shifted; --map, or --check image=logits, settles it"
@@ -200,7 +202,8 @@ class _Rules:
         """Return the kind of order in the file: definition in PyTorch files, execution in other ordered formats."""
         if not weights.ordered:
             return "none"
-        return "definition" if weights.format == "torch_pth" and not self._in_order else "execution"
+        is_state = weights.format in _STATE_DICTS and not weights.graph
+        return "definition" if is_state and not self._in_order else "execution"
 
 
 def _classifier(slots: Sequence[Slot]) -> list[Slot]:
