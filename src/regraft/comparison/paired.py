@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regraft.evaluation.metrics.paired import Z_90, difference_interval
+
 __all__ = ["difference_interval", "holm", "mcnemar", "paired_shares"]
 
 Bools = npt.NDArray[np.bool_]
-_Z_95, _Z_90 = 1.959964, 1.644854  # two-sided
 
 
 def paired_shares(first: Bools, second: Bools, margin: float) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def paired_shares(first: Bools, second: Bools, margin: float) -> dict[str, Any]:
         difference is within the margin.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    low, high = difference_interval(only_first, only_second, len(first), _Z_90)
+    low, high = difference_interval(only_first, only_second, len(first), Z_90)
     return {
         "difference": (only_second - only_first) / len(first),
         "interval": list(difference_interval(only_first, only_second, len(first))),
@@ -49,24 +50,6 @@ def mcnemar(only_first: int, only_second: int) -> float:
     logs = [math.lgamma(num + 1) - math.lgamma(k + 1) - math.lgamma(num - k + 1) for k in range(fewer + 1)]
     tail = sum(math.exp(log - num * math.log(2)) for log in logs)
     return min(1.0, 2 * tail)
-
-
-def difference_interval(only_first: int, only_second: int, num: int, z: float = _Z_95) -> tuple[float, float]:
-    """Return the interval of the difference of two paired shares, second - first.
-
-    Half an image is added to each of the four cells first (Agresti and Min 2005), so that it holds for few images and
-    where the networks never differ.
-
-    Args:
-        only_first: Images that the first alone gets right.
-        only_second: Images that the second alone gets right.
-        num: Images in all.
-        z: Standard errors to either side.
-    """
-    total, one, other = num + 2, only_first + 0.5, only_second + 0.5
-    centre = (other - one) / total
-    half = z * math.sqrt((one + other) - (other - one) ** 2 / total) / total
-    return max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -22,7 +22,7 @@ from regraft.errors import DataError, RegraftError, SettingsError
 from regraft.evaluation.seen import Seen, seen_images
 from regraft.run.folder import RunFolder
 
-__all__ = ["MaskRows", "Rows", "other_mask_rows", "other_rows", "own_mask_rows", "own_rows"]
+__all__ = ["MaskRows", "Rows", "labels_among", "other_mask_rows", "other_rows", "own_mask_rows", "own_rows"]
 
 
 class Rows(NamedTuple):
@@ -126,7 +126,7 @@ def own_rows(run: RunFolder, class_names: Sequence[str], *, multilabel: bool, sp
         DataError: The stored list of splits is damaged, or none of its images could be read.
     """
     data, name = _own_split(run, split)
-    labels = _among(data.splits[name].labels, data, class_names, multilabel=multilabel)
+    labels = labels_among(data.splits[name].labels, data, class_names, multilabel=multilabel)
     return Rows(name, data.splits[name].paths, labels, name == "val")
 
 
@@ -175,8 +175,8 @@ def other_rows(
         data = open_undivided(source, labels=labels, names=used) if used and os.path.isfile(used) else data
     split: Split = next(data.splits[name] for name in ("test", "val", "train") if name in data.splits)
     _tell(data)
-    labels_among = _among(split.labels, data, class_names, multilabel=multilabel)
-    return Rows(_name(Path(source)), split.paths, labels_among, seen=seen_images(run, split.paths))
+    among = labels_among(split.labels, data, class_names, multilabel=multilabel)
+    return Rows(_name(Path(source)), split.paths, among, seen=seen_images(run, split.paths))
 
 
 def _tell(data: DataSet) -> None:
@@ -192,7 +192,7 @@ def _name(source: Path) -> str:
     return f"other-{name}" if name.lower() in ("train", "val", "test") else name
 
 
-def _among(labels: Labels, data: DataSet, class_names: Sequence[str], *, multilabel: bool) -> Labels:
+def labels_among(labels: Labels, data: DataSet, class_names: Sequence[str], *, multilabel: bool) -> Labels:
     """Return the labels of a data set among the model's class names."""
     places = _places(data, class_names)
     if are_multilabel(labels) and not multilabel:

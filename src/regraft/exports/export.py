@@ -12,6 +12,7 @@ from torch import nn
 from regraft import commit
 from regraft.errors import SettingsError
 from regraft.exports.formats import beside, require_exportable
+from regraft.exports.int8.form import in_int8
 from regraft.exports.script import card_text, script_text
 from regraft.exports.sealed_run import NUM_ODD_IMAGES, Progress, sealed_run
 from regraft.summary import Summary
@@ -43,6 +44,8 @@ class Export(Summary):
 
     def __str__(self) -> str:
         known = self.verified
+        if "int8_way" in known:
+            return f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB, {_told_of_int8(known)}\n{self._beside}"
         probes = f"{known['num_probes']} golden probes and " if known["num_probes"] else ""
         largest = known.get("largest_difference")
         apart = (
@@ -53,8 +56,12 @@ class Export(Summary):
         return (
             f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB, opset {known['opset']}; {probes}"
             f"{known['num_images']} odd images say the same, {apart}\n"
-            f"{self.script}: runs it without regraft; {self.card}: its card"
+            f"{self._beside}"
         )
+
+    @property
+    def _beside(self) -> str:
+        return f"{self.script}: runs it without regraft; {self.card}: its card"
 
 
 def export(
@@ -65,6 +72,8 @@ def export(
     verify: int = NUM_ODD_IMAGES,
     checkpoint: str | None = None,
     model: nn.Module | None = None,
+    int8: bool = False,
+    calibrate: str | Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Export:
     """Write a run's network as one file that other programs run: images of any size in, probabilities or masks out.
@@ -81,24 +90,45 @@ def export(
         verify: How many odd images it is compared on: of 12 kinds in turn.
         checkpoint: Of a run, another network than the one it has chosen, as for `load_model`.
         model: The module itself, for a run that trained a module of the user's own.
+        int8: Whether convolutions and linear layers compute in 8-bit integers: a quarter of the size, and faster. The
+            file is written only if it loses at most 0.3 points of accuracy on the run's validation images, and with
+            95 % confidence at most one; layers that cost more than that stay floats.
+        calibrate: For int8: a folder of labelled images, where the run's own are gone.
         progress: Called with (images compared, images in all).
 
     Raises:
         SettingsError: There is no such format; packages are not installed; the run has not finished; or a layer cannot
             be exported, and which.
-        WeightsError: A weight is not a finite number; or the file does not say what the run says.
+        DataError: int8, and the images that it is fitted to or measured on are gone.
+        WeightsError: A weight is not a finite number; or the file does not say what the run says, or in int8 loses too
+            much.
         StorageError: There is something of these names, or they cannot be written.
     """
     target = Path(out)
     require_exportable(run, target, to, checkpoint)
     if verify < 0:
         raise SettingsError(f"{verify} images to compare were asked for.", "a number from 0 on", "")
+    if calibrate is not None and not int8:
+        raise SettingsError("Images to calibrate on were named, and floats need none.", "", "add --int8")
     file = sealed_run(run, target.name, verify=verify, checkpoint=checkpoint, model=model, progress=progress)
+    if int8:
+        file = in_int8(file, run, calibrate)
     script, card = beside(target)
     seal = file.seal
     texts = {script: script_text(seal, target.name), card: card_text(seal, file.card, target.name)}
     _write({**{path: text.encode() for path, text in texts.items()}, target: file.data})
     return Export(target, script, card, seal.verified, seal.notes)
+
+
+def _told_of_int8(known: Mapping[str, Any]) -> str:
+    low, high = (100 * share for share in known["accuracy_drop_interval"])
+    drop = 100 * (known["accuracy_fp32"] - known["accuracy_int8"])
+    kept = ", ".join(known["layers_in_floats"]) or "none"
+    return (
+        f"int8 ({known['int8_way']}); {known['accuracy_int8']:.2%} of {known['int8_num_images']:,} images right, "
+        f"in floats {known['accuracy_fp32']:.2%}: a drop of {drop:.2f} points (95 % interval {low:.2f} to {high:.2f}); "
+        f"layers in floats: {kept}"
+    )
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

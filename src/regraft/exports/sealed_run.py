@@ -26,7 +26,7 @@ from regraft.models.store.folder import WEIGHTS, find_model_folder, load_model, 
 from regraft.models.store.unfinished import named_epoch
 from regraft.run.folds_folder import fold_runs
 
-__all__ = ["NUM_ODD_IMAGES", "Progress", "SealedRun", "sealed_run"]
+__all__ = ["NUM_ODD_IMAGES", "Progress", "SealedRun", "sealed_run", "with_metadata"]
 
 NUM_ODD_IMAGES = 48
 Progress = Callable[[int, int], None]
@@ -89,13 +89,11 @@ def sealed_run(
     sealed = sealed_network(network)
     graph = sealed_model(sealed, _pixels(network))
     seal = _seal(network, sealed, source)
-    _set_metadata(graph, seal)
-    session = SealedSession(graph.SerializeToString(), threads=torch.get_num_threads(), name=name)
+    session = SealedSession(with_metadata(graph, seal), threads=torch.get_num_threads(), name=name)
     contents = contents_of(network, source.probes[0] if source.probes else None)
     proof = prove(session, network, contents, verify, probes=bool(source.probes), progress=progress)
     seal = replace(seal, verified=_verified(proof, seal.output))
-    _set_metadata(graph, seal)
-    return SealedRun(graph.SerializeToString(), seal, source.card, network, contents)
+    return SealedRun(with_metadata(graph, seal), seal, source.card, network, contents)
 
 
 def _source(run: str | Path, checkpoint: str | None) -> _Source:
@@ -185,7 +183,9 @@ def _verified(proof: Proof, output: str) -> dict[str, Any]:
     return values
 
 
-def _set_metadata(graph: onnx.ModelProto, seal: Seal) -> None:
+def with_metadata(graph: onnx.ModelProto, seal: Seal) -> bytes:
+    """Return the bytes of a graph with what is known of it, and with what notices changes."""
     del graph.metadata_props[:]
     texts = guarded(seal.to_metadata(), network_sha256(graph.SerializeToString()))
     onnx.helper.set_model_props(graph, texts)
+    return bytes(graph.SerializeToString())

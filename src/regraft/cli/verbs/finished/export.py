@@ -22,6 +22,15 @@ def export(
     verify: Annotated[
         int, typer.Option("--verify", min=0, help="How many odd images the file is compared on before it is written.")
     ] = 48,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute in 8-bit integers, if that loses at most 0.3 points of accuracy.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate", help="For --int8: labelled images, where the run's own are gone.", show_default=False
+        ),
+    ] = None,
     checkpoint: CheckpointOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -41,4 +50,14 @@ def export(
     from regraft.exports.export import export as write
 
     choose_numerics("cpu", "fp32", threads)
-    say(str(write(run, out, to=to, verify=verify, checkpoint=checkpoint, progress=Patience("comparing"))))
+    found = write(
+        run,
+        out,
+        to=to,
+        verify=verify,
+        checkpoint=checkpoint,
+        int8=int8,
+        calibrate=calibrate,
+        progress=Patience("comparing"),
+    )
+    say(str(found))
