@@ -11,8 +11,11 @@ from torch import nn
 
 from regraft import commit
 from regraft.errors import SettingsError
-from regraft.exports.formats import beside, require_exportable
+from regraft.exports.formats import beside, is_page, require_exportable
 from regraft.exports.int8.form import in_int8
+from regraft.exports.page.offline import offline_page, require_photos
+from regraft.exports.page.runtime import web_runtime
+from regraft.exports.running.session import SealedSession
 from regraft.exports.script import card_text, script_text
 from regraft.exports.sealed_run import NUM_ODD_IMAGES, Progress, sealed_run
 from regraft.summary import Summary
@@ -25,16 +28,16 @@ class Export(Summary):
     """What `export` wrote.
 
     Attributes:
-        path: The sealed file.
-        script: A script that runs it without regraft.
-        card: What there is to know of it.
+        path: The sealed file, or the page.
+        script: A script that runs it without regraft; None for a page.
+        card: What there is to know of it; None for a page, which says it itself.
         verified: How it was compared with the run.
         notes: What the file cannot say, by what was asked for, with the reason.
     """
 
     path: Path
-    script: Path
-    card: Path
+    script: Path | None
+    card: Path | None
     verified: Mapping[str, Any]
     notes: Mapping[str, str]
 
@@ -61,6 +64,8 @@ class Export(Summary):
 
     @property
     def _beside(self) -> str:
+        if self.script is None:
+            return "It opens in a browser, without a network."
         return f"{self.script}: runs it without regraft; {self.card}: its card"
 
 
@@ -74,9 +79,12 @@ def export(
     model: nn.Module | None = None,
     int8: bool = False,
     calibrate: str | Path | None = None,
+    runtime: str | Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Export:
     """Write a run's network as one file that other programs run: images of any size in, probabilities or masks out.
+
+    As NAME.html it is a page that opens by double-click, offline: photos are dropped, chosen or taken there.
 
     Resizing, normalisation and temperature are inside the file, and class names, thresholds and preprocessing in its
     metadata. Before anything is written, it has to say of the golden probes and of odd images what the run says: the
@@ -84,9 +92,9 @@ def export(
 
     Args:
         run: A run folder, a model folder, or a cross-validation, whose networks go into one file.
-        out: NAME.onnx. NAME.py, a script that runs it, and NAME.md, its card, are written beside it. Nothing is
+        out: NAME.onnx, with NAME.py, a script that runs it, and NAME.md, its card, beside it; or NAME.html. Nothing is
             overwritten.
-        to: The format: onnx. None takes it from the suffix of `out`.
+        to: The format: onnx, html. None takes it from the suffix of `out`.
         verify: How many odd images it is compared on: of 12 kinds in turn.
         checkpoint: Of a run, another network than the one it has chosen, as for `load_model`.
         model: The module itself, for a run that trained a module of the user's own.
@@ -94,6 +102,8 @@ def export(
             file is written only if it loses at most 0.3 points of accuracy on the run's validation images, and with
             95 % confidence at most one; layers that cost more than that stay floats.
         calibrate: For int8: a folder of labelled images, where the run's own are gone.
+        runtime: Of a page, the file of onnxruntime-web, as `npm pack` writes it. None takes the cache, or has npm fetch
+            it once.
         progress: Called with (images compared, images in all).
 
     Raises:
@@ -105,16 +115,22 @@ def export(
         StorageError: There is something of these names, or they cannot be written.
     """
     target = Path(out)
-    require_exportable(run, target, to, checkpoint)
+    require_exportable(run, target, to, checkpoint, runtime=runtime)
     if verify < 0:
         raise SettingsError(f"{verify} images to compare were asked for.", "a number from 0 on", "")
     if calibrate is not None and not int8:
         raise SettingsError("Images to calibrate on were named, and floats need none.", "", "add --int8")
+    web = web_runtime(runtime) if is_page(target) else None
     file = sealed_run(run, target.name, verify=verify, checkpoint=checkpoint, model=model, progress=progress)
     if int8:
         file = in_int8(file, run, calibrate)
-    script, card = beside(target)
     seal = file.seal
+    if web is not None:
+        require_photos(seal)
+        typical = "typicality" in SealedSession(file.data).outputs
+        _write({target: offline_page(file.data, seal, target.stem, web, typical=typical).encode()})
+        return Export(target, None, None, seal.verified, seal.notes)
+    script, card = beside(target)
     texts = {script: script_text(seal, target.name), card: card_text(seal, file.card, target.name)}
     _write({**{path: text.encode() for path, text in texts.items()}, target: file.data})
     return Export(target, script, card, seal.verified, seal.notes)

@@ -14,19 +14,30 @@ from regraft.models.store.unfinished import best_epoch, named_epoch
 from regraft.run.folds_folder import fold_runs
 from regraft.run.invocation import typed_path
 
-__all__ = ["FORMATS", "beside", "require_exportable"]
+__all__ = ["FORMATS", "beside", "is_page", "require_exportable"]
 
-FORMATS: Mapping[str, str] = {"onnx": ".onnx"}
+FORMATS: Mapping[str, str] = {"onnx": ".onnx", "html": ".html"}
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
-def beside(out: Path) -> tuple[Path, Path]:
-    """Return the names of the script and of the card that are written beside a file."""
-    return out.with_suffix(".py"), out.with_suffix(".md")
+def is_page(out: str | Path) -> bool:
+    """Return whether a file of this name is a page, which is whole by itself."""
+    return Path(out).suffix.lower() == FORMATS["html"]
+
+
+def beside(out: Path) -> tuple[Path, ...]:
+    """Return the names of what is written beside a file: its script and its card; nothing beside a page."""
+    return () if is_page(out) else (out.with_suffix(".py"), out.with_suffix(".md"))
 
 
 def require_exportable(
-    run: str | Path, out: str | Path, to: str | None, checkpoint: str | None, *, new: bool = True
+    run: str | Path,
+    out: str | Path,
+    to: str | None,
+    checkpoint: str | None,
+    *,
+    new: bool = True,
+    runtime: str | Path | None = None,
 ) -> None:
     """Raise where an export cannot be written, whatever the network is.
 
@@ -36,14 +47,20 @@ def require_exportable(
         to: Its format; None takes it from its suffix.
         checkpoint: Of a run, another network than the one it has chosen.
         new: Whether it has to be new, with what lies beside it.
+        runtime: What a page was told to carry.
 
     Raises:
         SettingsError: There is no model, or the run has not finished, and no checkpoint of it was named; there is no
-            such format, or `out` has another one's suffix; or packages are missing.
+            such format, or `out` has another one's suffix; packages are missing; or a runtime is given to a format
+            without one.
         StorageError: There is something of these names.
     """
     _require_network(run, checkpoint)
     _require_format(out, to)
+    if runtime is not None and not is_page(out):
+        raise SettingsError(
+            f"A runtime was given ({str(runtime)!r}), and only a page carries one.", "", "leave it out, or `--to html`"
+        )
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"Exporting takes {', '.join(missing)}, not installed here.", "", EXTRA)

@@ -15,9 +15,12 @@ __all__ = ["export"]
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder, model folder, or a cross-validation.", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="NAME.onnx; nothing is overwritten.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="NAME.onnx or NAME.html; nothing is overwritten.", show_default=False)
+    ],
     to: Annotated[
-        str | None, typer.Option("--to", help="Format: onnx; default: by the suffix of --out.", show_default=False)
+        str | None,
+        typer.Option("--to", help="Format: onnx, html; default: by the suffix of --out.", show_default=False),
     ] = None,
     verify: Annotated[
         int, typer.Option("--verify", min=0, help="How many odd images the file is compared on before it is written.")
@@ -32,9 +35,17 @@ def export(
         ),
     ] = None,
     checkpoint: CheckpointOption = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            "--runtime", help="Of a page: the file of onnxruntime-web; default: npm fetches it.", show_default=False
+        ),
+    ] = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Write a run's network as one file that other programs run: images of any size in, probabilities or masks out.
+
+    A page (NAME.html) opens by double-click, offline: photos are dropped, chosen or taken there.
 
     Resizing, normalisation and temperature are inside the file, class names and thresholds in its metadata.
 
@@ -44,7 +55,7 @@ def export(
     from regraft.run.order import require_run_first
 
     require_run_first("export", run, [out])
-    require_exportable(run, out, to, checkpoint)  # said before torch is imported
+    require_exportable(run, out, to, checkpoint, runtime=runtime)  # said before torch is imported
 
     from regraft.compute.numerics import choose_numerics
     from regraft.exports.export import export as write
@@ -58,6 +69,7 @@ def export(
         checkpoint=checkpoint,
         int8=int8,
         calibrate=calibrate,
+        runtime=runtime,
         progress=Patience("comparing"),
     )
     say(str(found))

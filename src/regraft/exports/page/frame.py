@@ -1,0 +1,122 @@
+"""The page that names photos, whatever answers it: facts for its script, style, and what is told of the model."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from regraft.data.class_table import default_colours
+from regraft.evaluation.results.prediction import KNOWN_SHARE
+from regraft.evaluation.trust.conformal import most_coverage, score_limit
+from regraft.exports.seal import Seal
+from regraft.report.html.markup import Html, compact, html
+from regraft.report.html.markup import package_text as report_text
+from regraft.report.html.tables import definitions
+from regraft.version import __version__
+from regraft.visible import visible
+
+__all__ = ["frame", "text_of"]
+
+_NOTHING = Html("")
+_COVERAGE = 0.9  # of the sets that the page shows beside a name
+_MOST_NAMED = 8
+
+
+def frame(
+    seal: Seal,
+    title: str,
+    *,
+    answers: str,
+    promise: str,
+    ending: str,
+    policy: str,
+    data: Html = _NOTHING,
+    licences: Html = _NOTHING,
+    typical: bool = False,
+) -> Html:
+    """Return the whole page.
+
+    Args:
+        seal: What is known of the model.
+        title: The heading.
+        answers: The script that asks the model: it declares `ask(file)`.
+        promise: Where the photos go, below the buttons.
+        ending: The same, in the footer.
+        policy: What the page may do beside running its own script and style, as a Content-Security-Policy.
+        data: What the script of the answers reads.
+        licences: Of what the page carries.
+        typical: Whether the model says how typical an image is.
+    """
+    style = report_text("style.css") + text_of("page.css")
+    script = answers + text_of("page.js")
+    own = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src blob: data:; style-src {_hash(style)}; "
+    return html(
+        text_of("page.html"),
+        policy=Html(f"{own}script-src {_hash(script)} {policy}"),
+        style=Html(style),
+        title=title,
+        lead=_lead(seal),
+        promise=promise,
+        about=_about(seal),
+        licences=licences,
+        version=__version__,
+        ending=ending,
+        facts=_json(_facts(seal, typical)),
+        data=data,
+        script=Html(script),
+    )
+
+
+def text_of(name: str) -> Html:
+    """Return a file that lies beside this module."""
+    return Html(resources.files(__package__ or "regraft.exports.page").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(value: Mapping[str, Any]) -> Html:
+    """Return JSON that ends no element of HTML."""
+    return Html(json.dumps(value).replace("<", "\\u003c"))
+
+
+def _facts(seal: Seal, typical: bool) -> dict[str, Any]:
+    scores = seal.nonconformity
+    keeps_sets = scores is not None and seal.output != "multilabel" and most_coverage(len(scores)) >= _COVERAGE
+    is_mask = seal.output == "segmentation"
+    return {
+        "output": seal.output,
+        "names": [visible(name) for name in seal.class_names],
+        "thresholds": [seal.thresholds.get(name) for name in seal.class_names],
+        "unknown_below": 1 - KNOWN_SHARE if typical else None,
+        "set_limit": score_limit(scores, _COVERAGE) if keeps_sets and scores is not None else None,
+        "background": list(seal.preprocessing.pixels.background),
+        "colours": (list(seal.colours) or list(default_colours(seal.class_names))) if is_mask else None,
+    }
+
+
+def _lead(seal: Seal) -> str:
+    names, num = list(seal.class_names), len(seal.class_names)
+    shown = names if num <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], f"{num - _MOST_NAMED + 1:,} more"]
+    does = {"multilabel": "Finds", "segmentation": "Outlines"}.get(seal.output, "Tells apart")
+    return f"{does} {', '.join(shown[:-1])} and {shown[-1]}." if num > 1 else f"{does} {names[0]}."
+
+
+def _about(seal: Seal) -> Html:
+    program = seal.preprocessing.pixels
+    height, width = program.size
+    checked = {key.replace("_", " "): value for key, value in seal.verified.items()}
+    rows = {
+        "network": seal.architecture,
+        "input": f"{width}x{height}, {program.resize}, {program.interpolation}",
+        "pretrained weights": f"licence: {seal.license}",
+        "SHA-256 of the weights": seal.model_sha256,
+        **{f"compared with the run: {key}": compact(value) for key, value in checked.items()},
+        "classes": ", ".join(seal.class_names),
+    }
+    return definitions(rows.items())
