@@ -89,7 +89,7 @@ def _fetched(fetch: Callable[[Path], str]) -> bytes:
 
 
 def _npm(folder: Path) -> str:
-    """Have npm fetch the package, from whichever registry it is set to, and return why not."""
+    """Let npm fetch the package, from whichever registry it is set to, and return why not."""
     npm = shutil.which("npm")
     if npm is None:
         return "npm is not installed"
