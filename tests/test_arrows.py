@@ -23,7 +23,8 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("training",),
     ("ranking",),
     ("checkup",),
-    ("report", "incremental", "exports"),
+    ("report", "incremental"),
+    ("exports",),
     ("comparison", "explanation"),
     ("assembly",),
     ("pipeline",),
@@ -37,7 +38,7 @@ NO_TORCH = (
     *("errors", "visible", "version", "wording", "summary", "commit"),
     *("machine", "settings", "run", "weights", "recipe", "report"),
     *("data/decode", "data/sources", "data/split"),
-    *("evaluation/results", "exports/running", "exports/seal.py", "exports/formats", "exports/script"),
+    *("evaluation/results", "exports/running", "exports/seal.py", "exports/formats", "exports/script", "exports/page"),
 )
 RECIPE_READERS = {"assembly", "pipeline", "folds", "cli", "recipe"}
 MOST_FILES = 12
