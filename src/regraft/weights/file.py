@@ -43,6 +43,7 @@ READERS = {
     "mxnet_params": "regraft.weights.readers.mxnet.mxnet_params",
     "tf_checkpoint": "regraft.weights.readers.tensorflow.tf_checkpoint",
     "onnx": "regraft.weights.readers.onnx.onnx",
+    "tflite": "regraft.weights.readers.tflite.tflite",
     "caffemodel": "regraft.weights.readers.caffe.caffemodel",
     "darknet": "regraft.weights.readers.darknet.darknet_weights",
 }
@@ -50,9 +51,8 @@ FORMATS = tuple(READERS)
 _MODEL_WEIGHTS = "model.safetensors"
 _ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
 SUFFIXES = (
-    ".safetensors", ".pth", ".pt", ".pt2", ".bin", ".pkl", ".pdparams", ".msgpack", ".params", ".weights", ".h5",
-    ".keras", ".npz", ".npy", ".onnx",
-    ".index", ".caffemodel",
+    ".safetensors", ".pth", ".pt", ".pt2", ".bin", ".pkl", ".pdparams", ".msgpack", ".params", ".weights", ".tflite",
+    ".h5", ".keras", ".npz", ".npy", ".onnx", ".index", ".caffemodel",
 )  # fmt: skip
 
 

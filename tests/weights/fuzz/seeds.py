@@ -162,6 +162,13 @@ def _others() -> Iterator[Seed]:
         "mxnet_params", "w-0001.params", other_files.mxnet(arrays), (("w-symbol.json", json.dumps(symbol).encode()),)
     )
     yield Seed("mxnet_params", "w.params", other_files.mxnet(arrays, 0))
+    model = other_files.TfliteModel()
+    scales = {2: np.ones(2, "f4"), 3: np.zeros(2, "i8")}
+    kernel = model.tensor("k", np.ones((2, 3), "i1"), scales)
+    half = model.operator(6, [model.tensor("h", np.ones((4, 3, 3, 2), "f2"))])
+    image = model.operator(3, [model.tensor("x"), half], {0: ("b", 0), 1: ("i", 2), 2: ("i", 2)})
+    model.operator(9, [image, kernel, model.tensor("b", np.ones(2, "f4"))])
+    yield Seed("tflite", "w.tflite", model.content())
     numbers = [_random(4), _random(4), _random(4), abs(_random(4)), _random(4, 3, 3, 3)]
     cfg = b"[net]\nchannels=3\n[convolutional]\nbatch_normalize=1\nfilters=4\nsize=3\n[maxpool]\nsize=2\n"
     yield Seed("darknet", "w.weights", other_files.darknet(numbers), (("w.cfg", cfg),))
