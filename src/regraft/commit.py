@@ -208,12 +208,14 @@ def folder(final: Path) -> Iterator[Path]:
 
     Everything the caller writes into the yielded folder (also through libraries) is hashed into `manifest.json`,
     flushed and renamed. An exception inside leaves nothing behind; a folder that was at `final` is replaced last.
+    What a killed process left of the same folder is removed first.
 
     Raises:
         StorageError: The disk is full, read-only or damaged.
     """
     with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
+        sweep(final.parent, final.name)
         temporary = _beside(final, "tmp")
         temporary.mkdir()
         try:
@@ -288,14 +290,20 @@ def is_temporary(name: str) -> bool:
     return _LEFTOVER.match(name) is not None
 
 
-def sweep(path: Path) -> None:
+def sweep(path: Path, only: str | None = None) -> None:
     """Remove what killed processes left in the folder `path`: temporary names whose process is gone.
 
     A folder that was being replaced when the process died gets its name back.
+
+    Args:
+        path: The folder.
+        only: Sweep what was to become this name alone; None sweeps all.
     """
     for leftover in list(path.iterdir()) if path.is_dir() else ():
         match = _LEFTOVER.match(leftover.name)
         if match is None or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
+            continue
+        if only not in (None, match["name"]):
             continue
         original = path / match["name"]
         with storage_errors(leftover):

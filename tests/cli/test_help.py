@@ -30,6 +30,7 @@ def test_the_help_shows_the_groups(cli: Cli) -> None:
 def test_a_verbs_help_ends_with_its_examples(verb: str, cli: Cli) -> None:
     shown = cli(verb, "--help")
     assert shown.code == 0
+    assert "…" not in shown.out, "a word is cut off"
     examples = [line.strip() for line in shown.out.partition("Examples:")[2].splitlines() if "regraft" in line]
     assert len(examples) == len(set(examples)) == 2
     assert examples[0].startswith(f"regraft {verb}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.cli.test_errors import NO_WEIGHTS, assert_error
 from tests.conftest import Cli, photos
 
 from regraft import commit
+from regraft.cli.stopped import Stopped, stops_raised
 from regraft.errors import StorageError
 from regraft.weights.limits import LimitError, check_shape
 
@@ -99,3 +101,54 @@ def test_a_file_beyond_the_size_limit_is_not_a_full_disk(tmp_path: Path, monkeyp
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (4096, 4096))
     with pytest.raises(StorageError, match="larger than this system allows"), commit.storage_errors(tmp_path / "x"):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+
+def test_a_command_that_is_terminated_removes_what_is_half_written(tmp_path: Path) -> None:
+    def terminated() -> None:
+        with stops_raised(), commit.folder(tmp_path / "model") as half:
+            (half / "config.json").write_text("{}")
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal was not raised")
+
+    with pytest.raises(Stopped, match="Stopped by SIGTERM") as stopped:
+        terminated()
+    assert stopped.value.exit_code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_a_killed_command_left_of_a_folder_is_removed_by_the_next(tmp_path: Path) -> None:
+    dead = 2**22 + 7  # above the largest process id
+    for name in ("model", "other"):
+        (tmp_path / f".{name}.tmp-{dead}-00000000").mkdir()
+    with commit.folder(tmp_path / "model") as half:
+        (half / "config.json").write_text("{}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".other.tmp-{dead}-00000000", "model"]
+
+
+def test_images_that_are_named_twice_are_explained_once(
+    tiny_run: Path, tiny_photos: Path, tmp_path: Path, cli: Cli
+) -> None:
+    image = next(tiny_photos.rglob("*.png"))
+    result = cli("explain", tiny_run, image, image, "--out", tmp_path / "maps")
+    assert (result.code, len(result.out.splitlines()), len(list((tmp_path / "maps").iterdir()))) == (0, 1, 1)
+    assert "left out: 1 x named more than once" in result.err
+
+
+@pytest.mark.parametrize("verb", ["explain", "predict"])
+def test_where_no_image_can_be_read_the_error_says_so_and_expects_nothing(
+    verb: str, tiny_run: Path, tmp_path: Path, cli: Cli
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    result = cli(verb, tiny_run, tmp_path / "bad.jpg", *(("--out", tmp_path / "maps") if verb == "explain" else ()))
+    assert result.code == 3
+    assert "; its row says why." in result.err
+    assert "expected:" not in result.err
+
+
+def test_the_name_that_export_proposes_is_free(tiny_run: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "net.onnx").touch()
+    (tmp_path / "net-2.md").touch()
+    result = cli("export", tiny_run, "-o", tmp_path / "net.foo")
+    assert result.code == 2
+    assert "net-3.onnx" in result.err

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from regraft.cli.front.groups import shown
+from regraft.cli.stopped import Stopped, stops_raised
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
     convert,
@@ -66,6 +67,8 @@ class _Verbs(TyperGroup):
             raise
         except RegraftError as error:
             return _end(f"error: {error}", error.exit_code, error)
+        except Stopped as error:
+            return _end(f"{error}; finished files and checkpoints are intact.", error.exit_code, error)
         except KeyboardInterrupt as error:
             return _end("Interrupted; finished files and checkpoints are intact.", 130, error)
         except BrokenPipeError:  # the reader of our output went away, as `head` does
@@ -154,7 +157,8 @@ def run() -> None:
     open_missing_streams()
     sys.stderr = forgiving(sys.stderr)
     try:
-        app(standalone_mode=True)
+        with stops_raised():
+            app(standalone_mode=True)
     except KeyboardInterrupt as error:
         _end("Interrupted; finished files and checkpoints are intact.", 130, error)
     except Exception as error:

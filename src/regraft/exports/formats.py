@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,5 +95,11 @@ def _require_format(out: str | Path, to: str | None) -> None:
         raise SettingsError(
             f"The output {str(out)!r} does not have the suffix of an export.",
             " or ".join(f"NAME{one}" for one in wanted),
-            f"`-o {typed_path(Path(out).with_suffix(wanted[0]))}`",
+            f"`-o {typed_path(_free(Path(out).with_suffix(wanted[0])))}`",
         )
+
+
+def _free(path: Path) -> Path:
+    """Return a path whose file can be written with all that lies beside it: this one, or one with a number."""
+    names = (path if number == 1 else path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
+    return next(name for name in names if not any(map(os.path.lexists, (name, *beside(name)))))

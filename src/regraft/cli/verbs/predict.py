@@ -62,17 +62,17 @@ def predict(
     sets: Annotated[
         float | None,
         typer.Option(
-            "--sets", help="Also give sets of classes that hold the true one in this share of the images, such as 0.9."
+            "--sets", help="Also give a set of classes that holds the true one in this share of the images, e.g. 0.9."
         ),
     ] = None,
     reject: Annotated[
-        bool, typer.Option("--reject", help="Say `unknown` where an image looks like none that the model knows.")
+        bool, typer.Option("--reject", help="Predict `unknown` for images that are unlike all that the model knows.")
     ] = False,
     out: Annotated[
         str | None,
         typer.Option(
             "--out",
-            help="NAME.csv, NAME.jsonl or a folder; by default stdout, and for masks predictions/<run>-<input>-<n>.",
+            help="NAME.csv, NAME.jsonl or a folder; default: stdout, for masks predictions/<run>-<input>-<n>",
             show_default=False,
         ),
     ] = None,
@@ -201,8 +201,10 @@ def _tell_errors(num: int, num_errors: int) -> None:
         from regraft.errors import DataError
 
         raise DataError(
-            f"{'The input' if num == 1 else f'None of the {num} inputs'} could {'not ' if num == 1 else ''}be read.",
-            "Each is a row with an error that says why." if num > 1 else "Its row says why.",
+            "The input could not be read; its row says why."
+            if num == 1
+            else f"None of the {num} inputs could be read; each is a row with an error that says why.",
+            "",
             "check the paths and the files",
         )
     if num_errors:

@@ -38,13 +38,13 @@ def explain(
         list[str] | None,
         typer.Option(
             "--class",
-            help="Class to explain, as often as you like; default: the predicted one, of masks the largest.",
+            help="Class to explain; may be repeated; default: the predicted one, of masks the largest.",
             show_default=False,
         ),
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option("--top", min=1, help="The most probable classes, so many; of masks the largest."),
+        typer.Option("--top", min=1, help="Explain this many of the most probable classes; of masks, the largest."),
     ] = None,
     out: Annotated[
         str | None,
@@ -63,7 +63,10 @@ def explain(
     from regraft.run.order import require_run_first
 
     require_run_first("explain", run, inputs)
-    paths = list(lines_of_stdin()) if inputs == ["-"] else listed(inputs)
+    named = list(lines_of_stdin()) if inputs == ["-"] else listed(inputs)
+    paths = list(dict.fromkeys(named))
+    if len(paths) < len(named):
+        say(f"left out: {len(named) - len(paths)} x named more than once", err=True)
     rows = _computed(run, paths, classes or (), top, (checkpoint, device, threads))
     root = _folder(run, inputs, out)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -76,7 +79,12 @@ def explain(
             with suppress(OSError):  # where nothing was written
                 root.rmdir()
     if num_without and num_without == len(paths):
-        raise DataError("There is no heat map of any image.", "Each is a row with an error that says why.")
+        told = "its row says why" if num_without == 1 else "each is a row with an error that says why"
+        raise DataError(
+            f"There is no heat map of {'the image' if num_without == 1 else 'any image'}; {told}.",
+            "",
+            "check the paths and the files",
+        )
     if num_without:
         say(f"no heat map of {quantity(num_without, 'image')}; each is a row with an error", err=True)
 
