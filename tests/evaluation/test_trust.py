@@ -179,3 +179,26 @@ def test_what_is_not_kept_cannot_be_asked_for(judged: Path, tiny_run: Path, tmp_
     damaged = shutil.copytree(judged, tmp_path / "damaged")
     (damaged / "model" / TRUST).write_bytes(b"no")
     assert cli("predict", damaged, image).code == 7
+
+
+def test_sets_of_several_views_are_limited_by_validation_images_in_these_views(
+    judged: Path, tmp_path: Path, cli: Cli
+) -> None:
+    splits = json.loads((judged / "splits.json").read_text())
+    rows = splits["splits"]["val"]
+    names = splits["class_names"]
+    paths = [str(Path(splits["source"], row[0])) for row in rows]
+    found = rg.predict(judged, paths, sets=0.9, tta="flip")
+    inside = [
+        (names[row[1]] if isinstance(row[1], int) else row[1]) in (said.candidates or ())
+        for row, said in zip(rows, found, strict=True)
+    ]
+    assert sum(inside) >= 0.9 * len(rows), "they are the images that limit the sets"
+    alone = rg.predict(judged, paths[0], tta="flip")[0]
+    assert found[0].probabilities == alone.probabilities
+    assert "{" in cli("predict", judged, paths[0], "--sets", "0.9", "--tta", "flip").out
+    with pytest.raises(rg.SettingsError, match="found on images alone"):
+        rg.predict(rg.load_model(judged), paths[0], sets=0.9, tta="flip")
+    moved = shutil.copytree(judged / "model", tmp_path / "model")
+    with pytest.raises(rg.SettingsError, match="is not a run, and what limits sets"):
+        rg.predict(moved, paths[0], sets=0.9, tta="flip")

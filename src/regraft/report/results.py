@@ -206,6 +206,8 @@ def _classes(metrics: Record) -> Html:
 
 
 def _class_row(row: Record) -> tuple[Any, ...]:
+    if row.get("support") == 0:
+        row = {**row, "recall": None, "f1": None}  # of no image
     recall = row.get("recall")
     return (
         row.get("name"),

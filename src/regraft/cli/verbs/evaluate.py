@@ -195,7 +195,11 @@ def _columns(row: dict[str, Any]) -> list[str]:
     names = {"iou": "IoU", "boundary_f1": "boundary F1"} if "iou" in row else {}
     names |= {"threshold": "threshold", "ap": "average precision", "precision": "precision", "recall": "recall"}
     columns = [(key, name) for key, name in (*names.items(), ("f1", "f1")) if key in row]
-    shown = [f"{name} " + ("–" if row[key] is None else f"{row[key]:.3f}{_around(row, key)}") for key, name in columns]
+    empty = ("recall", "f1") if not row["support"] else ()  # of no image
+    shown = [
+        f"{name} " + ("–" if row[key] is None or key in empty else f"{row[key]:.3f}{_around(row, key)}")
+        for key, name in columns
+    ]
     return [*shown, f"{'pixels' if 'iou' in row else 'images'} {row['support']}"]
 
 

@@ -217,14 +217,15 @@ def _predictor(
 ) -> Predictor:
     """Return the run's model, ready to predict."""
     from regraft.compute.numerics import choose_numerics, keep_freed_memory
-    from regraft.evaluation.predict import Predictor, views_for
+    from regraft.evaluation.predict import Predictor, scores_for, views_for
     from regraft.models.store.folder import load_model
 
     keep_freed_memory()
     model, numerics = load_model(run, checkpoint=checkpoint), choose_numerics(*computing)
     tell_rounding(run, model, numerics, checkpoint)
     views = views_for(run, model, numerics, asked["tta"], checkpoint)
-    return Predictor(model, numerics, **asked | {"tta": views})
+    scores = None if asked["sets"] is None else scores_for(run, model, numerics, views)
+    return Predictor(model, numerics, **asked | {"tta": views, "scores": scores})
 
 
 def _begun(

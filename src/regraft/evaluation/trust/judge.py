@@ -36,19 +36,29 @@ class Judge:
         info: Of the network.
         sets: The share of images whose set is to hold the true class; None makes no sets.
         reject: Whether images of no known kind are to be told.
+        scores: What sets are limited by; None takes what the network keeps.
 
     Raises:
         SettingsError: The network does not keep what that takes.
     """
 
-    def __init__(self, info: ModelInfo, *, sets: float | None, reject: bool) -> None:
+    def __init__(
+        self,
+        info: ModelInfo,
+        *,
+        sets: float | None,
+        reject: bool,
+        scores: npt.NDArray[np.floating] | None = None,
+    ) -> None:
         trust = info.trust
         self._limit: float | None = None
         self.detector: Detector | None = None
         if sets is not None:
-            if trust is None or trust.nonconformity is None:
-                raise _not_kept("--sets", info, "sets")
-            self._limit = score_limit(trust.nonconformity.numpy(), sets)
+            if scores is None:
+                if trust is None or trust.nonconformity is None:
+                    raise _not_kept("--sets", info, "sets")
+                scores = trust.nonconformity.numpy()
+            self._limit = score_limit(scores, sets)
         if reject:
             if trust is None or trust.detector is None:
                 raise _not_kept("--reject", info, "reject")

@@ -16,7 +16,7 @@ from regraft.run.folder import RunFolder, open_run
 from regraft.run.folds_folder import fold_runs
 from regraft.run.invocation import typed_path
 
-__all__ = ["views_asked_for"]
+__all__ = ["validated_run", "views_asked_for"]
 
 _log = logging.getLogger("regraft")
 
@@ -42,7 +42,7 @@ def views_asked_for(
         SettingsError: It is no run with validation images that its model did not train on.
         DataError: None of them can be read.
     """
-    run = _run(path)
+    run = validated_run(path, "`auto` chooses views by a run's validation images", "views")
     step = named_epoch(path, checkpoint).step if checkpoint else int((run.read(run.best) or {}).get("step", 0))
     choice = stored_choice(run, step=step, precision=precision)
     if choice is None:
@@ -57,16 +57,26 @@ def views_asked_for(
     return choice.views
 
 
-def _run(path: str | Path) -> RunFolder:
+def validated_run(path: str | Path, why: str, what: str) -> RunFolder:
+    """Return the run in a folder, whose validation images its model did not train on.
+
+    Args:
+        path: The folder.
+        why: Why it has to be a run, in a few words.
+        what: What the images choose.
+
+    Raises:
+        SettingsError: It is a cross-validation, or something else.
+    """
     if fold_runs(path):
         raise SettingsError(
             f"{str(path)!r} is a cross-validation, and each of its images was trained on by some of its networks.",
-            "validation images that none of them trained on, to choose views by",
+            f"validation images that none of them trained on, to choose {what} by",
             f"`--tta flip`, or one fold: `regraft predict {typed_path(Path(path) / 'fold-1')} IMAGES --tta auto`",
         )
     if not RunFolder(Path(path)).recipe.is_file():
         raise SettingsError(
-            f"{str(path)!r} is not a run, and `auto` chooses views by a run's validation images.",
+            f"{str(path)!r} is not a run, and {why}.",
             "the folder that `regraft train` wrote",
             "name the run, or the views, as `--tta flip`",
         )
