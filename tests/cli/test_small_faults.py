@@ -12,7 +12,7 @@ from tests.cli.test_errors import NO_WEIGHTS, assert_error
 from tests.conftest import Cli, photos
 
 from regraft import commit
-from regraft.cli.stopped import Stopped, stops_raised
+from regraft.cli.front.stopped import Stopped, stops_raised
 from regraft.errors import StorageError
 from regraft.weights.limits import LimitError, check_shape
 

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from regraft.cli.front.groups import shown
-from regraft.cli.stopped import Stopped, stops_raised
+from regraft.cli.front.stopped import Stopped, stops_raised
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
     convert,

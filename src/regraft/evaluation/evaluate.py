@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +11,11 @@ from torch import nn
 from regraft import commit
 from regraft.compute.numerics import Numerics, choose_numerics
 from regraft.errors import SettingsError
-from regraft.evaluation.image_split import METRICS, measure_images
 from regraft.evaluation.labelled_rows import MaskRows, Rows, other_mask_rows, other_rows, own_mask_rows, own_rows
-from regraft.evaluation.mask_split import measure_masks
 from regraft.evaluation.masks import MaskPredictor
+from regraft.evaluation.measuring.images import METRICS, measure_images
+from regraft.evaluation.measuring.masks import measure_masks
+from regraft.evaluation.measuring.requests import require_effect, require_masks, require_no_slices, require_out_of_fold
 from regraft.evaluation.out_of_fold import pooled_measures
 from regraft.evaluation.predict import Asked, Predictor, views_for
 from regraft.evaluation.rounding import rounding_note
@@ -28,7 +28,6 @@ from regraft.models.store.folder import load_model
 from regraft.models.store.unfinished import named_epoch
 from regraft.run.folder import RunFolder, open_run
 from regraft.run.folds_folder import FoldsFolder, open_folds
-from regraft.run.invocation import typed_path
 from regraft.run.order import require_run_first
 
 __all__ = ["SELECTION_LABEL", "evaluate"]
@@ -97,21 +96,17 @@ def evaluate(
         require_run_first("evaluate", run, [data])
     run = run if isinstance(run, RunFolder) else open_folds(run) or open_run(run)
     if isinstance(run, FoldsFolder) and data is None and split != "test" and (split or not _has_test(run)):
-        _require_out_of_fold(run, split, checkpoint, tta, slice_by)
+        require_out_of_fold(run, split, checkpoint, tta, slice_by)
         return pooled_measures(run, METRICS)
     loaded = load_model(run.path, model=model, checkpoint=checkpoint)
     folder = run.predictions if checkpoint is None else run.predictions / _folder_name(run, checkpoint)
     folder = folder if tta is None else folder / f"tta-{tta}"
     names_pixels = output_of(loaded) == "segmentation"
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
-    _require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
-    _require_masks(said, run, data, names_pixels=names_pixels)
-    if names_pixels and slice_by is not None:
-        raise SettingsError(
-            f"Slices by {slice_by!r} were asked for, and {str(run.path)!r} names the class of every pixel.",
-            "a run that names whole images",
-            "leave --slice out: predictions/ has the mean IoU of each image",
-        )
+    require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
+    require_masks(said, run, data, names_pixels=names_pixels)
+    if names_pixels:
+        require_no_slices(slice_by, run)
     numerics = numerics or stored_numerics(run)
     notes = _precision_notes(run, loaded, numerics, own=data is None, checkpoint=checkpoint)
     of_what: dict[str, Any] = {
@@ -171,76 +166,9 @@ def _folder_name(run: RunFolder, checkpoint: str) -> str:
     return f"step-{named_epoch(first.path, checkpoint).step:06d}"
 
 
-def _require_out_of_fold(
-    folds: FoldsFolder, split: str | None, checkpoint: str | None, tta: str | None, slice_by: str | None
-) -> None:
-    if tta is not None:
-        raise SettingsError(
-            f"{str(folds.path)!r} is a cross-validation, whose out-of-fold rows were predicted without other views.",
-            "a fold, a test split, or other images, to look at in several views",
-            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --tta {tta}` for one fold",
-        )
-    if slice_by is not None:
-        raise SettingsError(
-            f"Slices by {slice_by!r} were asked for, and {str(folds.path)!r} is a cross-validation.",
-            "a fold, a test split, or other images",
-            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --slice {slice_by}` for one fold",
-        )
-    if checkpoint is not None:
-        raise SettingsError(
-            f"{str(folds.path)!r} is a cross-validation, whose figures are those of the networks that its folds chose.",
-            "a fold, a test split, or other images, to evaluate other networks on",
-            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --checkpoint {checkpoint}` for one fold",
-        )
-    if split not in (None, "val"):
-        raise SettingsError(
-            f"{str(folds.path)!r} is a cross-validation, and every fold has another split {split!r}.",
-            "`val`, which is all images out of fold, or `test` where there is one",
-            f"`regraft evaluate {typed_path(folds.path / 'fold-1')} --split {split}` for one fold",
-        )
-
-
-def _require_masks(said: Mapping[str, object], run: RunFolder, data: str | Path | None, *, names_pixels: bool) -> None:
-    """Raise where masks are described and none of another source are read."""
-    given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None]
-    if given and (data is None or not names_pixels):
-        why = "the run's own masks are measured as it has read them" if names_pixels else "its model names whole images"
-        raise SettingsError(
-            f"{' and '.join(given)} was given for {str(run.path)!r}, and {why}.",
-            "these options describe the masks of other images, for a run on images with masks",
-            f"Leave {'them' if len(given) > 1 else 'it'} out"
-            + (
-                f", or name the other images: `regraft evaluate {typed_path(run.path)} IMAGES`."
-                if names_pixels
-                else "."
-            ),
-        )
-
-
 def _label(name: str, seen: Seen | None) -> str:
     """Return the heading of the metrics: the split's name, with a note where the run has seen all of its images."""
     return name if seen is None or seen.unseen.any() else f"{name}{SEEN_LABEL}"
-
-
-def _require_effect(
-    split: str | None, files: Mapping[str, object], run: RunFolder, data: str | Path | None, *, names_pixels: bool
-) -> None:
-    """Raise where a split of the run is named beside other data, or labels are described where none are read."""
-    if split is not None and data is not None:
-        raise SettingsError(
-            f"The split {split!r} was given together with other data, {os.fspath(data)!r}.",
-            "one or the other: --split names a part of the run's own data",
-            f"leave --split out, or name the folder of that part: `regraft evaluate {typed_path(run.path)} "
-            f"{typed_path(Path(data) / split)}`",
-        )
-    given = [name for name, value in files.items() if value is not None and (data is None or name == "labels")]
-    if given and (data is None or names_pixels):
-        why = "the run's own images are measured as it has read them" if data is None else "its labels are masks"
-        raise SettingsError(
-            f"--{given[0]} was given, and {why}.",
-            "the option describes the labels of other images, for a run that names whole images",
-            "Leave it out" + (", or name the other images." if data is None else ", or name --masks."),
-        )
 
 
 def _written(
