@@ -27,8 +27,9 @@ BLOCK = re.compile(r"^(<!-- not run -->\n)?```(python|text|console)\n(.*?)^```$"
 
 
 def pages() -> list[Path]:
-    """All but those of prose and tables alone, which are named here."""
-    return sorted(page for page in DOCS.rglob("*.md") if page.name not in PROSE)
+    """All but those of prose and tables alone, which are named here; Chinese pages have the blocks of these."""
+    english = (page for page in DOCS.rglob("*.md") if DOCS / "zh" not in page.parents)
+    return sorted(page for page in english if page.name not in PROSE)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
