@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from itertools import pairwise
+from typing import Any
 
 from regraft.weights.naming.families import TABLES
 from regraft.weights.naming.layers import Layer
@@ -22,6 +23,7 @@ __all__ = ["Dialect", "Family", "addresses", "families", "shared_prefixes", "spe
 # No network has more wrappers around it; a hostile file may have a thousand, and each is tried with every table.
 _MAX_SHARED = 12
 _DRAWN = 500
+_LONG = 10_000  # of a file with more layers some are drawn: no network has so many that none is found
 _MARK = re.compile(r"<(\w+(?:\+1)?)(?::([^>]*))?>")
 
 
@@ -175,23 +177,33 @@ def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, pre
             numbers.setdefault(_stem(hit), set()).add(hit.number)
     if not whole and not dialect.sparse and not (all(map(_without_gap, blocks.values())) and _count_on(numbers)):
         return {}
+    block_of = {series: _ranks(keys) for series, keys in blocks.items()}
+    number_of = {stem: _ranks(keys) for stem, keys in numbers.items()}
     found: dict[str, str] = {}
     places: dict[str, int] = {}
     for hit in sorted(hits, key=lambda hit: hit.layer.order):
         values = {mark: _plain(text) for mark, text in hit.groups.items()} | {"kind": hit.layer_kind}
         values |= {f"{mark}+1": str(int(text) + 1) for mark, text in hit.groups.items() if text.isdecimal()}
         if "<block>" in hit.entry.address:
-            values["block"] = str(sorted(blocks[hit.series]).index(hit.block))
+            values["block"] = str(block_of[hit.series][hit.block])
         if "n" in hit.groups:
-            values["n"] = str(sorted(numbers[_stem(hit)]).index(hit.number))
+            values["n"] = str(number_of[_stem(hit)][hit.number])
         values["at"] = str(places.get(hit.entry.address, 0))
         places[hit.entry.address] = int(values["at"]) + 1
         found[hit.layer.name] = _fill(hit.entry.address, values)
     return _unique(found)
 
 
+def _ranks(keys: set[Any]) -> dict[Any, int]:
+    return {key: rank for rank, key in enumerate(sorted(keys))}
+
+
 def _hits(layers: Mapping[str, Layer], dialect: Dialect, prefix: str) -> list[_Hit]:
     """Return the layers that the dialect knows; of those without the prefix what none with it is called (a head)."""
+    if len(layers) > _LONG and not any(
+        _hit(name, layer, dialect, layers, prefix) for name, layer in list(layers.items())[:: len(layers) // _DRAWN]
+    ):
+        return []
     hits = [(hit, name) for name, layer in layers.items() if (hit := _hit(name, layer, dialect, layers, prefix))]
     below = {id(hit.entry) for hit, name in hits if name.startswith(prefix)}
     return [hit for hit, name in hits if name.startswith(prefix) or id(hit.entry) not in below]
