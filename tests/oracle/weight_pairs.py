@@ -296,6 +296,14 @@ _TRANSFORMERS = [
         refused="missing",
     ),
     _transformers(
+        "ViTForImageClassification",
+        _of("ViTConfig", **_VIT),
+        timm_("vit_tiny_patch16_224", **{**_VIT_TIMM, "num_heads": 3}, num_classes=2),
+        note=" (other heads)",
+        size=32,
+        refused="num_heads",
+    ),
+    _transformers(
         "ViTModel",
         _of("ViTConfig", **_VIT),
         timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=0),
@@ -488,4 +496,255 @@ _TRANSFORMERS = [
     ),
 ]  # fmt: skip
 
-PAIRS: list[Pair] = [*_TRANSFORMERS]
+
+# --- torchvision --------------------------------------------------------------------------------------------------
+
+
+def _torchvision(name: str, target: tuple[str, Network], *, narrow: Network | None = None, **how: Any) -> Pair:
+    def source() -> nn.Module:
+        import torchvision
+
+        return narrow() if narrow else torchvision.models.get_model(name, init_weights=True, num_classes=10)
+
+    def plain() -> nn.Module:
+        import torchvision
+
+        return narrow() if narrow else torchvision.models.get_model(name, num_classes=10)
+
+    built = source if name in ("inception_v3", "googlenet") else plain
+    return Pair("torchvision", name + how.pop("note", ""), target[0], built, write=_state, build=target[1], **how)
+
+
+def _narrow_convnext() -> nn.Module:
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    settings = [CNBlockConfig(8, 8, 1), CNBlockConfig(8, 16, 1), CNBlockConfig(16, 16, 2), CNBlockConfig(16, None, 1)]
+    return ConvNeXt(settings, num_classes=10)
+
+
+def _narrow_vit() -> nn.Module:
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(32, 8, 2, 2, 24, 96, num_classes=10)
+
+
+def _narrow_swin(version: int) -> Network:
+    def build() -> nn.Module:
+        from torchvision.models import swin_transformer as swin
+
+        if version == 1:
+            return swin.SwinTransformer([2, 2], 8, [2, 2], [2, 2], [4, 4], num_classes=10)
+        return swin.SwinTransformer(
+            [2, 2],
+            8,
+            [2, 2],
+            [2, 2],
+            [4, 4],
+            num_classes=10,
+            block=swin.SwinTransformerBlockV2,
+            downsample_layer=swin.PatchMergingV2,
+        )
+
+    return build
+
+
+_TORCHVISION = [
+    _torchvision("resnet18", timm_("resnet18", num_classes=10)),
+    _torchvision("resnet50", timm_("resnet50", num_classes=10)),
+    _torchvision("resnet34", timm_("resnet18", num_classes=10), refused="deeper"),
+    _torchvision("resnet18", timm_("resnet34", num_classes=10), refused="missing"),
+    _torchvision("resnet50", timm_("seresnet50", num_classes=10), refused="missing"),
+    _torchvision("densenet121", timm_("densenet121", num_classes=10)),
+    _torchvision("mobilenet_v2", timm_("mobilenetv2_100", num_classes=10)),
+    _torchvision("mobilenet_v3_small", timm_("mobilenetv3_small_100", num_classes=10, bn_eps=1e-3)),
+    _torchvision("mobilenet_v3_large", timm_("mobilenetv3_large_100", num_classes=10, bn_eps=1e-3)),
+    _torchvision("mobilenet_v3_large", timm_("mobilenetv3_large_100", num_classes=10), note=" (stock)", refused="eps"),
+    _torchvision("efficientnet_b0", timm_("efficientnet_b0", num_classes=10)),
+    _torchvision("efficientnet_b0", timm_("tf_efficientnet_b0", num_classes=10), refused="SAME"),
+    _torchvision("mnasnet1_0", timm_("mnasnet_100", num_classes=10)),
+    _torchvision("regnet_x_400mf", timm_("regnetx_004_tv", num_classes=10)),
+    _torchvision("regnet_x_400mf", timm_("regnetx_004", num_classes=10), refused="wrong shape"),
+    _torchvision("regnet_y_400mf", timm_("regnety_004", num_classes=10)),
+    _torchvision("regnet_y_400mf", timm_("regnetx_004", num_classes=10), refused="does not fill"),
+    _torchvision("shufflenet_v2_x0_5", timm_("mobilenetv2_100", num_classes=10), refused="does not fill"),
+    _torchvision("convnext", timm_("convnext_tiny", **_DIMS_TIMM, num_classes=10), narrow=_narrow_convnext),
+    _torchvision("convnext", timm_("convnext_atto", **_DIMS_TIMM, num_classes=10), narrow=_narrow_convnext),
+    _torchvision("vit", timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=10), narrow=_narrow_vit, size=32),
+    _torchvision(
+        "swin",
+        timm_("swin_tiny_patch4_window7_224", **{**_SWIN_TIMM, "num_classes": 10}),
+        narrow=_narrow_swin(1),
+        size=32,
+    ),
+    _torchvision(
+        "swin_v2",
+        timm_("swinv2_tiny_window8_256", **{**_SWIN_TIMM, "num_classes": 10}),
+        narrow=_narrow_swin(2),
+        size=32,
+        refused="qkv.bias has no place in the model",
+    ),
+]
+
+
+# --- open_clip ----------------------------------------------------------------------------------------------------
+
+
+def _open_clip(name: str, target: tuple[str, Network], vision: dict[str, Any], *, quick: bool, **how: Any) -> Pair:
+    def source() -> nn.Module:
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+        text = CLIPTextCfg(context_length=8, vocab_size=16, width=24, heads=2, layers=2)
+        return CLIP(8, CLIPVisionCfg(**vision), text, quick_gelu=quick)
+
+    return Pair(
+        "open_clip",
+        name,
+        target[0],
+        source,
+        build=target[1],
+        output=lambda model, x: model.visual(x),  # type: ignore[operator,no-any-return]
+        size=32,
+        **{"write": _state, **how},
+    )
+
+
+def _with_clip_config(model: nn.Module, folder: Path) -> Path:
+    (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8}}')
+    return _state(model, folder)
+
+
+_CLIP_VISION = {"layers": 2, "width": 24, "head_width": 12, "mlp_ratio": 4.0, "patch_size": 8, "image_size": 32}
+_OPEN_CLIP = [
+    _open_clip(
+        "ViT (QuickGELU)",
+        timm_("vit_base_patch32_clip_quickgelu_224", **_VIT_TIMM, num_classes=8),
+        _CLIP_VISION,
+        quick=True,
+    ),
+    _open_clip(
+        "ViT (GELU, with its config)",
+        timm_("vit_base_patch32_clip_224", **_VIT_TIMM, num_classes=8),
+        _CLIP_VISION,
+        quick=False,
+        write=_with_clip_config,
+    ),
+    _open_clip(
+        "ViT (GELU, with its config)",
+        timm_("vit_base_patch32_clip_quickgelu_224", **_VIT_TIMM, num_classes=8),
+        _CLIP_VISION,
+        quick=False,
+        write=_with_clip_config,
+        refused="activation",
+    ),
+    _open_clip(
+        "ViT (without its config)",
+        timm_("vit_base_patch32_clip_224", **_VIT_TIMM, num_classes=8),
+        _CLIP_VISION,
+        quick=False,
+        refused="does not tell its own",
+    ),
+    _open_clip(
+        "ResNet",
+        timm_("resnet50_clip", num_classes=8),
+        {"layers": (1, 1, 1, 1), "width": 8, "image_size": 64},
+        quick=True,
+        refused="does not fill",
+    ),
+]
+
+
+# --- training frameworks: networks of timm below other names ------------------------------------------------------
+
+
+def _wrapped(framework: str, target: tuple[str, Network], wrap: Callable[[dict[str, Any]], Any], **how: Any) -> Pair:
+    def write(model: nn.Module, folder: Path) -> Path:
+        torch.save(wrap(dict(model.state_dict())), folder / "checkpoint.pth")
+        return folder / "checkpoint.pth"
+
+    return Pair(framework, target[0], target[0], target[1], write=write, build=target[1], **how)
+
+
+def _below(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def _other(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _projector(prefix: str, width: int = 24) -> dict[str, Any]:
+    return {
+        f"{prefix}.0.weight": torch.ones(width, width),
+        f"{prefix}.0.bias": torch.ones(width),
+        f"{prefix}.2.weight": torch.ones(8, width),
+        f"{prefix}.2.bias": torch.ones(8),
+    }
+
+
+_WRAPPERS: list[tuple[str, Callable[[dict[str, Any]], Any], dict[str, Any]]] = [
+    ("Lightning", lambda state: {"state_dict": _below("model.", state), "epoch": 3, "global_step": 9}, {}),
+    ("DDP and torch.compile", lambda state: _below("module._orig_mod.", state), {}),
+    ("SwAV", lambda state: _below("module.", state | _projector("projection_head") | {"prototypes.weight":
+        torch.ones(4, 8)}), {}),
+    ("BYOL", lambda state: _below("online_network.encoder.", state) | _projector("online_network.projector"), {}),
+    ("SimCLR", lambda state: _below("backbone.", state) | _projector("projector") | _projector("predictor", 8), {}),
+    ("MoCo", lambda state: _below("encoder_q.", state) | _below("encoder_k.", _other(state)),
+        {"refused": "--from encoder_q"}),
+    ("MoCo (--from)", lambda state: _below("encoder_k.", _other(state)) | _below("encoder_q.", state),
+        {"options": {"key": "encoder_q"}}),
+    ("DINO's teacher", lambda state: {"teacher": _below("backbone.", state) | _projector("head.mlp")}, {}),
+]  # fmt: skip
+_WRAPPED_NETWORKS: list[tuple[tuple[str, Network], dict[str, Any]]] = [
+    (timm_("resnet18", channels=(8, 8, 16, 16), **_LAYERS), {}),
+    (timm_("convnext_tiny", **_DIMS_TIMM, num_classes=3), {}),
+    (timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=3), {"size": 32}),
+    (timm_("vit_small_patch14_dinov2", **_VIT_TIMM, num_classes=3), {"size": 32}),
+    (timm_("swin_tiny_patch4_window7_224", **_SWIN_TIMM), {"size": 32}),
+    (timm_("mobilenetv3_small_050", num_classes=3), {}),
+]
+_WRAPPED = [
+    _wrapped(framework, network, wrap, **{**how, **expected})
+    for framework, wrap, expected in _WRAPPERS
+    for network, how in _WRAPPED_NETWORKS
+]
+
+
+# --- segmentation_models_pytorch ----------------------------------------------------------------------------------
+
+
+def _smp(encoder: str, target: tuple[str, Network], **how: Any) -> Pair:
+    def source() -> nn.Module:
+        import segmentation_models_pytorch as smp
+
+        return smp.Unet(encoder, encoder_weights=None)  # type: ignore[no-any-return]
+
+    def deepest(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return model.encoder(x)[-1]  # type: ignore[operator,no-any-return]
+
+    return Pair(
+        "segmentation_models_pytorch",
+        f"Unet({encoder})",
+        target[0],
+        source,
+        write=_state,
+        build=target[1],
+        require="backbone",
+        **{"output": deepest, "own_output": _features, **how},
+    )
+
+
+def _blocks(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return model.blocks(model.bn1(model.conv_stem(x)))  # type: ignore[operator,no-any-return]
+
+
+_SMP = [
+    _smp("resnet18", timm_("resnet18")),
+    _smp("resnet34", timm_("resnet18"), refused="deeper"),
+    _smp("mobilenet_v2", timm_("mobilenetv2_100")),
+    _smp("tu-resnet18", timm_("resnet18")),
+    _smp("efficientnet-b0", timm_("tf_efficientnet_b0"), own_output=_blocks),
+    _smp("efficientnet-b0", timm_("efficientnet_b0"), refused="SAME"),
+    _smp("densenet121", timm_("densenet121"), output=lambda model, x: torch.relu(model.encoder(x)[-1])),
+]
+
+PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP]

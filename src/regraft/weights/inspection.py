@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,12 @@ import numpy as np
 from regraft.visible import visible
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.likely import likely_architectures
-from regraft.weights.naming.layers import source_layers
-from regraft.weights.naming.rules import addresses, families, shared_prefixes, speaks
+from regraft.weights.naming.recognized import recognized
 from regraft.weights.words import some
 from regraft.wording import quantity
 
 __all__ = ["describe", "render"]
 
-_AUTOMATIC = re.compile(r"(.*/)?(conv2d|dense|batch_normalization|separable_conv2d|depthwise_conv2d)(_\d+)?(#.*)?")
-_LEAST_NAMES = 4
 _LEAST_LIKELY = 0.5  # below this share of common kernels a name would be a guess
 
 
@@ -61,19 +58,8 @@ def _names_like(weights: WeightFile) -> dict[str, Any] | None:
     """Return the family and dialect that the layers' names belong to, and how many of them do; None below half of
     them.
     """
-    layers = {name: layer for name, layer in source_layers(weights).items() if not _AUTOMATIC.fullmatch(name)}
-    prefixes = shared_prefixes(list(layers))
-    spoken = [
-        (len(addresses(layers, dialect, whole=False, prefix=prefix)), family.name, dialect.name)
-        for family in families()
-        for dialect in family.dialects
-        for prefix in prefixes
-        if speaks(layers, dialect, prefix=prefix)
-    ]
-    num_layers, family_name, dialect_name = max(spoken, key=lambda item: item[0], default=(0, "", ""))
-    if 2 * num_layers < len(layers) or num_layers < _LEAST_NAMES:
-        return None
-    return {"family": family_name, "dialect": dialect_name, "num_layers": num_layers, "of": len(layers)}
+    found = recognized(weights)
+    return None if found is None else asdict(found)
 
 
 def _tensor(tensor: SourceTensor) -> dict[str, Any]:

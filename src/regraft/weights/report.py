@@ -17,6 +17,7 @@ from regraft.weights.shard_name import shard_note
 __all__ = ["Ambiguity", "Finding", "Match", "MatchReport", "WrongShape"]
 
 _REQUIREMENTS = ("backbone", "all", "any")
+_MOST_SHOWN = 12  # problems in an error: one screen; the report lists all
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ class MatchReport(Summary):
         findings: What the user must know.
         notes: How the file was read.
         options: What was asked for beside the rules, as `match` spells it (`skip`, `map`, `flip_stem`, ...).
+        recognized: Where the backbone is not filled: whose names the file has, or an empty string.
+        likely: Where it is not filled: the known network whose kernels the file has, or an empty string.
     """
 
     file: Path
@@ -166,6 +169,8 @@ class MatchReport(Summary):
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    recognized: str = ""
+    likely: str = ""
 
     def facts(self) -> dict[str, object]:
         """Return the file, the model, the six counts and how much is filled."""
@@ -259,18 +264,31 @@ class MatchReport(Summary):
         """
         problems = _problems(self, what, adjust, checked)
         if problems:
+            more = [f"... and {len(problems) - _MOST_SHOWN} more"] if len(problems) > _MOST_SHOWN else []
+            known = [f"recognized: {self.recognized}"] if self.recognized else []
             raise WeightsError(
                 *_refusal(self, what),
-                "look at the report (`regraft match FILE --model NAME`), then name pairs with --map, leave tensors out "
-                "with --skip, change differing strides and epsilons with --adjust, or choose the architecture that the "
-                "file was made for",
-                details=problems,
+                _next_step(self),
+                details=[*known, *problems[:_MOST_SHOWN], *more],
             )
         return self
 
     def render(self, *, limit: int = 40) -> str:
         """Return the report for people: tensors grouped by layer, at most `limit` lines of each kind."""
         return _rendered(self, limit)
+
+
+def _next_step(report: MatchReport) -> str:
+    """Return what to type: the network that the file seems to be of, where it is known and another one."""
+    if report.likely and report.likely != report.model:
+        another = f"`--model {report.likely}`, whose kernels the file has; or "
+    else:
+        another = ""
+    return (
+        f"{another}look at the report (`regraft match FILE --model NAME`), then name pairs with --map, leave tensors "
+        "out with --skip, change differing strides and epsilons with --adjust, or choose the architecture that the "
+        "file was made for"
+    )
 
 
 def _refusal(report: MatchReport, what: str) -> tuple[str, str]:
@@ -332,6 +350,7 @@ def _rendered(report: MatchReport, limit: int) -> str:
     ]
     lines += [f"WARNING: {finding.text}" for finding in report.findings if finding.serious]
     lines.append(f"coverage: backbone {report.coverage['backbone']:.1%}, all {report.coverage['all']:.1%}")
+    lines += [f"recognized: {report.recognized}"] if report.recognized else []
     lines += [f"note: {note}" for note in report.notes]
     lines += [f"finding: {finding.text}" for finding in report.findings if not finding.serious]
     lines += _section("matched", _matched_lines(report.matched), limit)

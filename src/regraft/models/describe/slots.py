@@ -56,7 +56,8 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
                 kind=kind_of(module),
                 inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
                 attributes=_attributes(module, flow.pads.get(owner) if flow else None)
-                | _activation(module, modules.get(owner.rpartition(".")[0]), owner),
+                | _activation(module, modules.get(owner.rpartition(".")[0]), owner)
+                | _heads(module, modules.get(owner.rpartition(".")[0]), owner),
                 flattened=(flattened[2], *flattened[:2]) if flattened and channels_last else flattened,
                 rows="HWC" if channels_last else "CHW",
                 pools=tuple(sorted(flow.pools.get(owner, ()))) if flow else (),
@@ -107,6 +108,13 @@ def _activation(module: nn.Module, parent: nn.Module | None, name: str) -> dict[
         return {"activation": "gelu_tanh"}
     spelled = {"QuickGELU": "quick_gelu", "Hardswish": "hard_swish", "HardSwish": "hard_swish", "Swish": "silu"}
     return {"activation": spelled.get(kind, kind.lower())}
+
+
+def _heads(module: nn.Module, parent: nn.Module | None, name: str) -> dict[str, int]:
+    """Return the number of heads of an attention, at its queries."""
+    is_query = name.rpartition(".")[2] in ("qkv", "q", "query", "q_proj")
+    count = getattr(parent if is_query else module, "num_heads", None)
+    return {"num_heads": count} if isinstance(count, int) else {}
 
 
 def _pads(module: nn.Module, padded: set[Pads | None]) -> str | Pads | None:

@@ -44,7 +44,7 @@ class Known:
     they are known to pad both sides alike. `note`: what else it does differently, which the model's tensors do not
     show. `eps_of`: where the networks of a family differ, the epsilon by the layers of the file. `act`: the activation;
     `act_is_sure`: whether all its networks have that one. `eps_key`: what a `config.json` calls the epsilon. `differs`:
-    the address of a layer that works in another place of the model, and where.
+    the address of a layer that works in another place of the model, and where. `num_heads`: that of all attentions.
     """
 
     eps: float | None = None
@@ -57,6 +57,7 @@ class Known:
     act_is_sure: bool = True
     eps_key: str = "layer_norm_eps"
     differs: tuple[str, str] | None = None
+    num_heads: int | None = None
 
     def told(self, config: Mapping[str, Any]) -> Known:
         """Return the same with what a file's `config.json` says."""
@@ -65,6 +66,8 @@ class Known:
             found = replace(found, eps=config[self.eps_key])
         if isinstance(config.get("hidden_act"), str) and self.act:
             found = replace(found, act=config["hidden_act"], act_is_sure=True)
+        if isinstance(config.get("num_attention_heads"), int):
+            found = replace(found, num_heads=config["num_attention_heads"])
         if config.get("downsample_in_bottleneck") is True:
             found = replace(found, stride="first")
         if config.get("tf_padding") is False:
@@ -174,6 +177,14 @@ def attribute_findings(pairs: Sequence[Pair], graph: FileGraph | None, weights: 
         findings += dialect_padding(pairs, graph, SYMMETRIC, serious=True)
     if known.symmetric:
         findings += dialect_padding(pairs, graph, SAME, serious=True)
+    if known.num_heads is not None:
+        findings += _grouped(
+            [
+                (pair.target.name, "num_heads", have, known.num_heads)
+                for pair in pairs
+                if isinstance(have := pair.target.attributes.get("num_heads"), int) and have != known.num_heads
+            ]
+        )
     if known.differs is not None:
         findings += [
             Finding("layout", pair.target.name, f"{pair.target.name} {known.differs[1]}", serious=True)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regraft.weights.axes import Fill, Step, Subtract
+from regraft.weights.axes import Fill, Join, Step, Subtract
 from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.match.fit import Fitter
 from regraft.weights.naming.layers import Layer, Slot
@@ -18,7 +18,7 @@ from regraft.weights.naming.naming import Pair
 from regraft.weights.report import Finding, Match, WrongShape
 from regraft.weights.words import some
 
-__all__ = ["Binder", "Bound", "append_step", "leftovers"]
+__all__ = ["Binder", "Bound", "append_step", "leftovers", "zeros_said"]
 
 # Formats whose layers are whole by themselves: a part that is absent is a part that the layer does not have.
 _WHOLE_LAYERS = frozenset(
@@ -167,6 +167,26 @@ def _unknown_direction(target: Layer, slot: Slot, tensor: SourceTensor) -> list[
         "does: its axes and its direction are not known"
     )
     return [Finding("layout", target.name, text, serious=True)]
+
+
+def zeros_said(bound: Bound, pairs: Collection[Pair]) -> list[Finding]:
+    """Return which biases are zeros because the file's network has none."""
+    keys = [match.target for match in bound.matches.values() if any(_has_zeros(step) for step in match.steps)]
+    classifiers = {pair.target.name for pair in pairs if pair.unbiased and pair.address == "classifier"}
+    heads = [f"{name}.bias" for name in sorted(classifiers) if (match := bound.matches.get(f"{name}.bias")) is not None
+             and not match.sources]  # fmt: skip
+    findings = []
+    if keys:
+        text = f"the file's network has no bias of keys: that part of {some(keys)} is zeros"
+        findings.append(Finding("note", keys[0].rpartition(".")[0], text))
+    if heads:
+        text = f"the file's classifier has no bias: {some(heads)} is zeros"
+        findings.append(Finding("note", heads[0].rpartition(".")[0], text))
+    return findings
+
+
+def _has_zeros(step: Step) -> bool:
+    return isinstance(step, Join) and None in step.places
 
 
 def append_step(bound: Bound, slots: list[Slot], step: Step) -> None:

@@ -14,8 +14,9 @@ from regraft.weights.axes import Flip, Take
 from regraft.weights.differences.attributes import attribute_findings
 from regraft.weights.differences.file_graph import FileGraph, file_graph
 from regraft.weights.file import SourceTensor, WeightFile
+from regraft.weights.likely import likely_architectures
 from regraft.weights.match.account import account
-from regraft.weights.match.bind import Binder, Bound, append_step, leftovers
+from regraft.weights.match.bind import Binder, Bound, append_step, leftovers, zeros_said
 from regraft.weights.match.copies import choice, other_copies
 from regraft.weights.match.fit import Fitter, reads_image
 from regraft.weights.match.graph import Network, by_graph
@@ -28,6 +29,7 @@ from regraft.weights.match.structure import Order, by_structure
 from regraft.weights.naming.attention import as_in_model, with_projection
 from regraft.weights.naming.layers import Layer, Slot, loose_layers, loose_slots, model_layers, source_layers
 from regraft.weights.naming.naming import Pair, Side, by_convolution, by_family, by_name, by_suffix
+from regraft.weights.naming.recognized import recognized
 from regraft.weights.report import Finding, Match, MatchReport, WrongShape
 
 __all__ = ["Match", "MatchReport", "Slot", "match", "names_slot"]
@@ -39,6 +41,7 @@ _INVERTED = (
     "shifted; --map, or --check image=logits, settles it"
 )
 _UNSEEN = "layers without weights in between (pooling, dropout) may differ as well: --check image=logits settles it"
+_CLEARLY = 0.8  # of all kernels that file and network have
 
 
 def match(
@@ -96,7 +99,26 @@ def match(
         "in_order": in_order,
     }
     report = account(weights, slots, decided.state, decided.bound, skipped, model)
-    return replace(report, options={name: value for name, value in options.items() if value})
+    report = replace(report, options={name: value for name, value in options.items() if value})
+    return replace(report, recognized=_recognized(weights), likely=_likely(weights)) if _is_short(report) else report
+
+
+def _is_short(report: MatchReport) -> bool:
+    """Return whether something of the backbone is not filled, so that the user wants to know what the file is."""
+    return report.coverage["backbone"] < 1.0
+
+
+def _recognized(weights: WeightFile) -> str:
+    found = recognized(weights)
+    if found is None:
+        return ""
+    return f"{found.num_layers} of {found.of} layers have names as {found.dialect} gives them in {found.family}"
+
+
+def _likely(weights: WeightFile) -> str:
+    """Return the network of the list that has nearly all kernels of the file; an empty string without one."""
+    best = likely_architectures(weights, num_best=1)
+    return best[0][0] if best and best[0][1] >= _CLEARLY else ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +153,7 @@ class _Rules:
         _bind_by_hand(by_hand, fitter, bound)
         bind_loose(weights, self._slots, state, fitter, bound)
         bound.matches = {name: match.of_the_file() for name, match in bound.matches.items()}
-        bound.findings += leftovers(state.pairs, bound, skip.sources)
+        bound.findings += [*zeros_said(bound, state.pairs), *leftovers(state.pairs, bound, skip.sources)]
         bound.findings += quantised(bound, self._slots)
         bound.findings += [
             Finding("note", "", f"numbers differ between file and model and were paired in order: {how}; {_UNSEEN}")

@@ -18,7 +18,8 @@ from regraft.weights.naming.paths import dotted
 __all__ = ["as_in_model", "with_projection"]
 
 _SEPARATE = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("q", "k", "v"), ("to_q", "to_k", "to_v"))
-_JOINED = frozenset({"qkv", "in_proj", "Wqkv", "query_key_value", "self_attention", "attn", "attention"})
+_LAYERS = frozenset({"qkv", "in_proj", "Wqkv", "query_key_value"})
+_JOINED = _LAYERS | {"self_attention", "attn", "attention"}  # the modules that hold them as bare tensors
 
 
 class _Model(NamedTuple):
@@ -141,7 +142,7 @@ def _join(name: str, parts: Sequence[Layer], *, has_bias: bool) -> Layer:
 
 def _split(name: str, layer: Layer, model: _Model, num_apart: Counter[tuple[int, ...]]) -> list[Layer] | None:
     """Return the layers that the model has of one with queries, keys and values; None where it has that one."""
-    leaf = _parted(name)[2]
+    path, sign, leaf = _parted(name)
     kernel = layer.tensors.get("kernel")
     if not model.apart or leaf not in _JOINED or layer.kind != "dense" or kernel is None or kernel.axes is not None:
         return None
@@ -151,14 +152,15 @@ def _split(name: str, layer: Layer, model: _Model, num_apart: Counter[tuple[int,
     if num_apart[layer.shape] < model.joined[layer.shape]:
         return None  # the model's own joined layers have room for it
     sizes = (1, 2) if model.apart == ("q", "kv") else (1, 1, 1)
+    above = f"{path}{sign}" if leaf in _LAYERS else f"{name}#"
     found, start = [], 0
     for part, size in zip(model.apart, sizes, strict=True):
         rows = Rows(start * width, (start + size) * width)
         tensors = {
-            role: _made([tensor], rows, (size * width, *tensor.shape[1:]), f"{name}#{part}")
+            role: _made([tensor], rows, (size * width, *tensor.shape[1:]), f"{above}{part}")
             for role, tensor in layer.tensors.items()
         }
-        found.append(replace(layer, name=f"{name}#{part}", tensors=tensors, shape=(size * width, width)))
+        found.append(replace(layer, name=f"{above}{part}", tensors=tensors, shape=(size * width, width)))
         start += size
     return found
 

@@ -20,11 +20,11 @@ head.fc = classifier
 [torchvision]
 stem.0 = stem.conv
 stem.1 = stem.norm
-trunk_output.block<s>.block*-<b>.f.<i:abc>.0 = block<block>.<i>.conv
-trunk_output.block<s>.block*-<b>.f.<i:abc>.1 = block<block>.<i>.norm
-trunk_output.block<s>.block*-<b>.f.se.fc<i> = block<block>.se<i>
-trunk_output.block<s>.block*-<b>.proj.0 = block<block>.shortcut.conv
-trunk_output.block<s>.block*-<b>.proj.1 = block<block>.shortcut.norm
+trunk_output.block<s>.block\\d+-<b>.f.<i:abc>.0 = block<block>.<i>.conv
+trunk_output.block<s>.block\\d+-<b>.f.<i:abc>.1 = block<block>.<i>.norm
+trunk_output.block<s>.block\\d+-<b>.f.se.fc<i> = block<block>.se<i>
+trunk_output.block<s>.block\\d+-<b>.proj.0 = block<block>.shortcut.conv
+trunk_output.block<s>.block\\d+-<b>.proj.1 = block<block>.shortcut.norm
 fc = classifier
 
 [transformers]
