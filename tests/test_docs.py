@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import Cli, photos
 
 DOCS = Path(__file__).parents[1] / "docs"
-PROSE = ("security.md", "architecture.md")
+PROSE = ("security.md", "architecture.md", "weights-matrix.md")
 SLOW = ("alexnet", "vgg16-in-three-steps")  # whole networks of half a gigabyte; their recipes run small in test_recipes
 BLOCK = re.compile(r"^(<!-- not run -->\n)?```(python|text|console)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 

@@ -269,7 +269,7 @@ class MatchReport(Summary):
             raise WeightsError(
                 *_refusal(self, what),
                 _next_step(self),
-                details=[*known, *problems[:_MOST_SHOWN], *more],
+                details=[*problems[:_MOST_SHOWN], *more, *known],
             )
         return self
 
