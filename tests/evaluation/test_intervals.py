@@ -16,6 +16,7 @@ from regraft.evaluation.metrics.metrics import classification_metrics
 from regraft.evaluation.metrics.multilabel import multilabel_metrics
 from regraft.evaluation.metrics.scores import average_precision, roc_auc
 from regraft.evaluation.trust.intervals import label_intervals, mask_intervals, mean_of_shares_interval
+from regraft.evaluation.trust.reliability import error_difference
 from regraft.evaluation.trust.slices import slice_figures, slices_of
 
 NAMES = ["a", "b", "c"]
@@ -145,3 +146,13 @@ def test_evaluate_by_a_column_of_the_table(tiny_run: Path, tmp_path: Path, cli: 
     assert no_table.code == 2
     assert "folder, size, brightness" in no_table.err
     assert rg.evaluate(run, slice_by="brightness")["slices"]["brightness"]
+
+
+def test_the_difference_of_two_calibration_errors_has_an_interval() -> None:
+    shares, labels = drawn(400, 3)
+    sharper = shares**3 / (shares**3).sum(1, keepdims=True)
+    difference, interval = error_difference(shares, sharper, labels)
+    assert interval is not None
+    assert 0 < interval[0] < difference < interval[1], "probabilities that are too sure are further off"
+    assert error_difference(shares, shares, labels) == (0.0, [0.0, 0.0])
+    assert error_difference(shares[:5], sharper[:5], labels[:5])[1] is None

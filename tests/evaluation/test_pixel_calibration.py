@@ -131,6 +131,12 @@ def test_a_run_stores_it_and_predicts_by_it(run: Path, tmp_path: Path, cli: Cli)
     assert account["told"]["nll"] == pytest.approx(measures["loss"], rel=1e-4)
     assert account["raw"]["nll"] == pytest.approx(_raw_nll(run), rel=1e-3)
     assert set(account["told"]["intervals"]) == {"nll", "brier", "ece"}
+    for key in ("miou", "pixel_accuracy", "class_accuracy", "loss", "boundary_f1"):
+        low, high = measures["intervals"][key]
+        assert low <= measures[key] <= high, key
+    for row in measures["per_class"]:
+        assert {key for key in ("iou", "recall", "precision", "boundary_f1") if row[key]} <= set(row["intervals"])
+        assert all(low <= row[key] <= high for key, (low, high) in row["intervals"].items())
     out = cli("evaluate", other, "--split", "val").out
     assert "without the temperature" in out
     assert "Brier score" in out

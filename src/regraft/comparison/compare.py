@@ -21,7 +21,7 @@ from regraft.evaluation.predict import Predictor
 from regraft.evaluation.results.prediction import Prediction
 from regraft.evaluation.seen import content_digests, seen_images
 from regraft.evaluation.trust.intervals import mean_interval
-from regraft.evaluation.trust.reliability import calibration_error
+from regraft.evaluation.trust.reliability import calibration_error, error_difference
 from regraft.models.store.folder import find_model_folder, load_model
 from regraft.run.folder import RunFolder, open_run
 from regraft.summary import Summary
@@ -213,9 +213,10 @@ def _drawn(shares: Sequence[npt.NDArray[np.float64]], labels: npt.NDArray[np.int
     gained = nats[1] - nats[0]
     limits = list(mean_interval(gained))
     errors = [calibration_error(each.max(1), each.argmax(1) == labels) for each in shares]
+    further, around = error_difference(shares[0], shares[1], labels)
     return {
         "loss": {"each": [float(each.mean()) for each in nats], "difference": float(gained.mean()), "interval": limits},
-        "calibration": {"each": errors, "difference": errors[1] - errors[0]},
+        "calibration": {"each": errors, "difference": further, "interval": around},
     }
 
 

@@ -44,7 +44,11 @@ def _together(found: Mapping[str, Any]) -> Html:
     rows = [
         ("accuracy", *map(percent, found["accuracy"]), _signed(paired["difference"], paired["interval"])),
         ("loss, nats", *map(number, loss["each"]), _plain(loss["difference"], loss["interval"])),
-        ("calibration error (ECE)", *map(percent, errors["each"]), f"{100 * errors['difference']:+.1f} points"),
+        (
+            "calibration error (ECE)",
+            *map(percent, errors["each"]),
+            _points(errors["difference"], errors.get("interval")),
+        ),
         ("right alone", f"{paired['only_first']:,}", f"{paired['only_second']:,}", ""),
         ("ms an image, here and now", *(number(cost["ms"]) for cost in found["cost"]), ""),
         ("MB of weights", *(number(cost["mb"]) for cost in found["cost"]), ""),
@@ -61,6 +65,11 @@ def _together(found: Mapping[str, Any]) -> Html:
 
 def _signed(difference: float, interval: Sequence[float]) -> str:
     return f"{100 * difference:+.2f} points ({100 * interval[0]:+.2f} to {100 * interval[1]:+.2f})"
+
+
+def _points(difference: float, interval: Sequence[float] | None) -> str:
+    around = "" if interval is None else f" ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
+    return f"{100 * difference:+.1f} points{around}"
 
 
 def _plain(difference: float, interval: Sequence[float] | None) -> str:

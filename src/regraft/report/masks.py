@@ -51,20 +51,22 @@ def _class_row(row: Record, total: int) -> tuple[Any, ...]:
     iou = row.get("iou")
     return (
         row.get("name"),
-        f"{iou:.3f}{_limits(row)}" if is_number(iou) else "–",
+        f"{iou:.3f}{_limits(row, 'iou')}" if is_number(iou) else "–",
         bar(float(iou or 0)) if is_number(iou) else "",
-        number(row.get("boundary_f1")),
-        percent(row.get("precision")),
-        percent(row.get("recall")),
+        number(row.get("boundary_f1")) + _limits(row, "boundary_f1"),
+        percent(row.get("precision")) + _limits(row, "precision"),
+        percent(row.get("recall")) + _limits(row, "recall"),
         percent(row["support"] / total) if is_number(row.get("support")) else "–",
     )
 
 
-def _limits(row: Record) -> str:
-    """Return the 95 % interval of a class's IoU as text; empty where there is none."""
-    limits = part(row, "intervals").get("iou")
+def _limits(row: Record, key: str) -> str:
+    """Return the 95 % interval of a class's figure as text; empty where there is none."""
+    limits = part(row, "intervals").get(key)
     if not isinstance(limits, list) or len(limits) != 2 or not all(map(is_number, limits)):
         return ""
+    if key in ("precision", "recall"):
+        return f" ({100 * limits[0]:.1f}–{100 * limits[1]:.1f}%)"
     return f" ({limits[0]:.3f}–{limits[1]:.3f})"
 
 

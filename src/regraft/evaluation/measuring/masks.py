@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -103,9 +104,11 @@ class _Split:
         self.reliability = PixelReliability(calibration.temperatures[0] if calibration and is_known else None)
         self.counts = np.zeros((len(class_names), len(class_names)), np.int64)
         self.boundaries = BoundaryCounts(len(class_names))
-        self.nats, self.num_images = 0.0, 0
+        self.nats: list[float] = []
+        self.num_images = 0
         self.worst: list[_Kept] = []
         self.images: list[Counts] = []  # hits, pixels of the class, pixels called so: (3, C) of each image
+        self.edges: list[Counts] = []  # counts of boundary pixels, (2, 2, C) of each image
 
     def take(self, row: int, path: str, size: tuple[int, int], strips: Any, truth: Mask | str) -> dict[str, Any]:
         """Measure one image; its row."""
@@ -119,8 +122,8 @@ class _Split:
         counts = mask_confusion(truth, mask, len(self.class_names))
         self.counts += counts
         self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
-        self.boundaries.update(truth, mask)
-        self.nats += nats
+        self.edges.append(self.boundaries.update(truth, mask))
+        self.nats.append(nats)
         self.num_images += 1
         own = pixel_metrics(counts, self.class_names)
         if own["miou"] is not None:
@@ -144,7 +147,7 @@ class _Split:
         measured = {
             "num_images": self.num_images,
             "num_pixels": num_pixels,
-            "loss": self.nats / num_pixels if num_pixels else None,
+            "loss": math.fsum(self.nats) / num_pixels if num_pixels else None,
             **{key: found[key] for key in ("miou", "pixel_accuracy", "class_accuracy")},
             "boundary_f1": sum(defined) / len(defined) if defined else None,
             "per_class": [
@@ -156,7 +159,8 @@ class _Split:
         if num_pixels:
             fitted = {} if self.calibration is None else self.calibration.to_dict()
             measured["calibration"] = {**self.reliability.compute(), **fitted}
-        return mask_intervals(measured, hits, support, named)
+        edges = np.stack(self.edges).astype(np.float64)
+        return mask_intervals(measured, hits, support, named, np.array(self.nats), edges)
 
 
 def _read(strips: Any, truth: Mask, reliability: PixelReliability) -> tuple[Mask, float]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from regraft.data.class_table import IGNORED
 
-__all__ = ["BoundaryCounts", "mask_confusion", "pixel_metrics"]
+__all__ = ["BoundaryCounts", "boundary_f1", "mask_confusion", "pixel_metrics"]
 
 Mask = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -61,28 +61,43 @@ class BoundaryCounts:
 
     Args:
         num_classes: Classes of the masks.
+
+    Attributes:
+        counts: (2, 2, C): of predicted and true boundaries the pixels that are near the other's, and all of them.
     """
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self._near, self._all = (np.zeros((2, num_classes), np.int64) for _ in range(2))
+        self.counts = np.zeros((2, 2, num_classes), np.int64)
 
-    def update(self, truth: Mask, predicted: Mask) -> None:
-        """Take in one image: masks (H, W); where the truth is 255, nothing counts."""
+    def update(self, truth: Mask, predicted: Mask) -> Counts:
+        """Take in one image: masks (H, W); where the truth is 255, nothing counts. Return its own counts."""
+        own = np.zeros_like(self.counts)
         predicted = np.where(truth == IGNORED, IGNORED, predicted).astype(np.uint8)
         reach = int(_NEAR * math.hypot(*truth.shape) + 0.5)
         edges = [np.where(_is_boundary(mask), mask, IGNORED).astype(np.uint8) for mask in (predicted, truth)]
         for side, (mine, others) in enumerate((edges, edges[::-1])):
-            self._all[side] += np.bincount(mine.ravel(), minlength=256)[: self.num_classes]
-            self._near[side] += _num_near(mine, others, self.num_classes, max(reach, 1))
+            own[side, 1] = np.bincount(mine.ravel(), minlength=256)[: self.num_classes]
+            own[side, 0] = _num_near(mine, others, self.num_classes, max(reach, 1))
+        self.counts += own
+        return own
 
     def compute(self) -> list[float | None]:
         """Return the boundary F1 of each class; None where neither truth nor prediction has a boundary of it."""
-        shares = [_share(near, total) for near, total in zip(self._near, self._all, strict=True)]
-        precision, recall = (np.nan_to_num(share) for share in shares)
-        values = np.divide(2 * precision * recall, precision + recall, out=np.zeros(self.num_classes),
-                           where=precision + recall > 0)  # fmt: skip
-        return [_or_none(value) for value in np.where(self._all.sum(0) > 0, values, np.nan).tolist()]
+        return [_or_none(value) for value in boundary_f1(self.counts).tolist()]
+
+
+def boundary_f1(counts: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
+    """Return the boundary F1 of each class, (..., C); NaN where neither truth nor prediction has a boundary of it.
+
+    Args:
+        counts: (..., 2, 2, C), as `BoundaryCounts` has them.
+    """
+    shares = np.nan_to_num(_share(counts[..., 0, :], counts[..., 1, :]))
+    precision, recall = shares[..., 0, :], shares[..., 1, :]
+    total = precision + recall
+    values = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
+    return np.where(counts[..., 1, :].sum(-2) > 0, values, np.nan)
 
 
 def _is_boundary(mask: Mask) -> npt.NDArray[np.bool_]:

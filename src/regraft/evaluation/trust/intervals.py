@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regraft.evaluation.metrics.pixels import boundary_f1
 from regraft.wording import is_number, wilson_interval
 
 __all__ = ["FEWEST", "label_intervals", "mask_intervals", "mean_interval", "mean_of_shares_interval", "resampled"]
@@ -62,31 +63,46 @@ def label_intervals(
     return {**measures, "intervals": found, "per_class": rows}
 
 
-def mask_intervals(measures: Mapping[str, Any], hits: Floats, support: Floats, named: Floats) -> dict[str, Any]:
-    """Return the metrics of masks with the intervals of those that follow from counts of pixels.
+def mask_intervals(
+    measures: Mapping[str, Any],
+    hits: Floats,
+    support: Floats,
+    named: Floats,
+    nats: Floats | None = None,
+    boundaries: Floats | None = None,
+) -> dict[str, Any]:
+    """Return the metrics of masks with their intervals, over the images.
 
     Args:
         measures: What the metrics of masks gave.
         hits: (images, C), pixels that are right.
         support: (images, C), pixels that are of the class.
         named: (images, C), pixels that are called so.
+        nats: (images,), what the pixels of each cost together; None gives the loss no interval.
+        boundaries: (images, 2, 2, C), counts of boundary pixels; None gives boundary F1 no interval.
     """
     rows = [dict(row) for row in measures["per_class"]]
     if len(hits) < FEWEST:
         return dict(measures)
 
+    costs = np.full(len(hits), math.nan) if nats is None else nats
+    edges = np.zeros((len(hits), 2, 2, hits.shape[1])) if boundaries is None else boundaries
+
     def shares(weights: Floats) -> Floats:
         right, there, said = weights @ hits, weights @ support, weights @ named
         with np.errstate(divide="ignore", invalid="ignore"):
-            overlap, recall = right / (there + said - right), right / there
-            pixels = right.sum(1) / there.sum(1)
-        means = [_mean_defined(overlap), pixels, _mean_defined(recall)]
-        return np.concatenate([np.stack(means, 1), overlap], 1)
+            overlap, recall, precision = right / (there + said - right), right / there, right / said
+            pixels, loss = right.sum(1) / there.sum(1), weights @ costs / there.sum(1)
+        near = boundary_f1((weights @ edges.reshape(len(hits), -1)).reshape(len(weights), *edges.shape[1:]))
+        means = [_mean_defined(overlap), pixels, _mean_defined(recall), loss, _mean_defined(near)]
+        return np.concatenate([np.stack(means, 1), overlap, recall, precision, near], 1)
 
-    limits = resampled(len(hits), shares, hits.shape[1])
-    names = ("miou", "pixel_accuracy", "class_accuracy")
-    for row, limit in zip(rows, limits[len(names) :], strict=True):
-        row["intervals"] = {"iou": limit} if limit and is_number(row.get("iou")) else {}
+    limits = resampled(len(hits), shares, 8 * hits.shape[1])
+    names = ("miou", "pixel_accuracy", "class_accuracy", "loss", "boundary_f1")
+    of_class, num = ("iou", "recall", "precision", "boundary_f1"), len(rows)
+    for place, row in enumerate(rows):
+        own = zip(of_class, limits[len(names) + place :: num], strict=True)
+        row["intervals"] = {key: limit for key, limit in own if limit and is_number(row.get(key))}
     found = {key: limit for key, limit in zip(names, limits, strict=False) if limit and is_number(measures.get(key))}
     return {**measures, "intervals": found, "per_class": rows}
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from regraft.evaluation.trust.intervals import FEWEST, resampled
 from regraft.wording import wilson_interval
 
-__all__ = ["BINS", "SHOWN_BINS", "calibration_error", "reliability", "score_intervals"]
+__all__ = ["BINS", "SHOWN_BINS", "calibration_error", "error_difference", "reliability", "score_intervals"]
 
 Floats = npt.NDArray[np.float64]
 BINS, SHOWN_BINS = 15, 10
@@ -93,6 +93,30 @@ def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     difference = np.bincount(place, weights=confidence - right, minlength=BINS)
     return float(np.abs(difference).sum() / len(confidence))
+
+
+def error_difference(
+    first: Floats, second: Floats, labels: npt.NDArray[np.integer]
+) -> tuple[float, list[float] | None]:
+    """Return by how much the second calibration error is larger, and its interval by a paired bootstrap.
+
+    Args:
+        first: Probabilities (N, C).
+        second: Others of the same images.
+        labels: (N,) class numbers.
+    """
+    gaps = [_gaps(each.max(1), each.argmax(1) == labels, len(labels)) for each in (first, second)]
+    errors = [float(np.abs(own.sum(0)).sum()) / len(labels) for own in gaps]
+    difference = errors[1] - errors[0]
+    if len(labels) < FEWEST:
+        return difference, None
+
+    def drawn(weights: Floats) -> Floats:
+        one, other = (np.abs(weights @ own).sum(1) for own in gaps)
+        return np.asarray((other - one) / np.maximum(weights.sum(1), 1))[:, None]
+
+    (limits,) = resampled(len(labels), drawn, 2 * BINS)
+    return difference, None if limits is None else [2 * difference - limit for limit in reversed(limits)]
 
 
 def _answers(

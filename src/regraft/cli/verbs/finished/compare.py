@@ -80,6 +80,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"ECE {errors['each'][place]:.1%}  {cost[place]['ms']:.1f} ms an image  {cost[place]['mb']:.1f} MB"
         )
     lines.append(f"{found['num_images']:,} images ({one_line(str(found['label']))}): {one_line(str(found['verdict']))}")
+    low, high = loss["interval"]
+    lines.append(f"loss: difference {loss['difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
+    if errors.get("interval"):
+        low, high = errors["interval"]
+        lines.append(f"ECE: difference {errors['difference']:+.1%} (95 % interval {low:+.1%} to {high:+.1%})")
     lines += [f"note: {one_line(note)}" for note in found["notes"]]
     rows = found["per_class"]
     wide = max(len(one_line(row["name"])) for row in rows)
