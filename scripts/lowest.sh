@@ -11,7 +11,7 @@ export VIRTUAL_ENV=$environment
 
 uv venv --quiet --clear --python "$python" "$environment"
 # Without pyproject's exact versions of everything (`constraint-dependencies`).
-uv pip install --quiet --no-config --resolution lowest-direct -e '.[heic,onnx,tiff,tensorboard]'
+uv pip install --quiet --no-config --resolution lowest-direct -e '.[heic,onnx,openvino,tiff,tensorboard]'
 uv pip install --quiet --no-config pytest pytest-timeout pytest-xdist hypothesis jsonschema scikit-learn
 uv pip list | grep -E '^(torch|torchvision|timm|accelerate|safetensors|h5py|pillow|numpy|psutil|pydantic|pyyaml|typer|rich|scipy) '
 "$environment/bin/pytest" "$@"

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import Cli
 
 import regraft as rg
-from regraft.exports.running import session
+from regraft.exports.running import onnx_engine
 from regraft.exports.running.guard import GUARD, network_sha256
 
 
@@ -135,10 +135,10 @@ def test_ctrl_c_in_the_import_of_onnxruntime_is_no_missing_package(monkeypatch: 
                 raise ImportError("initialization failed") from KeyboardInterrupt()
 
     monkeypatch.delitem(sys.modules, "onnxruntime")
-    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(onnx_engine.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
     with pytest.raises(KeyboardInterrupt):
-        session._runtime()
+        onnx_engine._runtime()
 
 
 def test_ctrl_c_while_the_command_line_is_imported_shows_no_traceback(sealed: rg.Export, tiny_photos: Path) -> None:

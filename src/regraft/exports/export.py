@@ -11,8 +11,10 @@ from torch import nn
 
 from regraft import commit
 from regraft.errors import SettingsError
-from regraft.exports.formats import beside, is_page, require_exportable
+from regraft.exports.formats import beside, is_of, is_page, require_exportable
 from regraft.exports.int8.form import in_int8
+from regraft.exports.other.openvino import as_openvino
+from regraft.exports.other.torch_program import as_torch_program
 from regraft.exports.page.offline import offline_page, require_photos
 from regraft.exports.page.runtime import web_runtime
 from regraft.exports.running.session import SealedSession
@@ -29,7 +31,7 @@ class Export(Summary):
 
     Attributes:
         path: The sealed file, or the page.
-        script: A script that runs it without regraft; None for a page.
+        script: A script that runs it without regraft; None for a page and a .pt2.
         card: What there is to know of it; None for a page, which says it itself.
         verified: How it was compared with the run.
         notes: What the file cannot say, by what was asked for, with the reason.
@@ -56,16 +58,20 @@ class Export(Summary):
             if largest is None
             else f"probabilities differ by at most {largest:.1g}"
         )
+        opset = f"opset {known['opset']}; " if "opset" in known else ""
+        size = sum(path.stat().st_size for path in (self.path, self.path.with_suffix(".bin")) if path.is_file())
         return (
-            f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB, opset {known['opset']}; {probes}"
+            f"{self.path}: {size / 1e6:.1f} MB, {opset}{probes}"
             f"{known['num_images']} odd images say the same, {apart}\n"
             f"{self._beside}"
         )
 
     @property
     def _beside(self) -> str:
-        if self.script is None:
+        if self.card is None:
             return "It opens in a browser, without a network."
+        if self.script is None:
+            return f"{self.card}: its card"
         return f"{self.script}: runs it without regraft; {self.card}: its card"
 
 
@@ -92,9 +98,9 @@ def export(
 
     Args:
         run: A run folder, a model folder, or a cross-validation, whose networks go into one file.
-        out: NAME.onnx, with NAME.py, a script that runs it, and NAME.md, its card, beside it; or NAME.html. Nothing is
-            overwritten.
-        to: The format: onnx, html. None takes it from the suffix of `out`.
+        out: NAME.onnx, or NAME.xml with NAME.bin for OpenVINO, or NAME.pt2 of `torch.export`, with NAME.py, a script
+            that runs it, and NAME.md, its card, beside it; or NAME.html. Nothing is overwritten.
+        to: The format: onnx, openvino, torch, html. None takes it from the suffix of `out`.
         verify: How many odd images it is compared on: of 12 kinds in turn.
         checkpoint: Of a run, another network than the one it has chosen, as for `load_model`.
         model: The module itself, for a run that trained a module of the user's own.
@@ -118,6 +124,8 @@ def export(
     require_exportable(run, target, to, checkpoint, runtime=runtime)
     if verify < 0:
         raise SettingsError(f"{verify} images to compare were asked for.", "a number from 0 on", "")
+    if int8 and (is_of(target, "openvino") or is_of(target, "torch")):
+        raise SettingsError("int8 is written as .onnx, which OpenVINO reads too.", "NAME.onnx", "")
     if calibrate is not None and not int8:
         raise SettingsError("Images to calibrate on were named, and floats need none.", "", "add --int8")
     web = web_runtime(runtime) if is_page(target) else None
@@ -130,10 +138,17 @@ def export(
         typical = "typicality" in SealedSession(file.data).outputs
         _write({target: offline_page(file.data, seal, target.stem, web, typical=typical).encode()})
         return Export(target, None, None, seal.verified, seal.notes)
-    script, card = beside(target)
-    texts = {script: script_text(seal, target.name), card: card_text(seal, file.card, target.name)}
-    _write({**{path: text.encode() for path, text in texts.items()}, target: file.data})
-    return Export(target, script, card, seal.verified, seal.notes)
+    files = {target: file.data}
+    if is_of(target, "openvino"):
+        file, parts = as_openvino(file, target.name, verify, progress)
+        files = {target.with_suffix(suffix): data for suffix, data in parts.items()}
+    elif is_of(target, "torch"):
+        file, files[target] = as_torch_program(file, target.name, verify, progress)
+    *scripts, card = beside(target)
+    texts = {path: script_text(file.seal, target.name) for path in scripts}
+    texts[card] = card_text(file.seal, file.card, target.name)
+    _write({**{path: text.encode() for path, text in texts.items()}, **files})
+    return Export(target, next(iter(scripts), None), card, file.seal.verified, file.seal.notes)
 
 
 def _told_of_int8(known: Mapping[str, Any]) -> str:

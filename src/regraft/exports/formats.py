@@ -10,26 +10,38 @@ from pathlib import Path
 
 from regraft import commit
 from regraft.errors import SettingsError, did_you_mean
+from regraft.exports.running.openvino_engine import OPENVINO_EXTRA
 from regraft.exports.running.session import EXTRA
 from regraft.models.store.find import find_model_folder
 from regraft.models.store.unfinished import best_epoch, named_epoch
 from regraft.run.folds_folder import fold_runs
 from regraft.run.invocation import typed_path
 
-__all__ = ["FORMATS", "beside", "is_page", "require_exportable"]
+__all__ = ["FORMATS", "beside", "is_of", "is_page", "require_exportable"]
 
-FORMATS: Mapping[str, str] = {"onnx": ".onnx", "html": ".html"}
+FORMATS: Mapping[str, str] = {"onnx": ".onnx", "html": ".html", "openvino": ".xml", "torch": ".pt2"}
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_WEIGHTS = ".bin"  # of OpenVINO, beside NAME.xml
 
 
 def is_page(out: str | Path) -> bool:
     """Return whether a file of this name is a page, which is whole by itself."""
-    return Path(out).suffix.lower() == FORMATS["html"]
+    return is_of(out, "html")
 
 
 def beside(out: Path) -> tuple[Path, ...]:
-    """Return the names of what is written beside a file: its script and its card; nothing beside a page."""
-    return () if is_page(out) else (out.with_suffix(".py"), out.with_suffix(".md"))
+    """Return the names of what is written beside a file: its script and its card; nothing beside a page.
+
+    A .pt2 file has a card alone: what it takes was resized before.
+    """
+    if is_page(out):
+        return ()
+    return (out.with_suffix(".md"),) if is_of(out, "torch") else (out.with_suffix(".py"), out.with_suffix(".md"))
+
+
+def is_of(out: str | Path, name: str) -> bool:
+    """Return whether a file of this name has a format of this name."""
+    return Path(out).suffix.lower() == FORMATS[name]
 
 
 def require_exportable(
@@ -63,10 +75,13 @@ def require_exportable(
         raise SettingsError(
             f"A runtime was given ({str(runtime)!r}), and only a page carries one.", "", "leave it out, or `--to html`"
         )
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    others = ("openvino",) if is_of(out, "openvino") else ()
+    missing = [name for name in (*_NEEDED, *others) if importlib.util.find_spec(name) is None]
     if missing:
-        raise SettingsError(f"Exporting takes {', '.join(missing)}, not installed here.", "", EXTRA)
-    for path in (Path(out), *beside(Path(out))) if new else ():
+        extra = OPENVINO_EXTRA if missing == ["openvino"] else EXTRA
+        raise SettingsError(f"Exporting takes {', '.join(missing)}, not installed here.", "", extra)
+    weights = [Path(out).with_suffix(_WEIGHTS)] if others else []
+    for path in (Path(out), *weights, *beside(Path(out))) if new else ():
         commit.require_free(path)
 
 

@@ -11,15 +11,23 @@ __all__ = ["card_text", "script_text"]
 
 
 def script_text(seal: Seal, name: str) -> str:
-    """Return a script that runs the file `name`, which lies beside it, with onnxruntime, NumPy and Pillow alone."""
+    """Return a script that runs the file `name`, which lies beside it, with its runtime, NumPy and Pillow alone."""
     program = seal.preprocessing.pixels
     read = _READ_BANDS if program.bands else _READ.format(needed=_needed(seal), background=program.background)
     images = "ARRAY.npy" if program.bands else "PHOTO"
-    needs = "onnxruntime numpy pillow" if seal.output == "segmentation" or not program.bands else "onnxruntime numpy"
+    runtime = "openvino" if name.lower().endswith(".xml") else "onnxruntime"
+    needs = f"{runtime} numpy pillow" if seal.output == "segmentation" or not program.bands else f"{runtime} numpy"
     imports = "from PIL import Image, ImageOps\n" if not program.bands else ""
     imports = imports or ("from PIL import Image\n" if seal.output == "segmentation" else "")
     return _SCRIPT.format(
-        name=name, images=images, needs=needs, imports=imports, read=read, say=_SAY[seal.output].strip("\n")
+        name=name,
+        images=images,
+        needs=needs,
+        runtime=runtime,
+        imports=imports,
+        opened=_OPENED[runtime].replace("NAME", repr(name)).rstrip("\n"),
+        read=read,
+        say=_SAY[seal.output].strip("\n"),
     )
 
 
@@ -35,6 +43,16 @@ def card_text(seal: Seal, card: str, name: str) -> str:
     height, width = program.size
     channels = program.num_channels
     verified = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in _told(seal.verified).items())
+    if name.lower().endswith(".pt2"):
+        return _TORCH_CARD.format(
+            card=_of_the_file(card).rstrip() or "# " + seal.architecture,
+            name=name,
+            size=f"{channels}, {height}, {width}",
+            gives=_GIVES[seal.output],
+            license=seal.license,
+            sha256=seal.model_sha256,
+            verified=verified,
+        )
     return f"""{_of_the_file(card).rstrip() or "# " + seal.architecture}
 
 ## {name}
@@ -78,11 +96,45 @@ def _needed(seal: Seal) -> str:
     return _DRAFT.format(height=height, width=width, smaller=smaller)
 
 
+_TORCH_CARD = """{card}
+
+## {name}
+
+A program of `torch.export`: `torch.export.load("{name}", extra_files=found)` with `found = {{"regraft.json": ""}}`.
+Input: uint8 (N, {size}), after the pixel program that `preprocessing` in `regraft.json` describes: this file
+does not resize. It normalises, and gives {gives}. Class names, thresholds and temperatures are in
+`regraft.json` too.
+Pretrained weights: {license}. SHA-256 of the exported weights: {sha256}.
+
+Compared with the run before it was written:
+
+{verified}
+"""
 _GIVES = {
     "softmax": "the `probabilities` (N, classes)",
     "binary": "the `probabilities` (N, 2)",
     "multilabel": "the `probabilities` (N, labels)",
     "segmentation": "a `mask` (N, height, width) of positions in the class names, with its mean `confidence`",
+}
+_OPENED = {
+    "onnxruntime": """options = onnxruntime.SessionOptions()
+options.log_severity_level = 3  # errors
+session = onnxruntime.InferenceSession(Path(__file__).with_name(NAME), options, providers=["CPUExecutionProvider"])
+told = session.get_modelmeta().custom_metadata_map
+
+def run(pixels):
+    return dict(zip([one.name for one in session.get_outputs()], session.run(None, {"images": pixels[None]})))
+""",
+    "openvino": """model = openvino.Core().read_model(Path(__file__).with_name(NAME))
+told = json.loads(model.get_rt_info(["regraft", "metadata"]).astype(str))
+compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+asked = {one.get_any_name() for one in model.inputs}
+
+def run(pixels):
+    more = {"resize": np.asarray(True), "size": np.asarray(pixels.shape[:2])}  # of pixels that are not resized yet
+    given = compiled({"images": pixels[None], **{key: value for key, value in more.items() if key in asked}})
+    return {one.get_any_name(): given[one] for one in compiled.outputs}
+""",
 }
 _SCRIPT = '''"""Run {name}: python {{this file}} {images} ...   (pip install {needs})"""
 
@@ -90,12 +142,9 @@ import json, sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import {runtime}
 {imports}
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 3  # errors
-session = onnxruntime.InferenceSession(Path(__file__).with_name({name!r}), options, providers=["CPUExecutionProvider"])
-told = {{key: value for key, value in session.get_modelmeta().custom_metadata_map.items()}}
+{opened}
 names, thresholds = json.loads(told["class_names"]), json.loads(told["thresholds"])
 
 {read}
@@ -106,7 +155,7 @@ for path in sys.argv[1:] or sys.exit("usage: python " + sys.argv[0] + " IMAGES")
     except Exception as error:
         print(path, "cannot be read:", error, file=sys.stderr)
         continue
-    given = dict(zip([one.name for one in session.get_outputs()], session.run(None, {{"images": pixels[None]}})))
+    given = run(pixels)
 {say}
 '''
 _DRAFT = """

@@ -26,7 +26,7 @@ from regraft.models.store.folder import WEIGHTS, find_model_folder, load_model, 
 from regraft.models.store.unfinished import named_epoch
 from regraft.run.folds_folder import fold_runs
 
-__all__ = ["NUM_ODD_IMAGES", "Progress", "SealedRun", "sealed_run", "with_metadata"]
+__all__ = ["NUM_ODD_IMAGES", "Progress", "SealedRun", "sealed_run", "verified", "with_metadata"]
 
 NUM_ODD_IMAGES = 48
 Progress = Callable[[int, int], None]
@@ -92,7 +92,7 @@ def sealed_run(
     session = SealedSession(with_metadata(graph, seal), threads=torch.get_num_threads(), name=name)
     contents = contents_of(network, source.probes[0] if source.probes else None)
     proof = prove(session, network, contents, verify, probes=bool(source.probes), progress=progress)
-    seal = replace(seal, verified=_verified(proof, seal.output))
+    seal = replace(seal, verified=verified(proof, seal.output))
     return SealedRun(with_metadata(graph, seal), seal, source.card, network, contents)
 
 
@@ -176,7 +176,8 @@ def _license(network: nn.Module) -> str:
     return next((str(found) for found in stated if found), "not stated")
 
 
-def _verified(proof: Proof, output: str) -> dict[str, Any]:
+def verified(proof: Proof, output: str) -> dict[str, Any]:
+    """Return how a file was compared, as it stands in its metadata."""
     values = {"opset": OPSET, **proof.to_dict()}
     if output == "segmentation":
         values["largest_mask_difference"] = values.pop("largest_difference")

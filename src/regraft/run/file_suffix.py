@@ -12,7 +12,7 @@ from regraft.run.invocation import typed_path
 
 __all__ = ["EXPORTED", "file_suffix", "refuse_export"]
 
-EXPORTED = (".onnx",)  # files that `regraft export` writes and `regraft predict` runs
+EXPORTED = (".onnx", ".xml")  # files that `regraft export` writes and `regraft predict` runs
 
 _FILE = re.compile(r"\.[a-z][a-z0-9]{0,12}")
 

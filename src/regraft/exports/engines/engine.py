@@ -18,6 +18,7 @@ from pathlib import Path
 from regraft.errors import SettingsError, did_you_mean
 from regraft.exports.engines.cached import found_export, made_export
 from regraft.exports.running.session import SealedSession
+from regraft.run.file_suffix import EXPORTED
 
 __all__ = ["ENGINES", "MOST_IMAGES", "Wish", "exported_session", "is_export"]
 
@@ -45,7 +46,7 @@ class Wish:
 
 def is_export(model: object) -> bool:
     """Return whether a path names an exported file."""
-    return isinstance(model, str | Path) and Path(model).suffix.lower() == ".onnx" and not Path(model).is_dir()
+    return isinstance(model, str | Path) and Path(model).suffix.lower() in EXPORTED and not Path(model).is_dir()
 
 
 def exported_session(run: str | Path, wish: Wish) -> SealedSession | None:

@@ -167,7 +167,8 @@ class _Names:
     def __call__(self, image: _Image, proof: Proof) -> None:
         seal = self._session.seal
         (said,) = self._predictor.predict_pixels(image.final[None])
-        given = self._session.run(image.upright[None], resize=image.resize)
+        resize = image.resize and self._session.resizes
+        given = self._session.run((image.upright if resize else image.final)[None], resize=resize)
         shares = given["probabilities"][0]
         wanted = np.array([said.probabilities[name] for name in seal.class_names])
         named = [chosen_places(values, seal.class_names, seal.thresholds) for values in (shares, wanted)]

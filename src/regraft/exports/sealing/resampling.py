@@ -316,8 +316,11 @@ def _averaged(nodes: Nodes, images: str, factors: list[str], parts: list[tuple[s
     counts = nodes("Mul", nodes("Unsqueeze", down, nodes.constant([1], np.int64)), right)
     top = nodes.constant(1 << _REDUCE_BITS, np.int64)
     half = nodes("Div", counts, nodes.constant(2, np.int64))
-    scaled = nodes("Mul", nodes("Add", nodes.cast(sums, TensorProto.INT64), half), nodes("Div", top, counts))
-    return nodes.cast(nodes("Div", scaled, top), TensorProto.UINT8)
+    # Products below 2**53 are exact in fp64; engines that keep whole numbers in 32 bits would overflow.
+    sums = nodes("Add", nodes.cast(sums, TensorProto.DOUBLE), nodes.cast(half, TensorProto.DOUBLE))
+    scaled = nodes("Mul", sums, nodes.cast(nodes("Div", top, counts), TensorProto.DOUBLE))
+    whole = nodes("Floor", nodes("Mul", scaled, _number(nodes, 2.0**-_REDUCE_BITS)))
+    return nodes.cast(whole, TensorProto.UINT8)
 
 
 def _counts(nodes: Nodes, size: str, factor: str, length: str) -> str:

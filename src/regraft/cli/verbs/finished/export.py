@@ -16,11 +16,14 @@ __all__ = ["export"]
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder, model folder, or a cross-validation.", show_default=False)],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="NAME.onnx or NAME.html; nothing is overwritten.", show_default=False)
+        Path,
+        typer.Option("-o", "--out", help="NAME.onnx, .html, .xml or .pt2; nothing is overwritten.", show_default=False),
     ],
     to: Annotated[
         str | None,
-        typer.Option("--to", help="Format: onnx, html; default: by the suffix of --out.", show_default=False),
+        typer.Option(
+            "--to", help="Format: onnx, html, openvino, torch; default: by the suffix of --out.", show_default=False
+        ),
     ] = None,
     verify: Annotated[
         int, typer.Option("--verify", min=0, help="How many odd images the file is compared on before it is written.")

@@ -1,0 +1,1 @@
+"""The same sealed network in the formats of other programs."""
