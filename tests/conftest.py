@@ -16,6 +16,7 @@ if hasattr(os, "sched_setaffinity") and "PYTEST_XDIST_WORKER" in os.environ:
     _cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_cpus[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(_cpus)]})
 
+os.environ["REGRAFT_LANG"] = "en"  # whatever the developer's own
 os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # or commands would be printed as `uv run` has them
 
 import numpy as np

@@ -15,7 +15,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "regraft"
 LAYERS = (  # from the bottom; what stands in one line never imports another of that line
     ("errors", "visible", "version", "wording"),
-    ("commit", "summary"),
+    ("commit", "summary", "language"),
     ("machine", "settings"),
     ("run", "weights", "data", "compute", "recipe"),
     ("models",),
@@ -36,7 +36,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 NO_TORCH = (
     *("errors", "visible", "version", "wording", "summary", "commit"),
-    *("machine", "settings", "run", "weights", "recipe", "report"),
+    *("language", "machine", "settings", "run", "weights", "recipe", "report"),
     *("data/decode", "data/sources", "data/split"),
     *("evaluation/results", "exports/running", "exports/seal.py", "exports/formats", "exports/script", "exports/page"),
 )

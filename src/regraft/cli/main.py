@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+import typer.main
 from typer.core import TyperGroup
 
 from regraft.cli.front.groups import shown
+from regraft.cli.front.language import apart, asked_language, error_text, translated_help
 from regraft.cli.front.stopped import Stopped, stops_raised
 from regraft.cli.usage import in_words
 from regraft.cli.verbs import (
@@ -34,6 +36,7 @@ from regraft.cli.verbs.finished import add_class, compare, explain, export
 from regraft.cli.verbs.images import check
 from regraft.cli.verbs.installation import info
 from regraft.errors import RegraftError, StorageError
+from regraft.language.choice import choose_language, chosen_language
 from regraft.machine.processes import is_main_process
 from regraft.run.invocation import as_typed, begin
 from regraft.run.terminal import drop_stdout, forgiving, open_missing_streams
@@ -52,10 +55,8 @@ class _Verbs(TyperGroup):
     """Ends a verb's errors before the command-line library takes them for its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        end = args.index("--") if "--" in args else len(args)
-        own = [word for word in args[:end] if word in _EVERYWHERE]
-        rest = [word for word in args[:end] if word not in _EVERYWHERE]
-        return super().parse_args(ctx, [*own, *rest, *args[end:]])
+        own, rest = apart(args, _EVERYWHERE)
+        return super().parse_args(ctx, [*own, *rest])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -66,7 +67,7 @@ class _Verbs(TyperGroup):
             error.message = in_words(error.message)
             raise
         except RegraftError as error:
-            return _end(f"error: {error}", error.exit_code, error)
+            return _end(error_text(error), error.exit_code, error)
         except Stopped as error:
             return _end(f"{error}; finished files and checkpoints are intact.", error.exit_code, error)
         except KeyboardInterrupt as error:
@@ -105,6 +106,14 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    lang: Annotated[
+        Literal["en", "zh"] | None,
+        typer.Option(
+            "--lang",
+            help="Language of the help, of errors and of reports: en or zh; default: LANG.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     _settings["debug"] = debug
     if ctx.invoked_subcommand in _MAKE_FILES:
@@ -157,8 +166,9 @@ def run() -> None:
     open_missing_streams()
     sys.stderr = forgiving(sys.stderr)
     try:
+        choose_language(asked_language(sys.argv[1:]))
         with stops_raised():
-            app(standalone_mode=True)
+            _run_app()
     except KeyboardInterrupt as error:
         _end("Interrupted; finished files and checkpoints are intact.", 130, error)
     except Exception as error:
@@ -168,6 +178,14 @@ def run() -> None:
             1,
             error,
         )
+
+
+def _run_app() -> None:
+    if chosen_language() == "en":
+        app(standalone_mode=True)
+        return
+    with translated_help(typer.main.get_command(app)) as command:
+        command(standalone_mode=True)
 
 
 def _end(text: str, exit_code: int, error: BaseException) -> NoReturn:
