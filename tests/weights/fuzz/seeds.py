@@ -217,6 +217,16 @@ def _protobuf() -> Iterator[Seed]:
     ]
     tensors = [proto.onnx_tensor(name, ARRAYS[name]) for name in (*names, "fc.weight")]
     yield Seed("onnx", "w.onnx", proto.onnx_model(nodes, tensors, metadata={"names": "{0: 'cat', 1: 'dog'}"}))
+    integers = [proto.onnx_tensor("q", np.ones((4, 3, 3, 3), "i1")), proto.onnx_tensor("s", np.ones(4, "f4"))]
+    quantised = [
+        proto.onnx_node("DequantizeLinear", ["q", "s"], ["w"], attributes=proto.onnx_int("axis", 0)),
+        proto.onnx_node("Conv", ["x", "w"], ["y"]),
+        proto.onnx_node("QLinearConv", ["y", "s", "", "q", "s", "", "s", "", "b"], ["z"]),
+        proto.onnx_node("ConvInteger", ["z", "q"], ["c"]),
+        proto.onnx_node("Cast", ["c"], ["f"]),
+        proto.onnx_node("Mul", ["f", "s"], ["m"]),
+    ]
+    yield Seed("onnx", "w.onnx", proto.onnx_model(quantised, integers))
     outside = proto.onnx_external("fc.weight", (2, 4), location="w.bin", offset=0, length=32)
     yield Seed("onnx", "w.onnx", proto.onnx_model(nodes, [*tensors[:2], outside]), (("w.bin", bytes(64)),))
     layers = [

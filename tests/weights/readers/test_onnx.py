@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hostile import fuzz
 from protobuf_writer import (
     ONNX_TYPES,
@@ -23,6 +25,8 @@ from protobuf_writer import (
 from shared_cases import case, logits_error
 
 from regraft.errors import WeightsError
+from regraft.models.graft.graft import graft
+from regraft.models.graft.match import match_weights
 from regraft.weights.readers.onnx import onnx
 
 
@@ -202,6 +206,147 @@ def test_a_quantised_model_is_a_finding(tmp_path: Path) -> None:
     weights = onnx.read(write(tmp_path / "m.onnx", onnx_model([node, onnx_node("Conv", ["x", "w"], ["y"])], tensors)))
     assert any("quantized" in note for note in weights.notes)
     assert all(tensor.role is None for tensor in weights)
+
+
+def _quantised(values: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers, scales and zero points, and the real numbers that they stand for up to rounding."""
+    others = None if axis is None else tuple(one for one in range(values.ndim) if one != axis)
+    scale = np.asarray(abs(values).max(others, keepdims=True) / 100, np.float32)
+    zero = np.full(scale.shape, 3, np.int8)
+    integers = (np.round(values / scale) + 3).astype(np.int8)
+    return integers, scale.reshape(-1 if axis is not None else ()), zero.reshape(-1 if axis is not None else ())
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_integers_before_plain_nodes_are_dequantised(tmp_path: Path, axis: int | None) -> None:
+    values = draw(8, 3, 3, 3)
+    integers, scale, zero = _quantised(values, axis)
+    names = ["c.weight_quantized", "c.weight_scale", "c.weight_zero_point"]
+    nodes = [
+        onnx_node("DequantizeLinear", names, ["c.weight_real"], attributes=onnx_int("axis", axis or 0)),
+        onnx_node("QuantizeLinear", ["x", "x_scale"], ["x_q"]),
+        onnx_node("DequantizeLinear", ["x_q", "x_scale"], ["x_r"]),
+        onnx_node("Conv", ["x_r", "c.weight_real"], ["y"]),
+    ]
+    tensors = [onnx_tensor(name, array) for name, array in zip(names, (integers, scale, zero), strict=True)]
+    content = onnx_model(nodes, [*tensors, onnx_tensor("x_scale", np.ones((), np.float32))])
+    weights = onnx.read(write(tmp_path / "m.onnx", content))
+    assert list(weights.tensors) == ["c.weight"]
+    tensor = weights.tensors["c.weight"]
+    assert (tensor.dtype, tensor.role, tensor.axes) == ("float32", "kernel", "OIHW")
+    assert abs(tensor.load() - values).max() <= abs(values).max() / 190
+    assert "1 tensors of integers dequantised" in weights.notes[0]
+
+
+def test_nodes_on_integers_are_dequantised(tmp_path: Path) -> None:
+    values, bias = draw(8, 3, 3, 3), draw(8, seed=1)
+    integers, scale, zero = _quantised(values, 0)
+    arrays = {
+        "xs": np.full((), 0.5, np.float32), "xz": np.zeros((), np.int8), "w_quantized": integers, "w_scale": scale,
+        "w_zero": zero, "b_quantized": np.round(bias / (0.5 * scale)).astype(np.int32),
+        "fc_quantized": integers[:, :, 0, 0],
+        "fc_scale": scale[:1].reshape(()), "fc_zero": zero[:1].reshape(()),
+    }  # fmt: skip
+    inputs = ["x", "xs", "xz", "w_quantized", "w_scale", "w_zero", "xs", "xz", "b_quantized"]
+    nodes = [
+        onnx_node("QLinearConv", inputs, ["h"], attributes=onnx_ints("strides", [2, 2])),
+        onnx_node("QLinearGlobalAveragePool", ["h", "xs", "xz", "xs", "xz"], ["p"]),
+        onnx_node(
+            "QGemm", ["p", "xs", "xz", "fc_quantized", "fc_scale", "fc_zero"], ["y"], attributes=onnx_int("transB", 1)
+        ),
+    ]
+    content = onnx_model(nodes, [onnx_tensor(name, array) for name, array in arrays.items()])
+    weights = onnx.read(write(tmp_path / "m.onnx", content))
+    assert {name: (one.role, one.axes) for name, one in weights.tensors.items()} == {
+        "w": ("kernel", "OIHW"),
+        "b": ("bias", "C"),
+        "fc": ("kernel", "OI"),
+    }
+    assert abs(weights.tensors["w"].load() - values).max() <= abs(values).max() / 190
+    assert abs(weights.tensors["b"].load() - bias).max() <= 0.5 * scale.max()
+    assert weights.graph is not None
+    assert [node["type"] for node in weights.graph["nodes"]] == ["Conv", "AveragePool", "Gemm"]
+    assert weights.graph["nodes"][0]["attributes"]["strides"] == [2, 2]
+
+
+def test_dynamic_products_of_scales_are_dequantised(tmp_path: Path) -> None:
+    values, dense = draw(8, 3, 3, 3), draw(8, 5, seed=1)
+    arrays: dict[str, np.ndarray] = {"c.bias": draw(8, seed=2), "shape": np.array([1, 8, 1, 1]), "fc.bias": draw(5)}
+    for name, array in (("c.weight", values), ("fc.weight_Transposed", dense)):
+        integers, scale, zero = _quantised(array, None)
+        arrays |= {f"{name}_quantized": integers, f"{name}_scale": scale, f"{name}_zero": zero}
+    nodes = []
+    layers = (("ConvInteger", "x", "c.weight", "h"), ("MatMulInteger", "p", "fc.weight_Transposed", "m"))
+    for op, value, name, output in layers:
+        nodes += [
+            onnx_node("DynamicQuantizeLinear", [value], [f"{value}q", f"{value}s", f"{value}z"]),
+            onnx_node("Mul", [f"{value}s", f"{name}_scale"], [f"{name}_product"]),
+            onnx_node(op, [f"{value}q", f"{name}_quantized", f"{value}z", f"{name}_zero"], [f"{output}_q"]),
+            onnx_node("Cast", [f"{output}_q"], [f"{output}_f"]),
+            onnx_node("Mul", [f"{output}_f", f"{name}_product"], [output]),
+        ]
+        if op == "ConvInteger":
+            nodes += [onnx_node("Reshape", ["c.bias", "shape"], ["b"]), onnx_node("Add", ["h", "b"], ["a"])]
+            nodes += [onnx_node("GlobalAveragePool", ["a"], ["g"]), onnx_node("Flatten", ["g"], ["p"])]
+    nodes.append(onnx_node("Add", ["m", "fc.bias"], ["y"]))
+    content = onnx_model(nodes, [onnx_tensor(name, array) for name, array in arrays.items()])
+    weights = onnx.read(write(tmp_path / "m.onnx", content))
+    assert {name: (one.role, one.axes) for name, one in weights.tensors.items()} == {
+        "c.weight": ("kernel", "OIHW"),
+        "c.bias": ("bias", "C"),
+        "fc.weight": ("kernel", "IO"),
+        "fc.bias": ("bias", "C"),
+    }
+    assert abs(weights.tensors["c.weight"].load() - values).max() <= abs(values).max() / 190
+    assert abs(weights.tensors["fc.weight"].load() - dense).max() <= abs(dense).max() / 190
+
+
+@pytest.mark.parametrize("op", ["ConvInteger", "MatMulInteger", "QLinearConv", "QGemm", "DequantizeLinear", "QLinearX"])
+@pytest.mark.parametrize("inputs", [[], ["q"], ["x", "q", "x", "q", "q", "q", "q", "q", "q"], ["q"] * 3])
+def test_nodes_without_their_scales_stay_as_they_are(tmp_path: Path, op: str, inputs: list[str]) -> None:
+    nodes = [onnx_node(op, inputs, ["y"]), onnx_node("Cast", ["y"], ["z"]), onnx_node("Mul", ["z", "z"], [])]
+    tensors = [onnx_tensor("q", np.ones((4, 3, 3, 3), np.int8)), onnx_tensor("w", draw(3, 3))]
+    for tensor in onnx.read(write(tmp_path / "m.onnx", onnx_model(nodes, tensors))):
+        tensor.load()
+
+
+def test_fused_convolutions_are_convolutions(tmp_path: Path) -> None:
+    node = onnx_node("FusedConv", ["x", "onnx::Conv_7", "onnx::Conv_8"], ["h"], name="c")
+    weights = onnx.read(write(tmp_path / "m.onnx", onnx_model([node], TENSORS)))
+    assert [tensor.role for tensor in weights] == ["kernel", "bias"]
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["dynamic", "qdq", "operators"])
+def test_what_onnx_runtime_quantised_is_the_network_up_to_rounding(tmp_path: Path, kind: str) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    torch.manual_seed(0)
+    made, filled = (timm.create_model("test_resnet", num_classes=10).eval() for _ in range(2))
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr,operator]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr,operator]
+    x = torch.randn(2, 3, 64, 64)
+    source, path = tmp_path / "m.onnx", tmp_path / "q.onnx"
+    torch.onnx.export(made, (x[:1],), source, dynamo=False, input_names=["x"])
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc,name-defined]
+        left = 4
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            self.left -= 1
+            return {"x": draw(1, 3, 64, 64, seed=self.left)} if self.left >= 0 else None
+
+    if kind == "dynamic":
+        quantization.quantize_dynamic(source, path)
+    else:
+        form = quantization.QuantFormat.QDQ if kind == "qdq" else quantization.QuantFormat.QOperator
+        quantization.quantize_static(source, path, Reader(), quant_format=form, per_channel=kind == "qdq")
+    weights = onnx.read(path)
+    assert "dequantised" in weights.notes[0]
+    graft(filled, match_weights(weights, filled).require("all"))
+    assert (filled(x) - made(x)).abs().max() < 0.05 * made(x).abs().max()
 
 
 def test_graph_is_plain_data(tmp_path: Path) -> None:

@@ -165,6 +165,10 @@ def _meta(**changes: Any) -> Callable[[dict[str, Any]], object]:
         (_meta(sizes=[{"as_expr": "s0"}] * 4), "a size is None"),
         (_meta(sizes=[{"as_int": 1}] * 40, strides=[{"as_int": 1}] * 40), "more than 32 axes"),
         (_meta(storage_offset={"as_int": 10**9}), "its storage holds 432"),
+        (_meta(storage_offset=None), "a size is None"),
+        (_meta(sizes=None), "a shape is None"),
+        (lambda config: config["conv.weight"]["tensor_meta"].clear(), "has the dtype None"),
+        (lambda config: config["conv.weight"]["tensor_meta"].pop("strides"), "a shape is None"),
     ],
 )
 def test_refuses_tables_that_lie(

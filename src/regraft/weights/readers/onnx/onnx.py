@@ -21,6 +21,7 @@ from regraft.weights.file import SourceTensor, WeightFile
 from regraft.weights.limits import load_json
 from regraft.weights.readers.byte_range import open_source
 from regraft.weights.readers.onnx.onnx_graph import Node, Use, read_node, uses
+from regraft.weights.readers.onnx.onnx_quantised import dequantised
 from regraft.weights.readers.onnx.onnx_tensor import OnnxTensor, TensorReader
 from regraft.weights.readers.protobuf import BYTES, VARINT, Message, ProtobufError, fields
 from regraft.weights.readers.spelling import refuse_key, split_word
@@ -37,7 +38,6 @@ _MODEL = {
 }  # fmt: skip
 _GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 15, 16}
 _TEXTS = (2, 3, 4, 6)
-_QUANTISED = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear"}
 _MAX_CLASSES = 1 << 20
 _INDEX = re.compile("[0-9]{1,7}")
 _ITEM = re.compile(
@@ -92,7 +92,8 @@ def _weight_file(path: Path, model: Message, graph: Message, reader: TensorReade
     notes: list[str] = []
     nodes = [read_node(message) for message in graph.messages(1)]
     initialisers = _initialisers(graph, reader)
-    found = _readable(initialisers | _constants(nodes, initialisers, reader), notes)
+    real = dequantised(nodes, _readable(initialisers | _constants(nodes, initialisers, reader), notes))
+    nodes, found = real.nodes, real.tensors
     used = uses(nodes, {name: tensor.shape for name, tensor in found.items()})
     first: dict[str, Use] = {}
     for use in (use for group in used for use in group):
@@ -103,8 +104,12 @@ def _weight_file(path: Path, model: Message, graph: Message, reader: TensorReade
             "a model with its weights",
             "export it with its parameters",
         )
-    if any(node.op in _QUANTISED for node in nodes):
-        notes.append("The model is quantized: its kernels are integers with scales, which are not dequantized.")
+    if real.count:
+        notes.append(f"{real.count} tensors of integers dequantised with their scales: rounded, not the originals.")
+    if real.left:
+        notes.append(
+            f"The model is quantized: {real.left} tensors of integers are left so, for their scales do not fit."
+        )
     order = [*first, *(name for name in found if name in initialisers and name not in first)]
     if len(order) < len(found):
         notes.append(f"{len(found) - len(order)} constants or copies that no layer uses as weights were skipped.")

@@ -149,12 +149,18 @@ def _view(source: SourceFile, member: Member, storages: dict[str, Storage], meta
     dtype = _DTYPES.get(meta["dtype"]) if type(meta.get("dtype")) is int else None
     if dtype is None:
         raise damaged(str(source.path), f"{shown(member.name)} has the dtype {shown(meta.get('dtype'))}")
-    shape, strides = (check_shape([_number(length) for length in meta[word]]) for word in ("sizes", "strides"))
-    offset = _number(meta["storage_offset"])
+    shape, strides = (_lengths(meta.get(word)) for word in ("sizes", "strides"))
+    offset = _number(meta.get("storage_offset"))
     if member.name not in storages:
         storages[member.name] = Storage(source, "uint8", member.size, member.start, crc=member.crc)
     storages[member.name].check_window(offset, shape, strides, dtype)
     return TensorView(storages[member.name], offset, shape, strides, dtype)
+
+
+def _lengths(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list):
+        raise ValueError(f"a shape is {shown(values)}")
+    return check_shape([_number(value) for value in values])
 
 
 def _number(value: Any) -> int:
