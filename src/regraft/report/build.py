@@ -12,12 +12,15 @@ from pathlib import Path
 from regraft import commit
 from regraft.errors import SettingsError
 from regraft.language.translate import translated
-from regraft.report import folds, sections, training
+from regraft.report import folds, sections
 from regraft.report.checkup import checked
 from regraft.report.evidence import Evidence, gather
 from regraft.report.html.markup import PAGE_MARK, Html, html, join
 from regraft.report.html.page import page, write_page
 from regraft.report.results import results
+from regraft.report.training.curves import curves
+from regraft.report.training.freezing import freezing
+from regraft.report.training.stages import stages
 from regraft.run.folder import RunFolder
 
 __all__ = ["write_report"]
@@ -32,11 +35,11 @@ _OF_FOLDS: Sections = (
     ("environment", "Environment", sections.environment),
 )
 _SECTIONS: Sections = (
-    ("stages", "What was trained", training.stages),
-    ("curves", "Curves", training.curves),
+    ("stages", "What was trained", stages),
+    ("curves", "Curves", curves),
     ("results", "Results", results),
     ("weights", "Weights", sections.weights),
-    ("freezing", "Frozen and trained", training.freezing),
+    ("freezing", "Frozen and trained", freezing),
     ("data", "Data", sections.data),
     ("check", "Data check", checked),
     ("environment", "Environment", sections.environment),

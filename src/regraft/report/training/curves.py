@@ -1,82 +1,28 @@
-"""The training part of the report: stages, curves, and the proof of what was frozen and what moved."""
+"""Losses, metrics and rates over the epochs of a run, and which network was chosen."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Any
 
-from regraft.evaluation.tasks import SHARES, told
-from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, is_candidate, part, parts
+from regraft.evaluation.tasks import SHARES
+from regraft.report.evidence import Evidence, Record, best_epoch, epoch_name, is_candidate, part
 from regraft.report.html.charts import Series, Span, XText, curves_or_values
-from regraft.report.html.markup import Html, block, compact, html, join
-from regraft.report.html.tables import definitions, folded, listing, table
+from regraft.report.html.markup import Html, html
+from regraft.report.html.tables import folded, table
+from regraft.report.training.stages import rates_text
 from regraft.run.records import candidate_name
-from regraft.wording import duration, is_number, number, percent, quantity
+from regraft.wording import duration, is_number, number, percent
 
-__all__ = ["curves", "freezing", "stages"]
+__all__ = ["curves"]
 
 _SELECTION = "validation, also used for selection"
 _MADE = "soups and interpolations"
 _OF_NETWORK = ("stage", "epoch", "share", "soup")  # what tells a network of the run from all others
 _Points = tuple[tuple[float, float], ...]
 _MOST_RATES = 6  # lines that can be told apart
-_MOST_LISTED = 3  # rates in a cell of a table
-
-
-def stages(evidence: Evidence) -> Html:
-    """Return the section on stages: trained layers, settings and results of each."""
-    recipe = parts(evidence.recipe, "stages")
-    names = [str(stage.get("name", "")) for stage in recipe]
-    names += [name for name in dict.fromkeys(str(e.get("stage")) for e in evidence.epochs) if name not in names]
-    if not names:
-        return html('<p class="absent">The recipe of this run names no stages.</p>')
-    settings = {str(stage.get("name", "")): stage for stage in recipe}
-    audits = {str(audit.get("stage")): audit for audit in parts(evidence.audit, "stages")}
-    header = (
-        "stage",
-        "what trains",
-        "#tensors",
-        "epochs",
-        "optimizer",
-        "#rate",
-        "best of the stage",
-        "#time",
-        "proof",
-    )
-    rows = [_stage_row(name, settings.get(name, {}), audits.get(name, {}), evidence) for name in names]
-    return html(
-        "{}{}{}{}{}",
-        _choices(evidence.recipe_text),
-        table(header, rows),
-        _augmentations(settings),
-        _batches(evidence, names),
-        folded("The whole recipe", html("<pre>{}</pre>", block(evidence.recipe_text))),
-    )
-
-
-def _choices(recipe_text: str) -> Html:
-    """Return what was chosen for the run and why, as the head of its recipe says: networks that were compared too."""
-    head = takewhile(lambda line: line.startswith("# "), recipe_text.splitlines())
-    lines = [line.removeprefix("# ") for line in head]
-    return html("<ul>{}</ul>", join(html("<li>{}</li>", line) for line in lines)) if lines else Html("")
-
-
-def _batches(evidence: Evidence, names: Sequence[str]) -> Html:
-    """Return the first training batch of each stage, augmented, as images."""
-    pictures = [
-        html(
-            '<figure class="batch"><figcaption>First training images of the stage <strong>{}</strong>, as the network '
-            'sees them</figcaption><img src="data:image/jpeg;base64,{}" alt=""></figure>',
-            names[number_],
-            base64.b64encode(content).decode("ascii"),
-        )
-        for number_, content in evidence.batches.items()
-        if number_ < len(names)
-    ]
-    return html('<div class="batches">{}</div>', join(pictures)) if pictures else Html("")
 
 
 def curves(evidence: Evidence) -> Html:
@@ -214,81 +160,6 @@ def _group_name(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
-def freezing(evidence: Evidence) -> Html:
-    """Return the proof, stage by stage, that what was frozen did not move and what should train did."""
-    audits = parts(evidence.audit, "stages")
-    if not audits:
-        return html('<p class="absent">No stage was audited.</p>')
-    return join(_audit(audit) for audit in audits)
-
-
-def _stage_row(name: str, settings: Record, audit: Record, evidence: Evidence) -> tuple[Any, ...]:
-    epochs = [epoch for epoch in evidence.epochs if str(epoch.get("stage")) == name]
-    planned = settings.get("epochs")
-    optimizer = settings.get("optimizer")
-    rates = part(epochs[0], "lr") if epochs else {}
-    tensors = f"{audit['num_trainable']:,} of {audit['num_trainable'] + audit['num_frozen']:,}" if audit else "–"
-    return (
-        html("<strong>{}</strong>", name),
-        compact(settings.get("train", "–")),
-        tensors,
-        _length(epochs, planned),
-        compact(optimizer.get("name", optimizer) if isinstance(optimizer, dict) else optimizer or "–"),
-        _rates_text(rates) or compact(settings.get("lr") or "–"),
-        _best_of([*epochs, *(e for e in evidence.candidates if str(e.get("stage")) == name)], evidence.task.main),
-        duration(sum(e["seconds"] for e in epochs if is_number(e.get("seconds")))) if epochs else "–",
-        _badge(audit),
-    )
-
-
-def _rates_text(rates: Record) -> str:
-    """Return the rates of all groups, smallest first; of more than three the smallest and the largest."""
-    known = sorted({rate for rate in rates.values() if is_number(rate)})
-    if len(known) > _MOST_LISTED:
-        return f"{number(known[0])} to {number(known[-1])}"
-    return ", ".join(dict.fromkeys(map(number, known)))
-
-
-def _length(epochs: Sequence[Record], planned: Any) -> str:
-    if epochs and all(is_number(epoch.get("l2")) for epoch in epochs):
-        folds = epochs[-1].get("folds")
-        how = f"; l2 by {folds}-fold cross-validation, as images are few" if is_number(folds) and folds else ""
-        return quantity(len(epochs), "solution") + how
-    return f"{len(epochs)} of {planned}" if planned else f"{len(epochs)}"
-
-
-def _best_of(epochs: Sequence[Record], main: str) -> str:
-    key = next((key for key in ("val_calibrated_loss", "val_loss") if any(is_number(e.get(key)) for e in epochs)), None)
-    if key is None:
-        return "–"
-    best = min((e for e in epochs if is_number(e.get(key))), key=lambda e: e[key])
-    value = best.get(f"val_{main}")
-    quality = f", {told(main, value, 1)}" if is_number(value) else ""
-    name = key.replace("_", " ")
-    return f"{name} {number(best[key])}{quality} ({epoch_name(best)})"
-
-
-def _badge(audit: Record) -> Html:
-    if not audit:
-        return html('<span class="badge none">no audit</span>')
-    good = audit.get("verdict") == "ok"
-    return html('<span class="badge {}">{}</span>', "good" if good else "bad", audit.get("verdict"))
-
-
-def _augmentations(settings: Mapping[str, Record]) -> Html:
-    told = {name: _active(stage.get("augment")) for name, stage in settings.items()}
-    if not any(told.values()):
-        return html("<p>No stage changed its training images.</p>")
-    return definitions((f"augmentation of {name}", text or "none") for name, text in told.items())
-
-
-def _active(augment: Any) -> str:
-    if not isinstance(augment, dict):
-        return compact(augment) if augment else ""
-    active = {key: value for key, value in augment.items() if value not in (0, None, False)}
-    return compact(active) if set(active) - {"fill"} else ""
-
-
 def _rows(evidence: Evidence) -> list[Record]:
     """Return the epochs, and after those of each stage the networks made of its weights at its end."""
     return sorted([*evidence.epochs, *evidence.candidates], key=_place)
@@ -330,7 +201,7 @@ def _epoch_table(evidence: Evidence) -> Html:
             number(e.get("val_loss")),
             number(e.get("val_calibrated_loss")),
             *(_measure(measures[place], e.get(f"val_{measures[place]}")) for place in kept),
-            _rates_text(part(e, "lr")),
+            rates_text(part(e, "lr")),
             number(e.get("images_per_second")),
             percent(e.get("data_wait")),
             duration(e.get("seconds")),
@@ -354,34 +225,3 @@ def _place(record: Record) -> tuple[float, bool]:
 
 def _measure(name: str, value: Any) -> str:
     return percent(value, 2) if name in SHARES else number(value)
-
-
-def _audit(audit: Record) -> Html:
-    trainable, frozen = parts(audit, "trainable"), list(audit.get("frozen") or ())
-    moved = list(audit.get("buffers_moved") or ())
-    equal = audit.get("optimizer_equals_trainable")
-    sentence = (
-        f"{quantity(audit.get('num_trainable', len(trainable)), 'tensor')} trained, "
-        f"{audit.get('num_frozen', len(frozen)):,} frozen and compared byte for byte. "
-        f"The optimizer held {'exactly the trainable tensors' if equal else 'other tensors than the trainable ones'}."
-    )
-    rows = [
-        (t.get("name"), _shape(t.get("shape")), number(t.get("grad_norm")), number(t.get("moved"))) for t in trainable
-    ]
-    header = ("tensor", "shape", "#gradient norm", "#moved (L2)")
-    return html(
-        "<h3>{} {}</h3><p>{}</p>{}{}{}{}",
-        audit.get("stage"),
-        _badge(audit),
-        sentence,
-        html('<ul class="warning">{}</ul>', join(html("<li>{}</li>", text) for text in audit.get("violations") or ()))
-        if audit.get("violations")
-        else "",
-        folded(f"Trained ({len(rows):,})", table(header, rows, most=500), opened=len(rows) <= 8),
-        folded(f"Frozen ({len(frozen):,})", listing(frozen)) if frozen else "",
-        folded(f"Buffers that moved, as they may ({len(moved):,})", listing(moved)) if moved else "",
-    )
-
-
-def _shape(shape: Any) -> str:
-    return " × ".join(map(str, shape)) if isinstance(shape, list) else compact(shape)
