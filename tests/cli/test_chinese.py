@@ -11,6 +11,7 @@ from tests.conftest import Cli
 
 from regraft.language.choice import choose_language, chosen_language
 from regraft.language.translate import catalogue, translated
+from regraft.report.build import write_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "untranslated.py"
 
@@ -63,9 +64,10 @@ def test_a_value_after_two_dashes_is_not_a_language(cli: Cli, tmp_path: Path) ->
     assert cli("runs", "--", "--lang").err.startswith("error: ")
 
 
-def test_a_report_has_chinese_headings(cli: Cli, tmp_path: Path) -> None:
-    assert cli("--lang", "zh", "report", tmp_path).code == 0
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_a_report_has_chinese_headings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGRAFT_LANG", "zh")
+    choose_language(None)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<h2>曲线</h2>" in page
     assert ">冻结与训练</a>" in page
 
