@@ -123,7 +123,7 @@ def test_refuses_containers_that_hold_themselves_and_what_follows(tmp_path: Path
         read_weights(tmp_path / "w.pkl")
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("protocol", [2, *(pytest.param(one, marks=pytest.mark.slow) for one in (0, 4))])
 def test_survives_cuts_and_flips(tmp_path: Path, protocol: int) -> None:
     path = pickled(tmp_path / "w.pkl", arrays(), protocol)
     num_cut, num_flipped = hostile.fuzz(pkl, path)
@@ -211,6 +211,7 @@ def test_parts_of_large_arrays_are_refused(tmp_path: Path) -> None:
         read_weights(pickled(tmp_path / "w.pdparams", content, 2))
 
 
+@pytest.mark.slow
 def test_pdparams_survive_cuts_and_flips(tmp_path: Path) -> None:
     path = pickled(tmp_path / "w.pdparams", paddle_state(net(1)))
     num_cut, num_flipped = hostile.fuzz(pdparams, path)

@@ -192,7 +192,7 @@ class _Call:
         return print, ("called",)
 
 
-@pytest.mark.parametrize("layout", ["this", "middle"])
+@pytest.mark.parametrize("layout", ["this", pytest.param("middle", marks=pytest.mark.slow)])
 def test_survives_cuts_and_flips(net: Net, exported: Path, tmp_path: Path, layout: str) -> None:
     path = tmp_path / "w.pt2"
     path.write_bytes(exported.read_bytes()) if layout == "this" else zipped(path, middle(net))

@@ -13,7 +13,8 @@ from regraft.weights.limits import MAX_DEPTH, budget
 
 __all__ = ["Extension", "MessageError", "Span", "unpack"]
 
-_STEPS, _ITEM_BYTES = 2, 120
+_STEPS = 2
+_ITEM_BYTES, _SPAN_BYTES = 120, 200  # in memory
 _MAX_TEXT = 1 << 20
 _NUMBERS = {
     0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i",
@@ -32,7 +33,7 @@ class MessageError(ValueError):
     """Bytes that are no MessagePack; readers turn it into a `WeightsError` that names the file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A byte string, where it lies."""
 
@@ -40,7 +41,7 @@ class Span:
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Extension:
     """A value of a kind of the writer's own, and the bytes that hold it."""
 
@@ -90,6 +91,7 @@ class _Unpacker:
             return [self.value(depth + 1) for _ in range(size)]
         if kind == "text":
             return self._text(size)
+        self._budget.hold(_SPAN_BYTES)
         if kind == "bytes":
             return Span(self._take(size), size)
         number = self._number(">b")

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from regraft.weights.limits import check_shape, shown
+from regraft.weights.limits import budget, check_shape, shown
 from regraft.weights.readers.byte_range import ByteRange, SourceFile
+from regraft.weights.readers.pickle.pickled import OBJECT_BYTES
 from regraft.weights.readers.pickle.unpickle import Global, PickleError, Raw, Stub, Words
 from regraft.weights.readers.pickle.unpickle import unpickle as unpickle_one
 
@@ -82,6 +83,7 @@ def lenient_calls() -> dict[str, Any]:
 
 def _lenient(name: str, call: Any) -> Any:
     def make(*args: Any) -> Any:
+        budget().hold(OBJECT_BYTES)
         try:
             return call(*args)
         except (PickleError, TypeError):
