@@ -24,81 +24,21 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers import Results, environment, timed
+from doctor_peers import CLEANLAB, peer_pairs, run_peer
+from peers import Results
+from planted_copies import counted, plant
 
-Picture = Image.Image
-Change = Callable[[Picture, np.random.Generator], Picture]
 SHARED = Path(os.environ.get("REGRAFT_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 FOLDERS = {"clothing": SHARED / "clothing" / "test", "cats and dogs": SHARED / "dogs-vs-cats-small" / "validation"}
 LABELLED = {"clothing": SHARED / "clothing" / "train", "cats and dogs": SHARED / "dogs-vs-cats-small" / "train"}
-PEERS = {
-    "cleanvision": ["cleanvision==0.3.7"],
-    "imagededup": ["imagededup==0.3.3.post2"],
-    "cleanlab": ["cleanlab==2.9.0", "scikit-learn==1.9.1"],
-}
-
-
-def crop(image: Picture, rng: np.random.Generator) -> Picture:
-    width, height = (round(side * 0.9**0.5) for side in image.size)
-    left, top = rng.integers(0, image.width - width + 1), rng.integers(0, image.height - height + 1)
-    return image.crop((left, top, left + width, top + height))
-
-
-def write(image: Picture, rng: np.random.Generator) -> Picture:
-    image = image.copy()
-    place, size = (image.width * 0.1, image.height * 0.8), max(10, image.width // 12)
-    ImageDraw.Draw(image).text(place, "www.example.com 2026", fill=(255, 255, 0), font_size=size)
-    return image
-
-
-def shift_colour(image: Picture, rng: np.random.Generator) -> Picture:
-    pixels = np.array(image.convert("HSV"))
-    pixels[..., 0] += 25
-    return ImageEnhance.Brightness(Image.fromarray(pixels, "HSV").convert("RGB")).enhance(1.15)
-
-
-def add_noise(image: Picture, rng: np.random.Generator) -> Picture:
-    pixels = np.asarray(image, dtype=np.float64)
-    return Image.fromarray(np.clip(pixels + rng.normal(0, 20, pixels.shape), 0, 255).astype(np.uint8))
-
-
-def screenshot(image: Picture, rng: np.random.Generator) -> Picture:
-    """The image in the frame of a telephone: a bar with the time above, one with buttons below."""
-    width, height = image.size
-    frame = Image.new("RGB", (round(width * 1.08), round(height * 1.3)), (250, 250, 250))
-    draw = ImageDraw.Draw(frame)
-    draw.rectangle((0, 0, frame.width, height * 0.08), fill=(40, 40, 60))
-    draw.text((8, 4), "12:01  Photos", fill=(255, 255, 255), font_size=max(8, height // 25))
-    draw.rectangle((0, frame.height * 0.95, frame.width, frame.height), fill=(40, 40, 60))
-    frame.paste(image, ((frame.width - width) // 2, round(height * 0.14)))
-    return frame
-
-
-CHANGES: dict[str, Change] = {
-    "re-encode": lambda image, rng: image,  # at quality 30, below
-    "resize": lambda image, rng: image.resize((image.width // 2, round(image.height * 0.55))),
-    "crop 10 %": crop,
-    "flip": lambda image, rng: ImageOps.mirror(image),
-    "rotate 3 degrees": lambda image, rng: image.rotate(
-        float(rng.choice((-3, 3))), Image.Resampling.BICUBIC, fillcolor=(255, 255, 255)
-    ),
-    "text": write,
-    "border": lambda image, rng: ImageOps.expand(image, max(image.size) * 7 // 100, (int(rng.integers(256)),) * 3),
-    "grey": lambda image, rng: image.convert("L").convert("RGB"),
-    "colour shift": shift_colour,
-    "blur": lambda image, rng: image.filter(ImageFilter.GaussianBlur(max(image.size) / 160)),
-    "noise": add_noise,
-    "screenshot": screenshot,
-}
 
 
 def main() -> None:
@@ -121,10 +61,6 @@ def main() -> None:
         print("100,000 images:", results.once("scale", scale))
     if "cost" in given.parts:
         print("cost:", results.once("cost", lambda: cost(LABELLED["cats and dogs"])))
-
-
-def images_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
 
 
 def copies(name: str, folder: Path, given: argparse.Namespace, results: Results) -> None:
@@ -151,49 +87,6 @@ def copies(name: str, folder: Path, given: argparse.Namespace, results: Results)
         print(f"   false: {numbers['examples']}")
 
 
-def plant(folder: Path, root: Path, num: int, most: int) -> None:
-    """Write `NUMBER-original.jpg` for each image, and `NUMBER-CHANGE.jpg` for the first ones."""
-    rng = np.random.default_rng(0)
-    paths = images_of(folder)
-    for place, at in enumerate(rng.permutation(len(paths))[:most].tolist()):
-        image = Image.open(paths[at]).convert("RGB")
-        target = root / "images"
-        target.mkdir(exist_ok=True)
-        (target / f"{place:05}-original.jpg").write_bytes(paths[at].read_bytes())
-        for change, make in CHANGES.items() if place < num else ():
-            quality = 30 if change == "re-encode" else 92
-            make(image, rng).save(target / f"{place:05}-{change}.jpg", quality=quality)
-
-
-def counted(pairs: list[tuple[str, str]], num: int) -> dict[str, Any]:
-    """Return recall by change, and how many pairs join images of different originals."""
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            key = parent[key]
-        return key
-
-    false = [pair for pair in pairs if pair[0][:5] != pair[1][:5]]
-    for one, two in pairs:
-        if one[:5] == two[:5]:
-            parent[root(one)] = root(two)
-    planted = sorted({name for pair in pairs for name in pair if not name.endswith("original.jpg")})
-    numbers = range(num)
-    recall = {
-        change: float(np.mean([root(f"{at:05}-{change}.jpg") == root(f"{at:05}-original.jpg") for at in numbers]))
-        for change in CHANGES
-    }
-    return {
-        "recall": recall,
-        "overall": float(np.mean(list(recall.values()))),
-        "pairs": len(pairs),
-        "false": len(false),
-        "in pairs": len(planted),
-        "examples": false[:6],
-    }
-
-
 def regraft_pairs(root: Path) -> list[tuple[str, str]]:
     from regraft.checkup.copies.groups import near_pairs
 
@@ -216,50 +109,6 @@ def looked_at(root: Path) -> tuple[Any, Any, Any]:
     if isinstance(described, str):
         raise SystemExit(described)
     return rows, seen, described
-
-
-PEER_PAIRS = {
-    "cleanvision near": """
-from itertools import combinations
-from cleanvision import Imagelab
-lab = Imagelab(data_path=ROOT)
-lab.find_issues({"exact_duplicates": {}, "near_duplicates": {}})
-sets = lab.info["near_duplicates"]["sets"] + lab.info["exact_duplicates"]["sets"]
-pairs = [pair for group in sets for pair in combinations(sorted(map(name, group)), 2)]
-""",
-    "imagededup phash": """
-from imagededup.methods import PHash
-found = PHash().find_duplicates(image_dir=ROOT, max_distance_threshold=10)
-pairs = {tuple(sorted((name(one), name(two)))) for one, near in found.items() for two in near}
-""",
-    "imagededup cnn": """
-from imagededup.methods import CNN
-found = CNN().find_duplicates(image_dir=ROOT, min_similarity_threshold=0.9)
-pairs = {tuple(sorted((name(one), name(two)))) for one, near in found.items() for two in near}
-""",
-}
-PEER_FRAME = """
-import contextlib, json, os, sys
-ROOT = sys.argv[1]
-name = os.path.basename
-with contextlib.redirect_stdout(sys.stderr):
-{body}
-print(json.dumps(sorted(map(list, set(map(tuple, pairs))))))
-"""
-
-
-def peer_pairs(peer: str, way: str, root: Path) -> list[tuple[str, str]]:
-    body = "".join(f"    {line}\n" for line in PEER_PAIRS[f"{peer} {way}"].strip().splitlines())
-    printed = run_peer(peer, PEER_FRAME.format(body=body), str(root / "images"))
-    return [(one, two) for one, two in json.loads(printed)]
-
-
-def run_peer(peer: str, script: str, *arguments: str) -> str:
-    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-        file.write(script)
-        file.flush()
-        _, printed = timed([str(environment(peer, PEERS[peer])), file.name, *arguments])
-    return printed.strip().splitlines()[-1]
 
 
 def labels(name: str, folder: Path, given: argparse.Namespace, results: Results) -> None:
@@ -309,21 +158,6 @@ def auroc(scores: npt.NDArray[np.float64], is_wrong: npt.NDArray[np.bool_]) -> f
     rank[order] = np.arange(1, len(scores) + 1)
     num = int(is_wrong.sum())
     return float((rank[is_wrong].sum() - num * (num + 1) / 2) / (num * (len(scores) - num)))
-
-
-CLEANLAB = """
-import json, sys
-import numpy as np
-from cleanlab.rank import get_label_quality_scores
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
-given = np.load(sys.argv[1])
-model = LogisticRegression(max_iter=400)
-shares = cross_val_predict(model, given["features"], given["labels"], cv=5, method="predict_proba")
-scores = {way: get_label_quality_scores(given["labels"], shares, method=way).tolist()
-          for way in ("self_confidence", "normalized_margin")}
-print(json.dumps(scores))
-"""
 
 
 def cleanlab_aurocs(

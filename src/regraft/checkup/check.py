@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from regraft.checkup.checkup import Checkup
+from regraft.checkup.checkup import CheckedImages, Checkup
 from regraft.checkup.copies.groups import find_groups
 from regraft.checkup.copies.issues import copy_issues
 from regraft.checkup.faults import image_faults
@@ -83,9 +83,7 @@ def check(
         num_images={name: len(split) for name, split in data.splits.items()},
         issues=_in_order(issues),
         not_computed=tuple(untold),
-        rows=rows,
-        readable=seen.good,
-        groups=tuple(groups),
+        images=CheckedImages(rows, seen.good, tuple(groups)),
         network="" if isinstance(found.described, str) else found.described.network,
         seconds=time.perf_counter() - began,
     )

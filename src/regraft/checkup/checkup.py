@@ -20,11 +20,26 @@ from regraft.summary import Summary
 from regraft.visible import visible
 from regraft.wording import quantity
 
-__all__ = ["COLUMNS", "Checkup"]
+__all__ = ["COLUMNS", "CheckedImages", "Checkup"]
 
 COLUMNS = ("kind", "level", "path", "split", "label", "detail", "group", "suggestion", "score")
 _NAMED = 3  # images that are named below an issue
 _MOST_CLASSES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedImages:
+    """The images that were looked at.
+
+    Attributes:
+        rows: All of them, as one table.
+        readable: Which of these can be read.
+        groups: Which of these are copies of each other.
+    """
+
+    rows: Rows
+    readable: npt.NDArray[np.int64]
+    groups: tuple[npt.NDArray[np.int64], ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,9 +53,7 @@ class Checkup(Summary):
         issues: What was found: errors first, then warnings, then notes.
         not_computed: What could not be looked for, and why, a sentence each.
         network: Whose features images were compared by; empty where none were.
-        rows: The images, as one table.
-        readable: Which of these can be read.
-        groups: Which of these are copies of each other.
+        images: What splits and lists are made from; None of a checkup that was made on the way.
         seconds: How long it took.
     """
 
@@ -51,9 +64,7 @@ class Checkup(Summary):
     issues: tuple[Issue, ...] = ()
     not_computed: tuple[str, ...] = ()
     network: str = ""
-    rows: Rows | None = field(default=None, compare=False)
-    readable: npt.NDArray[np.int64] | None = field(default=None, compare=False)
-    groups: tuple[npt.NDArray[np.int64], ...] = field(default=(), compare=False)
+    images: CheckedImages | None = field(default=None, compare=False)
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -111,9 +122,9 @@ class Checkup(Summary):
         Raises:
             SettingsError: Images with masks; a group that says nothing; or all images belong together.
         """
-        rows, readable = self._images()
-        names = names_of_groups(rows, group) if group is not None else ()
-        return leak_free_table(rows, readable, self.groups, names, seed=seed)
+        found = self._images()
+        names = names_of_groups(found.rows, group) if group is not None else ()
+        return leak_free_table(found.rows, found.readable, found.groups, names, seed=seed)
 
     def kept_table(self) -> str:
         """Return what `left_out` leaves, as a table that `regraft train` reads, in the splits that it is in.
@@ -121,9 +132,9 @@ class Checkup(Summary):
         Raises:
             SettingsError: Images with masks.
         """
-        rows, readable = self._images()
-        gone = self.left_out()
-        kept = [row for row in readable.tolist() if rows.shown_path(row) not in gone]
+        found, gone = self._images(), self.left_out()
+        rows = found.rows
+        kept = [row for row in found.readable.tolist() if rows.shown_path(row) not in gone]
         return table_of(rows, kept, [rows.splits[int(rows.split_of[row])] for row in kept])
 
     def left_out(self) -> dict[str, str]:
@@ -132,10 +143,10 @@ class Checkup(Summary):
         """
         return left_out(self.issues)
 
-    def _images(self) -> tuple[Rows, npt.NDArray[np.int64]]:
-        if self.rows is None or self.readable is None:
+    def _images(self) -> CheckedImages:
+        if self.images is None:
             raise SettingsError("This checkup was made without its images.", "", "`rg.check(PHOTOS)`")
-        return self.rows, self.readable
+        return self.images
 
     def __str__(self) -> str:
         return self.render()

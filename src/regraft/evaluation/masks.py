@@ -184,19 +184,10 @@ class MaskPredictor:
 
     def _decoded(self, paths: Iterable[str | MemoryImage]) -> Iterator[tuple[str, _Decoded | str]]:
         with thread_pool(1, "decode") as pool:
-            for path, decoded in Prefetch(lambda one: (str(one), pool.submit(self._decode, one)), paths, _AHEAD):
+            for path, decoded in Prefetch(
+                lambda one: (str(one), pool.submit(_decode, one, self.pixels, self.tile is not None)), paths, _AHEAD
+            ):
                 yield path, decoded.result()
-
-    def _decode(self, source: str | MemoryImage) -> _Decoded | str:
-        data = read_source(source)
-        size = data if isinstance(data, str) else upright_size(data)
-        if isinstance(size, str) or isinstance(data, str):
-            return str(size)
-        program = self.pixels
-        if self.tile is not None:
-            program = replace(program, size=size, stored=None, resize="squash", draft=False)
-        pixels = decode_or_reason(data, program)
-        return pixels if isinstance(pixels, str) else _Decoded(pixels, size)
 
 
 def predict_masks(
@@ -227,6 +218,18 @@ def predict_masks(
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)
     return list(MaskPredictor(loaded, numerics, tile=tile, overlap=overlap, tta=tta).predict(paths))
+
+
+def _decode(source: str | MemoryImage, program: PixelProgram, whole: bool) -> _Decoded | str:
+    """Return the pixels of an image by its program, or `whole` as they are; or why it cannot be read."""
+    data = read_source(source)
+    size = data if isinstance(data, str) else upright_size(data)
+    if isinstance(size, str) or isinstance(data, str):
+        return str(size)
+    if whole:
+        program = replace(program, size=size, stored=None, resize="squash", draft=False)
+    pixels = decode_or_reason(data, program)
+    return pixels if isinstance(pixels, str) else _Decoded(pixels, size)
 
 
 def _known(tta: TTA | None) -> TTA | None:
