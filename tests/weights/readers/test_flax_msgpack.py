@@ -93,6 +93,14 @@ def test_a_transposed_convolution_that_the_file_does_not_tell_is_no_silent_match
         report.require("any")
 
 
+def test_says_that_the_padding_of_strided_convolutions_is_not_told(tmp_path: Path) -> None:
+    content = {"params": {"stem": {"kernel": np.ones((3, 3, 3, 4), "f4"), "bias": np.ones(4, "f4")}}}
+    weights = read_weights(written(tmp_path / "w.msgpack", content))
+    for stride, count in ((1, 0), (2, 1)):
+        report = match_weights(weights, nn.Sequential(OrderedDict(stem=nn.Conv2d(3, 4, 3, stride, 1))))
+        assert sum("Flax's default, 'SAME'" in finding.text for finding in report.findings) == count
+
+
 def test_reads_chunks_bfloat16_and_checkpoints(tmp_path: Path) -> None:
     values = np.arange(12, dtype="f4").reshape(3, 4)
     chunks = {"0": values.ravel()[:5], "1": values.ravel()[5:]}

@@ -14,7 +14,7 @@ from typing import Any
 from regraft.weights.differences.activations import activation_findings
 from regraft.weights.differences.file_flow import FileGraph
 from regraft.weights.differences.hub_config import hub_config
-from regraft.weights.differences.padding import SAME, SYMMETRIC, UNKNOWN, dialect_padding, graph_padding
+from regraft.weights.differences.padding import SAME, SYMMETRIC, UNKNOWN, UNKNOWN_FLAX, dialect_padding, graph_padding
 from regraft.weights.file import WeightFile
 from regraft.weights.naming.layers import Layer
 from regraft.weights.naming.naming import Pair
@@ -223,6 +223,8 @@ def _unknown(pairs: Sequence[Pair], weights: WeightFile) -> list[Finding]:
         findings += [
             replace(one, unknown=True) for one in dialect_padding(pairs, None, UNKNOWN, serious=bool(findings))
         ]
+    if weights.format == "flax_msgpack":
+        findings += [replace(one, unknown=True) for one in dialect_padding(pairs, None, UNKNOWN_FLAX, serious=False)]
     if any(pair.rule.startswith("structure") for pair in pairs):
         text = (
             "the file does not tell its network's epsilon, padding, strides, activations and input normalization, and "

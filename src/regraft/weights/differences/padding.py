@@ -16,7 +16,7 @@ from regraft.weights.naming.naming import Pair
 from regraft.weights.report import Finding
 from regraft.weights.words import some
 
-__all__ = ["SAME", "SYMMETRIC", "UNKNOWN", "dialect_padding", "graph_padding"]
+__all__ = ["SAME", "SYMMETRIC", "UNKNOWN", "UNKNOWN_FLAX", "dialect_padding", "graph_padding"]
 
 SYMMETRIC = (
     "pad both sides alike; the file's network pads as TensorFlow's SAME does, which differs on even sizes "
@@ -29,6 +29,10 @@ SAME = (
 UNKNOWN = (
     "pad both sides alike; the file does not tell how its network pads, and Keras's padding='same' differs on even "
     "sizes (timm: pad_type='same', or the tf_ form of the network)"
+)
+UNKNOWN_FLAX = (
+    "pad both sides alike; the file does not tell how its network pads, and Flax's default, 'SAME', differs on even "
+    "sizes (timm: pad_type='same', or the tf_ form of the network): --check IMAGE=LOGITS.npy settles it"
 )
 _NO_PADS: Pads = (0, 0, 0, 0)
 
