@@ -81,21 +81,30 @@ def randomize(model: nn.Module, seed: int) -> nn.Module:
         return torch.randn(tensor.shape, generator=draw)
 
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
+        for name, tensor in _tensors(model).items():
             leaf = name.rpartition(".")[2]
             if not tensor.is_floating_point() or leaf in ("relative_coords_table", "inv_freq", "periods"):
                 continue
-            if leaf == "running_var":
+            if leaf in ("running_var", "moving_variance"):
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=draw))
             elif (leaf in ("weight", "gamma", "lambda1") and tensor.ndim == 1) or "scale" in leaf or "lambda" in leaf:
                 tensor.copy_(1 + 0.2 * normal(tensor))
             elif tensor.ndim <= 1 or leaf.endswith(("bias", "mean")):
                 tensor.copy_(0.1 * normal(tensor))
-            elif leaf in ("weight", "in_proj_weight", "kernel", "proj") and "position" not in name:
+            elif leaf == "kernel":  # of Keras, whose last axis is that of outputs
+                tensor.copy_(normal(tensor) * (tensor.shape[-1] / tensor.numel()) ** 0.5)
+            elif leaf in ("weight", "in_proj_weight", "proj") and "position" not in name:
                 tensor.copy_(normal(tensor) / max(tensor[0].numel(), 1) ** 0.5)
             else:
                 tensor.copy_(0.5 * normal(tensor))
     return model.eval()
+
+
+def _tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Return all tensors of a network by name; Keras calls them by paths."""
+    if hasattr(model, "save_weights"):
+        return {weight.path.replace("/", "."): weight.value for weight in model.weights}
+    return dict(model.state_dict())
 
 
 def timm_(name: str, **arguments: Any) -> tuple[str, Network]:
@@ -342,6 +351,15 @@ _TRANSFORMERS = [
         "Dinov2Model",
         _of("Dinov2Config", **_VIT),
         timm_("vit_small_patch14_dinov2", **_VIT_TIMM),
+        size=32,
+        output=_hidden,
+        own_output=_features,
+    ),
+    _transformers(
+        "Dinov2Model",
+        _of("Dinov2Config", **_VIT, use_swiglu_ffn=True),
+        timm_("vit_giant_patch14_dinov2", **_VIT_TIMM, mlp_ratio=16 / 3),
+        note=" (SwiGLU)",
         size=32,
         output=_hidden,
         own_output=_features,
@@ -668,6 +686,11 @@ def _below(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
+def _underscored(name: str) -> str:
+    path, _, leaf = name.rpartition(".")
+    return f"{path.replace('.', '_')}.{leaf}"
+
+
 def _other(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
@@ -694,6 +717,10 @@ _WRAPPERS: list[tuple[str, Callable[[dict[str, Any]], Any], dict[str, Any]]] = [
         {"options": {"key": "encoder_q"}}),
     ("DINO's teacher", lambda state: {"teacher": _below("backbone.", state) | _projector("head.mlp")}, {}),
 ]  # fmt: skip
+_SPELLINGS: list[tuple[str, Callable[[dict[str, Any]], Any], dict[str, Any]]] = [
+    ("torch.fx (underscores)", lambda state: {_underscored(name): tensor for name, tensor in state.items()}, {}),
+    ("flat names", lambda state: {name.replace(".", "_"): tensor for name, tensor in state.items()}, {}),
+]
 _WRAPPED_NETWORKS: list[tuple[tuple[str, Network], dict[str, Any]]] = [
     (timm_("resnet18", channels=(8, 8, 16, 16), **_LAYERS), {}),
     (timm_("convnext_tiny", **_DIMS_TIMM, num_classes=3), {}),
@@ -706,6 +733,10 @@ _WRAPPED = [
     _wrapped(framework, network, wrap, **{**how, **expected})
     for framework, wrap, expected in _WRAPPERS
     for network, how in _WRAPPED_NETWORKS
+] + [
+    _wrapped(framework, network, wrap, **{**how, **expected})
+    for framework, wrap, expected in _SPELLINGS
+    for network, how in (_WRAPPED_NETWORKS[0], _WRAPPED_NETWORKS[5])
 ]
 
 
@@ -747,4 +778,73 @@ _SMP = [
     _smp("densenet121", timm_("densenet121"), output=lambda model, x: torch.relu(model.encoder(x)[-1])),
 ]
 
-PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP]
+# --- Keras --------------------------------------------------------------------------------------------------------
+
+
+def _keras(name: str, target: tuple[str, Network], build: Callable[[Any], Any], suffix: str, **how: Any) -> Pair:
+    def source() -> nn.Module:
+        import os
+
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        import keras
+
+        keras.backend.clear_session()
+        return build(keras)  # type: ignore[no-any-return]
+
+    def write(model: Any, folder: Path) -> Path:
+        path = folder / f"file{suffix}"
+        (model.save_weights if suffix == ".weights.h5" else model.save)(path)
+        return path
+
+    def output(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        found = model(x.permute(0, 2, 3, 1).contiguous())
+        return found if found.ndim == 2 else found.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+    how = {"output": output, "tolerance": 1e-4, **how}
+    return Pair("Keras", f"{name} ({suffix})", target[0], source, write=write, build=target[1], **how)
+
+
+def _keras_convnext(keras: Any) -> Any:
+    from keras.src.applications.convnext import ConvNeXt
+
+    return ConvNeXt(
+        depths=[1, 1, 2, 1],
+        projection_dims=[8, 8, 16, 16],
+        include_preprocessing=False,
+        weights=None,
+        input_shape=(64, 64, 3),
+        classes=3,
+        classifier_activation=None,
+        name="convnext_tiny",
+    )
+
+
+def _application(name: str, **arguments: Any) -> Callable[[Any], Any]:
+    given = {"weights": None, "input_shape": (64, 64, 3), "classes": 3, "classifier_activation": None, **arguments}
+    return lambda keras: getattr(keras.applications, name)(**given)
+
+
+_SAME = {"pad_type": "same", "bn_eps": 1e-3, "num_classes": 3}
+_KERAS = [
+    *(
+        _keras("ConvNeXt", timm_("convnext_tiny", **_DIMS_TIMM, num_classes=3), _keras_convnext, suffix)
+        for suffix in (".weights.h5", ".keras", ".h5")
+    ),
+    *(
+        _keras("MobileNetV2", timm_("mobilenetv2_100", **_SAME), _application("MobileNetV2"), suffix)
+        for suffix in (".weights.h5", ".keras", ".h5")
+    ),
+    _keras(
+        "MobileNetV2 into the stock network",
+        timm_("mobilenetv2_100", num_classes=3),
+        _application("MobileNetV2"),
+        ".weights.h5",
+        refused="eps",
+    ),
+    _keras("DenseNet121", timm_("densenet121", num_classes=3), _application("DenseNet121"), ".h5"),
+    _keras("MobileNet", timm_("mobilenetv1_100", **_SAME, act_layer="relu6"), _application("MobileNet"), ".h5"),
+    _keras("VGG16", timm_("resnet18", num_classes=3), _application("VGG16", include_top=False), ".weights.h5",
+           refused="does not fill"),
+]  # fmt: skip
+
+PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP, *_KERAS]

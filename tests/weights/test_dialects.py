@@ -64,7 +64,10 @@ def _matched(state: State, folder: Path, model: nn.Module, config: dict[str, Any
 
 
 def _state(model: nn.Module) -> State:
-    return {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
+    return {
+        name: torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def test_queries_keys_and_values_are_joined(tmp_path: Path) -> None:
@@ -157,6 +160,48 @@ def test_a_refusal_says_whose_names_the_file_has(tmp_path: Path) -> None:
     report = _matched(_as_transformers(_state(_vit())), tmp_path, model)
     with pytest.raises(WeightsError, match=r"transformers gives them in vit"):
         report.require("backbone")
+
+
+def _small_resnet() -> nn.Module:
+    torch.manual_seed(1)
+    return timm.create_model("resnet18", channels=(8, 8, 16, 16), layers=(1, 1, 1, 1), num_classes=3).eval()
+
+
+@pytest.mark.parametrize("prefix", ["", "net_"])
+def test_underscores_for_dots(prefix: str, tmp_path: Path) -> None:
+    model = _small_resnet()
+    state = _positive(_state(model))
+    report = _matched({prefix + name.replace(".", "_"): tensor for name, tensor in state.items()}, tmp_path, model)
+    graft(model, report.require("all"))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_children_of_a_resnet(tmp_path: Path) -> None:
+    model = _small_resnet()
+    state = _positive(_state(model))
+    numbers = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+    renamed = {f"f.{numbers[name.partition('.')[0]]}.{name.partition('.')[2]}": tensor for name, tensor in state.items()
+               if not name.startswith("fc")}  # fmt: skip
+    projector = {"g.0.weight": torch.ones(32, 16), "g.0.bias": torch.ones(32), "g.2.weight": torch.ones(8, 32)}
+    graft(model, _matched(renamed | projector, tmp_path, model).require("backbone"))
+    assert torch.equal(model.state_dict()["layer3.0.conv2.weight"], state["layer3.0.conv2.weight"])
+
+
+@pytest.mark.parametrize(("extra", "is_filled"), [({}, True), ({"net.slice3.1.weight": torch.ones(8, 3, 3, 3)}, True)])
+def test_one_trunk_in_parts(extra: State, is_filled: bool, tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.features = nn.Sequential(*[nn.Conv2d(3 if place == 0 else 8, 8, 3, padding=1) for place in range(6)])
+    state = _state(model.features)
+    cut = {f"net.slice{1 + int(name[0]) // 3}.{name}": tensor for name, tensor in state.items()}
+    report = _matched(cut | extra, tmp_path, model)
+    filled = {match.target: match.sources[0].load() for match in report.matched if match.sources}
+    assert (len(filled) == len(state)) is is_filled
+    for name, values in filled.items():
+        assert torch.equal(torch.from_numpy(values), state[name.removeprefix("features.")])
+
+
+def _positive(state: State) -> State:
+    return {name: tensor.abs() if name.endswith("running_var") else tensor for name, tensor in state.items()}
 
 
 def test_the_page_of_pairs_is_current() -> None:

@@ -17,6 +17,7 @@ _NAMES = {
     "swish": "silu",
     "hardswish": "hard_swish",
 }
+_GATED = {"weights_in": "silu"}  # DINOv2's SwiGLU has its own activation, whatever the settings say
 
 
 def activation_name(name: str) -> str:
@@ -32,26 +33,32 @@ def activation_findings(pairs: Sequence[Pair], wanted: str, *, told: bool) -> li
         wanted: The activation of the file's network.
         told: Whether that is certain; else networks of the file's names have this one as a rule.
     """
-    wanted = activation_name(wanted)
-    differ: dict[str, list[str]] = {}
+    differ: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
         have = pair.target.attributes.get("activation")
-        if isinstance(have, str) and have != wanted and pair.address:
-            differ.setdefault(have, []).append(pair.target.name)
-    certain = f"the file's network has {wanted}"
-    maybe = f"the file does not tell its own, which most often is {wanted} where its layers have these names"
-    how = f"(timm: act_layer={wanted!r}; `--arg act_layer={wanted}`)"
+        want = _GATED.get(pair.source.name.rpartition(".")[2]) or activation_name(wanted)
+        if isinstance(have, str) and have != want and pair.address:
+            differ.setdefault((have, want), []).append(pair.target.name)
     return [
         Finding(
             "layout",
             names[0],
-            f"the activation behind {some(names)} is {have}; {certain if told else maybe} {how}",
+            f"the activation behind {some(names)} is {have}; {_certain(want) if told else _maybe(want)} "
+            f"(timm: act_layer={want!r}; `--arg act_layer={want}`)",
             "activation",
             have,
-            wanted,
+            want,
             serious=True,
             layers=tuple(names),
             unknown=not told,
         )
-        for have, names in differ.items()
+        for (have, want), names in differ.items()
     ]
+
+
+def _certain(wanted: str) -> str:
+    return f"the file's network has {wanted}"
+
+
+def _maybe(wanted: str) -> str:
+    return f"the file does not tell its own, which most often is {wanted} where its layers have these names"

@@ -30,6 +30,7 @@ from regraft.weights.naming.attention import as_in_model, with_projection
 from regraft.weights.naming.layers import Layer, Slot, loose_layers, loose_slots, model_layers, source_layers
 from regraft.weights.naming.naming import Pair, Side, by_convolution, by_family, by_name, by_suffix
 from regraft.weights.naming.recognized import recognized
+from regraft.weights.naming.spellings import by_parts, by_underscores
 from regraft.weights.report import Finding, Match, MatchReport, WrongShape
 
 __all__ = ["Match", "MatchReport", "Slot", "match", "names_slot"]
@@ -177,6 +178,8 @@ class _Rules:
         while exchange := by_suffix(state.free_targets, state.free_sources, fitter.fits):
             if not self._take_or_contest(exchange.pairs, state, is_tie=exchange.is_tie):
                 break
+        for rule in (by_underscores, by_parts):
+            self._take_or_contest(rule(state.free_targets, state.free_sources, fitter.fits), state)
         named = by_convolution(state.pairs, norm_behind, state.free_targets, state.free_sources, fitter.fits)
         self._take(named, [], state)
 

@@ -14,8 +14,8 @@ lack that).
 
 from __future__ import annotations
 
-from regraft.weights.naming.modern_cnns import MODERN_CNNS
-from regraft.weights.naming.vision_transformers import VISION_TRANSFORMERS
+from regraft.weights.naming.tables.modern_cnns import MODERN_CNNS
+from regraft.weights.naming.tables.vision_transformers import VISION_TRANSFORMERS
 
 __all__ = ["TABLES"]
 
@@ -30,6 +30,14 @@ layer<s>.<b>.bn<i> = block<block>.<i>.norm
 layer<s>.<b>.downsample.0 = block<block>.shortcut.conv
 layer<s>.<b>.downsample.1 = block<block>.shortcut.norm
 fc = classifier
+
+[torchvision children] sparse
+0 = stem.conv
+1 = stem.norm
+<s>.<b>.conv<i> = block<block>.<i>.conv
+<s>.<b>.bn<i> = block<block>.<i>.norm
+<s>.<b>.downsample.0 = block<block>.shortcut.conv
+<s>.<b>.downsample.1 = block<block>.shortcut.norm
 
 [keras]
 conv1_conv = stem.conv

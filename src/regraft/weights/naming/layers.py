@@ -13,7 +13,7 @@ from typing import Any
 
 from regraft.weights.axes import torch_shape
 from regraft.weights.file import SourceTensor, WeightFile
-from regraft.weights.naming.roles import roles_of
+from regraft.weights.naming.roles import flat_leaf, roles_of
 
 __all__ = ["KERNEL_ROLES", "Fits", "Layer", "Slot", "loose_layers", "loose_slots", "model_layers", "source_layers"]
 
@@ -138,11 +138,23 @@ def _model_layer(name: str, slots: list[Slot]) -> Layer:
 def source_layers(weights: WeightFile) -> dict[str, Layer]:
     """Return the file's layers by name, in the file's order; a separable convolution becomes two."""
     layers: dict[str, Layer] = {}
-    for name, tensors in weights.layers.items():
+    for name, tensors in _grouped(weights).items():
         roles = roles_of(tensors)
         for part in _split_separable(name, roles):
             layers[part[0]] = _source_layer(part[0], part[1], len(layers))
     return layers
+
+
+def _grouped(weights: WeightFile) -> Mapping[str, list[SourceTensor]]:
+    """Return tensors by layer; where no name has a path (`layer1_0_conv1_weight`), by what stands before the leaf."""
+    flat = {tensor.name: flat_leaf(tensor.name) for tensor in weights if not tensor.layer}
+    if 2 * sum(leaf is not None for leaf in flat.values()) <= len(weights):
+        return weights.layers
+    grouped: dict[str, list[SourceTensor]] = {}
+    for tensor in weights:
+        leaf = flat.get(tensor.name)
+        grouped.setdefault(tensor.layer if leaf is None else tensor.name[: -len(leaf) - 1], []).append(tensor)
+    return grouped
 
 
 def _split_separable(name: str, roles: dict[str, SourceTensor]) -> list[tuple[str, dict[str, SourceTensor]]]:

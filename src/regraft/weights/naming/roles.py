@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from regraft.weights.file import SourceTensor
 
-__all__ = ["roles_of"]
+__all__ = ["flat_leaf", "roles_of"]
 
 # How the formats call the tensors of a layer, where their reader does not say the role.
 _ROLE_OF_NAME = {
@@ -28,6 +29,7 @@ _IN_A_NORM = {
     **dict.fromkeys(("running_var", "moving_variance", "moving_var", "variance", "var", "v"), "variance"),
     "num_batches_tracked": "counter",
 }
+_FLAT = re.compile(r"\w+_(weight|bias|running_mean|running_var|num_batches_tracked)")
 _PARTS = ("gamma", "beta", "mean", "variance")
 
 
@@ -124,4 +126,10 @@ def _scales_channels(tensors: Sequence[SourceTensor]) -> bool:
 
 
 def _leaf(name: str) -> str:
-    return name.replace("/", ".").rpartition(".")[2].partition(":")[0]
+    return flat_leaf(name) or name.replace("/", ".").rpartition(".")[2].partition(":")[0]
+
+
+def flat_leaf(name: str) -> str | None:
+    """Return the leaf of a name of torch without a path (`weight` of `layer1_0_conv1_weight`); None of other names."""
+    found = _FLAT.fullmatch(name)
+    return found[1] if found else None

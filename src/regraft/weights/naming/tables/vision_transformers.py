@@ -76,6 +76,8 @@ encoder.layer.<b>.attention.(attention.)?qkv = block<block>.qkv
 encoder.layer.<b>.attention.(output.dense|o_proj) = block<block>.proj
 encoder.layer.<b>.layer_scale<i>.lambda1 = block<block>.scale<i>
 encoder.layer.<b>.mlp.fc<i> = block<block>.fc<i>
+encoder.layer.<b>.mlp.weights_in = block<block>.fc1
+encoder.layer.<b>.mlp.weights_out = block<block>.fc2
 layernorm = norm
 
 [transformers dinov3]

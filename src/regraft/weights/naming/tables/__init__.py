@@ -1,0 +1,1 @@
+"""Tables of names, as data: newer families than those of `families`."""
