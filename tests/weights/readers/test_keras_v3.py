@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -380,3 +381,15 @@ def test_what_keras_writes(tmp_path, monkeypatch):
             got["no_center", "gamma"] = got.pop(("no_center", None))
         assert set(got) == set(expected)
         assert all(got[key].tobytes() == values.tobytes() for key, values in expected.items())
+
+
+@pytest.mark.slow
+def test_twenty_thousand_datasets_are_read_in_seconds(tmp_path):
+    layers = range(1, 10_001)
+    tensors = {f"layers/conv2d_{number}/vars/{place}": np.full(4, number) for number in layers for place in (0, 1)}
+    variables(tmp_path / "x.weights.h5", tensors)
+    start = time.process_time()
+    weights = read_weights(tmp_path / "x.weights.h5")
+    assert len(weights) == len(tensors)
+    assert time.process_time() - start < 20
+    assert [float(tensor.load()[0]) for tensor in weights][:4] == [1, 1, 2, 2]
