@@ -15,7 +15,9 @@ from tests.conftest import TINY_MODEL, Cli, photos
 import regraft as rg
 from regraft.evaluation.metrics.scores import roc_auc
 from regraft.evaluation.trust.conformal import candidates, nonconformity, score_limit
-from regraft.evaluation.trust.novelty import KINDS, Evidence, fit_detector, strangeness
+from regraft.evaluation.trust.judge import Judge
+from regraft.evaluation.trust.novelty import FEWEST, KINDS, Evidence, fit_detector, strangeness
+from regraft.models.describe.info import ModelInfo
 from regraft.models.describe.trust import Detector, Trust
 from regraft.models.store.trust_file import TRUST, read_trust, write_trust
 
@@ -202,3 +204,14 @@ def test_sets_of_several_views_are_limited_by_validation_images_in_these_views(
     moved = shutil.copytree(judged / "model", tmp_path / "model")
     with pytest.raises(rg.SettingsError, match="is not a run, and what limits sets"):
         rg.predict(moved, paths[0], sets=0.9, tta="flip")
+
+
+def test_the_strangest_of_few_is_unknown_and_no_share_is_made_up() -> None:
+    """Of 20 validation images the smallest share that can be told is 1 of 21, which is just below 5 %."""
+    scores = torch.linspace(-2, -1, FEWEST)  # energies
+    info = ModelInfo("tiny", trust=Trust(None, Detector("energy", {}, scores)))
+    judged = Judge(info, sets=None, reject=True)(np.full((2, 2), 0.5), np.array([[-9, -9], [9, 9]], np.float32), None)
+    shares = [verdict.typicality for verdict in judged]
+    assert shares[0] == pytest.approx(1 / (FEWEST + 1))
+    assert shares[0] < 0.05
+    assert shares[1] == 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from regraft.comparison.comparison import Comparison
 from regraft.comparison.paired import holm, paired_shares
 from regraft.compute.numerics import Numerics
 from regraft.errors import DataError, SettingsError
@@ -24,7 +24,6 @@ from regraft.evaluation.trust.intervals import mean_interval
 from regraft.evaluation.trust.reliability import calibration_error, error_difference
 from regraft.models.store.folder import find_model_folder, load_model
 from regraft.run.folder import RunFolder, open_run
-from regraft.summary import Summary
 from regraft.wording import quantity
 
 __all__ = ["Comparison", "compare"]
@@ -32,49 +31,6 @@ __all__ = ["Comparison", "compare"]
 DEFAULT_MARGIN = 0.01
 _OUTPUTS = ("softmax", "binary")
 _SMALLEST = float(np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(Summary):
-    """Two runs on the same images.
-
-    Attributes:
-        runs: The names of the two.
-        label: What the images are called.
-        measures: Plain data: see `compare`.
-    """
-
-    runs: tuple[str, str]
-    label: str
-    measures: dict[str, Any]
-
-    def facts(self) -> dict[str, object]:
-        """Return the accuracies and what the difference says."""
-        first, second = self.measures["accuracy"]
-        return {
-            "runs": " and ".join(self.runs),
-            "accuracy": f"{first:.2%} and {second:.2%} of {quantity(self.measures['num_images'], 'image')}",
-            "verdict": self.verdict,
-        }
-
-    @property
-    def verdict(self) -> str:
-        """What the difference says, as a sentence."""
-        paired, (first, second) = self.measures["paired"], self.runs
-        low, high = paired["interval"]
-        where = f"(95 % interval of the difference {low:+.2%} to {high:+.2%}, McNemar p = {paired['p']:.3g})"
-        margin = f"{paired['margin']:.1%}"
-        if paired["p"] < 0.05:
-            better = second if paired["difference"] > 0 else first
-            much = f", though by less than {margin}" if paired["equal"] else ""
-            return f"{better} is better by {abs(paired['difference']):.2%}{much} {where}"
-        if paired["equal"]:
-            return f"the two are equal to within {margin} {where}"
-        return f"no difference is shown, and none is ruled out {where}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {"runs": list(self.runs), "label": self.label, "verdict": self.verdict, **self.measures}
 
 
 def compare(

@@ -14,7 +14,8 @@ from torch import nn
 from regraft.compute.numerics import Numerics
 from regraft.data.inputs import list_inputs
 from regraft.errors import SettingsError
-from regraft.evaluation.predictor import Observed, Predictor
+from regraft.evaluation.predictor import Predictor
+from regraft.evaluation.results.observed import Observed
 from regraft.evaluation.results.prediction import Prediction
 from regraft.evaluation.tta.auto import views_asked_for
 from regraft.evaluation.tta.sets import scores_in_views

@@ -18,6 +18,7 @@ from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode.memory import MemoryImage
 from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
+from regraft.evaluation.results.observed import Observed
 from regraft.evaluation.results.prediction import Prediction, prediction_of, unreadable
 from regraft.evaluation.trust.features import featured_program
 from regraft.evaluation.trust.judge import Judge, Verdict
@@ -29,23 +30,7 @@ from regraft.models.describe.outputs import probabilities as probabilities_of
 from regraft.models.describe.views import Views, require_views, views_of
 from regraft.models.keras.layer import KerasLayer
 
-__all__ = ["Observed", "Predictor"]
-
-
-class Observed(NamedTuple):
-    """A prediction with what the network gave.
-
-    Attributes:
-        prediction: What is said of the input.
-        logits: (views, num_logits), raw, the image's own first; None where the input cannot be read.
-        views: (views, classes), the probabilities of each view.
-        features: (d,), what the head reads of the image itself; None where it was not taken along.
-    """
-
-    prediction: Prediction
-    logits: npt.NDArray[np.float32] | None
-    views: npt.NDArray[np.floating] | None
-    features: npt.NDArray[np.float32] | None = None
+__all__ = ["Predictor"]
 
 
 class _Computed(NamedTuple):
