@@ -25,7 +25,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("checkup",),
     ("report", "incremental"),
     ("exports",),
-    ("comparison", "explanation"),
+    ("comparison", "explanation", "serving"),
     ("assembly",),
     ("pipeline",),
     ("folds",),

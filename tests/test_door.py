@@ -103,6 +103,7 @@ PUBLIC = [
     "resume",
     "resume_folds",
     "run_recipe",
+    "serve",
     "slots_of",
     "surgery_plan",
     "tap",

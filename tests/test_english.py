@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "src" / "regraft").rglob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VERBS = """
-Accept Add Align Append Apply Assign Audit Begin Bound Build Call Carry Change Check Collect Compare Complete Compute
-Convert Copy Correct Count Cut Decide Decode Decompress Delete Derive Descend Do Draw Drop Erase Evaluate Expand Fail
-Fill Find Fine-tune Finish Flush Fold Forbid Forget Forward Freeze Give Go Group Hand Handle Hash Hold Keep Lay Leave
-Let List Load Locate Lock Log Look Make Map Mark Match Measure Mirror Move Name Note Open Override Pad Pair Pick Point
-Pop Predict Print Put Qualify Raise Read Record Refuse Remove Rename Replace Require Resolve Resume Return Rewrite
-Round Run Save Say Send Set Show Solve Sort Spend Split Start Stop Store Sum Sweep Switch Take Tell Train Try Turn
-Undo Unmap Update Validate Wait Warn Write Yield
+Accept Add Align Answer Append Apply Assign Audit Begin Bound Build Call Carry Change Check Collect Compare Complete
+Compute Convert Copy Correct Count Cut Decide Decode Decompress Delete Derive Descend Do Draw Drop Erase Evaluate
+Expand Fail Fill Find Fine-tune Finish Flush Fold Forbid Forget Forward Freeze Give Go Group Hand Handle Hash Hold
+Keep Lay Leave Let List Load Locate Lock Log Look Make Map Mark Match Measure Mirror Move Name Note Open Override Pad
+Pair Pick Point Pop Predict Print Put Qualify Raise Read Record Refuse Remove Rename Replace Require Resolve Resume
+Return Rewrite Round Run Save Say Send Set Show Solve Sort Spend Split Start Stop Store Sum Sweep Switch Take Tell
+Train Try Turn Undo Unmap Update Validate Wait Warn Write Yield
 """
 
 

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from regraft.report.build import write_report
     from regraft.run.folder import RunFolder, open_run
     from regraft.run.listing import RunRow, list_runs
+    from regraft.serving.server import serve
     from regraft.settings.augment import Augment
     from regraft.settings.head import Head
     from regraft.settings.monitor import EarlyStopping, Plateau
@@ -167,6 +168,7 @@ _HOMES = {
     "resume": "regraft.pipeline",
     "resume_folds": "regraft.folds",
     "run_recipe": "regraft.pipeline",
+    "serve": "regraft.serving.server",
     "slots_of": "regraft.models.describe.slots",
     "surgery_plan": "regraft.models.surgery.preview",
     "tap": "regraft.models.layers.cut",
@@ -262,6 +264,7 @@ __all__ = [
     "resume",
     "resume_folds",
     "run_recipe",
+    "serve",
     "slots_of",
     "surgery_plan",
     "tap",

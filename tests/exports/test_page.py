@@ -94,9 +94,9 @@ def test_names_are_text_whatever_they_hold(sealed: rg.Export) -> None:
     page = page_of(sealed, class_names=hostile)
     assert "<script>alert" not in page
     assert "<img" not in page
-    assert "\u202e" not in page
     facts = re.search(r'id="facts">(.*?)</script>', page)
     assert facts is not None
+    assert "\u202e" not in page
     assert json.loads(facts[1])["names"] == [*hostile[:2], "\\u202egreen"]
 
 

@@ -32,7 +32,7 @@ from regraft.cli.verbs import (
     train,
 )
 from regraft.cli.verbs.backbones import models, rank
-from regraft.cli.verbs.finished import add_class, compare, explain, export
+from regraft.cli.verbs.finished import add_class, compare, explain, export, serve
 from regraft.cli.verbs.images import check
 from regraft.cli.verbs.installation import info
 from regraft.errors import RegraftError, StorageError
@@ -143,6 +143,7 @@ _VERBS: dict[str, Callable[..., Any]] = {  # in the order of `regraft --help`, w
     "info": info.info,
     "predict": predict.predict,
     "export": export.export,
+    "serve": serve.serve,
     "match": match.match,
     "convert": convert.convert,
     "models": models.models,

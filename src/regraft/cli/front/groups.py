@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "regraft predict runs/photos-1 photos --out answers.csv",
         ),
         "export": ("regraft export runs/photos-1 --to onnx -o photos.onnx", "regraft predict photos.onnx a.jpg"),
+        "serve": ("regraft serve runs/photos-1", "regraft serve photos.onnx --port 8080 --queue 128"),
     },
     "Weights": {
         "match": (

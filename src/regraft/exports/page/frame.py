@@ -91,6 +91,7 @@ def _facts(seal: Seal, typical: bool) -> dict[str, Any]:
     is_mask = seal.output == "segmentation"
     return {
         "output": seal.output,
+        "keys": list(seal.class_names),
         "names": [visible(name) for name in seal.class_names],
         "thresholds": [seal.thresholds.get(name) for name in seal.class_names],
         "unknown_below": 1 - KNOWN_SHARE if typical else None,

@@ -1,0 +1,1 @@
+"""A small server: images in, names out, by a sealed file."""
