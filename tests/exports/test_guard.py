@@ -142,7 +142,8 @@ def test_ctrl_c_in_the_import_of_onnxruntime_is_no_missing_package(monkeypatch: 
 
 
 def test_ctrl_c_while_the_command_line_is_imported_shows_no_traceback(sealed: rg.Export, tiny_photos: Path) -> None:
-    blocked = "import sys, time\nfrom regraft.__main__ import run\nprint('ready', flush=True)\n"
+    blocked = "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # not ignored
+    blocked += "from regraft.__main__ import run\nprint('ready', flush=True)\n"
     blocked += "class Slow:\n  def find_spec(self, name, *rest):\n    if name == 'regraft.cli.main': time.sleep(60)\n"
     code = blocked + "sys.meta_path.insert(0, Slow())\nrun()\n"
     command = [sys.executable, "-c", code, "predict", str(sealed.path), str(tiny_photos)]

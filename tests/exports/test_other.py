@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import Cli
+from tests.conftest import Cli, photo
+from tests.exports.test_families import DEFAULT, NAMES, model_folder
 
 import regraft as rg
 from regraft import commit
@@ -125,3 +126,34 @@ def test_a_full_disk_leaves_nothing_of_several_files(
         rg.export(tiny_run, tmp_path / "tiny.xml", verify=0)
     assert len(calls) == 4
     assert not list(tmp_path.iterdir())
+
+
+CASES = {case[0]: case for case in DEFAULT}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "tf_efficientnet_lite0"])
+def test_other_families_as_openvino_models(name: str, tmp_path: Path) -> None:
+    _, size, arguments = CASES[name]
+    network = rg.adapt(rg.build_model(name, seed=0, **arguments), classes=NAMES, image_size=size)
+    folder = model_folder(tmp_path / "model", network)
+    found = rg.export(folder, tmp_path / "x.xml", verify=12)
+    assert found.verified["same_class"] == found.verified["num_probes"] + 12
+    if name == "unet":
+        photo(tmp_path / "a.png", (40, 60, 200), 1, (90, 150))
+        (wanted,), (mask,) = (rg.predict_masks(one, tmp_path / "a.png") for one in (folder, found.path))
+        assert mask.mask is not None
+        assert wanted.mask is not None
+        assert (mask.mask == wanted.mask).mean() > 0.999
+
+
+@pytest.mark.slow
+def test_what_another_runtime_computes_differently_is_refused(tmp_path: Path) -> None:
+    _, size, arguments = CASES["segnet"]
+    network = rg.adapt(rg.build_model("segnet", seed=0, **arguments), classes=NAMES, image_size=size)
+    folder = model_folder(tmp_path / "model", network)
+    with pytest.raises(rg.WeightsError, match=r"does not say what the run says: .* masks differ"):
+        rg.export(folder, tmp_path / "x.xml", verify=6)  # places of largest values, chosen among nearly equal ones
+    with pytest.raises(rg.SettingsError, match="this network names pixels"):
+        rg.export(folder, tmp_path / "x.pt2", verify=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -49,10 +49,10 @@ def opened_session(
     one, *views = options.items()
     refuse_options(dict([one]), f"{str(run)!r} is an export, which holds one network")
     refuse_options(dict(views), f"{str(run)!r} is an export, which looks at the whole image once")
-    refuse_options({"--engine torch": engine == "torch"}, f"{str(run)!r} is an export, which onnxruntime runs")
+    refuse_options({"--engine torch": engine == "torch"}, f"{str(run)!r} is an export, which its own runtime computes")
     say_unused(
         {name: None if value == "auto" else value for name, value in computing.items()},
-        "an export is computed by onnxruntime on the CPU in fp32",
+        "an export is computed on the CPU as it was written",
     )
     return session
 

@@ -47,7 +47,7 @@ _BATCH = 16  # files: what a CPU computes at once
 
 def predict(
     run: Annotated[
-        Path, typer.Argument(help="Run folder, model folder, or an export (NAME.onnx).", show_default=False)
+        Path, typer.Argument(help="Run folder, model folder, or an export (NAME.onnx, NAME.xml).", show_default=False)
     ],
     inputs: Annotated[
         list[str],
