@@ -16,6 +16,7 @@ from regraft.models.store.folder import load_model
 from regraft.models.surgery.surgery import adapt
 from regraft.models.zoo.arguments import check_arguments
 from regraft.models.zoo.build import build_model
+from regraft.models.zoo.modelscope import local_weights
 from regraft.recipe.recipe import Recipe
 from regraft.run.folder import RunFolder
 from regraft.settings.head import Output
@@ -74,7 +75,7 @@ def unfilled_network(recipe: Recipe) -> nn.Module:
         earlier = _earlier(recipe, Path(weights))
         if earlier is not None:
             return earlier
-        read_weights(weights)
+        read_weights(local_weights(weights))
     return build_model(recipe.model.name, **_arguments(recipe))
 
 

@@ -37,7 +37,10 @@ class ModelSettings(Strict):
     """Which network, with which weights, at which image size."""
 
     name: str = Field(DEFAULT_MODEL, description="a timm name, `alexnet`, `keras_NAME`, `keras:NAME`, or `auto`")
-    weights: str = Field("pretrained", description="a weights file, a run or its model folder, `pretrained` or `none`")
+    weights: str = Field(
+        "pretrained",
+        description="a weights file, a run or its model folder, modelscope:OWNER/NAME/FILE, `pretrained` or `none`",
+    )
     skip: list[str] = Field(default_factory=list, description="patterns of tensors in the file to leave out")
     match: MatchSettings | None = Field(None, description="how the weights are matched, beside the rules")
     image_size: Pixels | tuple[Pixels, Pixels] | None = Field(None, description="side, or [height, width], in pixels")

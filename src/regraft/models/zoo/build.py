@@ -29,6 +29,7 @@ from regraft.models.networks.builtin_models import OWN
 from regraft.models.networks.names import check_name
 from regraft.models.surgery.surgery import adapt, check_classes, num_classes_of, without_top
 from regraft.models.zoo.arguments import check_arguments
+from regraft.models.zoo.modelscope import local_weights
 from regraft.models.zoo.pretrained import find_pretrained
 from regraft.weights.axes import torch_shape
 from regraft.weights.file import WeightFile, read_weights
@@ -198,6 +199,7 @@ def _read(model: nn.Module, weights: str | Path, key: str | None = None) -> Weig
     name = info.origin.encoder.name if info.origin.encoder else info.architecture
     if weights == "pretrained":
         return read_weights(find_pretrained(name))
+    weights = local_weights(weights)
     _log.info("weights of %s: file %s", name, weights)
     return read_weights(weights, key=key)
 
