@@ -141,6 +141,13 @@ def test_an_activation_that_differs_is_refused(tmp_path: Path) -> None:
         report.require("all")
 
 
+def test_a_norm_of_pooled_tokens_is_refused(tmp_path: Path) -> None:
+    model = _vit(global_pool="avg")
+    report = _matched(_as_transformers(_state(_vit())), tmp_path, model)
+    with pytest.raises(WeightsError, match="pooled"):
+        report.require("all")
+
+
 def test_another_number_of_heads_is_refused(tmp_path: Path) -> None:
     model = _vit()
     report = _matched(_as_transformers(_state(model)), tmp_path, model, {"num_attention_heads": 3})
@@ -194,7 +201,7 @@ def test_one_trunk_in_parts(extra: State, is_filled: bool, tmp_path: Path) -> No
     state = _state(model.features)
     cut = {f"net.slice{1 + int(name[0]) // 3}.{name}": tensor for name, tensor in state.items()}
     report = _matched(cut | extra, tmp_path, model)
-    filled = {match.target: match.sources[0].load() for match in report.matched if match.sources}
+    filled = {match.target: match.sources[0].load().copy() for match in report.matched if match.sources}
     assert (len(filled) == len(state)) is is_filled
     for name, values in filled.items():
         assert torch.equal(torch.from_numpy(values), state[name.removeprefix("features.")])

@@ -185,6 +185,7 @@ def attribute_findings(pairs: Sequence[Pair], graph: FileGraph | None, weights: 
                 if isinstance(have := pair.target.attributes.get("num_heads"), int) and have != known.num_heads
             ]
         )
+    findings += [_pooled(pair.target.name) for pair in pairs if _normalises_elsewhere(pair)]
     if known.differs is not None:
         findings += [
             Finding("layout", pair.target.name, f"{pair.target.name} {known.differs[1]}", serious=True)
@@ -198,6 +199,18 @@ def attribute_findings(pairs: Sequence[Pair], graph: FileGraph | None, weights: 
     if graph is None and not dialects:
         findings += _unknown(pairs, weights)
     return findings
+
+
+def _normalises_elsewhere(pair: Pair) -> bool:
+    """Return whether one side normalises all tokens of a vision transformer, and the other what was pooled of them."""
+    if not pair.dialect.startswith("vit: ") or pair.address != "norm":
+        return False
+    return pair.target.name.endswith("fc_norm") is not pair.source.name.endswith("pooler.layernorm")
+
+
+def _pooled(name: str) -> Finding:
+    text = f"{name} and the file's last normalisation differ: one is of all tokens, the other of what is pooled of them"
+    return Finding("layout", name, f"{text} (timm: global_pool='token' or 'avg')", serious=True)
 
 
 def _grouped(found: Sequence[Difference]) -> list[Finding]:
