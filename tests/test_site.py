@@ -1,8 +1,12 @@
-"""The pages of the site that are written from the code list all of it; links that leave docs/ become text."""
+"""The pages of the site that are written from the code list all of it; links that leave docs/ become text; it
+searches without a server.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +16,7 @@ import typer.main
 
 import regraft
 from regraft.cli.main import app
+from tests.browser import browser
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,3 +51,21 @@ def test_links_that_leave_the_pages_become_text(site: ModuleType) -> None:
 
     text = "[a](../data.md#x) [b](../../benchmarks/README.md#y) ![c](../../x.png) [`d`](../../src)"
     assert site.on_page_markdown(text, Page) == "[a](../data.md#x) b ![c](../../x.png) `d`"
+
+
+@pytest.mark.slow
+def test_a_page_opened_from_the_disk_searches_and_asks_no_host(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    with browser() as page:
+        build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+        subprocess.run(build, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+        page.open((tmp_path / "site" / "howto" / "alexnet.html").as_uri())
+        page.wait("document.querySelector('[data-md-component=search-query]') !== null")
+        page.value("document.querySelector('[data-md-toggle=search]').click()")
+        typed = "f = document.querySelector('[data-md-component=search-query]'); f.value = 'freeze'; f.focus();"
+        page.value(typed + "f.dispatchEvent(new Event('input', {bubbles: true})); true")
+        results = "[...document.querySelectorAll('.md-search-result__link')].map(one => one.href)"
+        page.wait(f"{results}.length > 3", 60)
+        assert any("freeze-some-layers" in link for link in page.value(results))
+        assert [address for address in page.requests if not address.startswith(("file:", "data:", "about:"))] == []
+        assert page.problems == []

@@ -20,8 +20,8 @@ import commands
 import python_names
 
 WRITTEN = {"reference/commands.md": commands.page, "reference/python.md": python_names.page}
-SHIM = Path(__file__).parent / "iframe-worker.js"
-SHIM_ELSEWHERE = "https://unpkg.com/iframe-worker/shim"
+STAND_IN = Path(__file__).parent / "frame_worker.js"  # for Worker, which pages at file:// do not have
+STAND_IN_ELSEWHERE = re.compile(r'https://[^"\s]*iframe-worker/shim')  # where the theme would fetch one
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((\.\./[^)\s#]*)(#[^)\s]*)?\)")
 
 
@@ -29,7 +29,7 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Add the pages that are written from the code."""
     for path, write in WRITTEN.items():
         files.append(File.generated(config, path, content=write()))
-    files.append(File.generated(config, SHIM.name, content=SHIM.read_text(encoding="utf-8")))
+    files.append(File.generated(config, STAND_IN.name, content=STAND_IN.read_text(encoding="utf-8")))
     return files
 
 
@@ -45,5 +45,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """Have the page load the shim of the search from the site."""
-    return output.replace(SHIM_ELSEWHERE, "../" * page.file.dest_uri.count("/") + SHIM.name)
+    """Have the page load what its search needs from the site."""
+    return STAND_IN_ELSEWHERE.sub("../" * page.file.dest_uri.count("/") + STAND_IN.name, output)
