@@ -122,6 +122,7 @@ def test_auto_takes_torch_where_that_is_faster_or_asked_for(
     assert "engine:" not in caplog.text
 
 
+@pytest.mark.slow
 def test_auto_makes_nothing_and_passes_over_what_is_damaged(
     cache: Path, tiny_run: Path, sealed: rg.Export, tiny_photos: Path, no_torch: None, cli: Cli, caplog: Any
 ) -> None:

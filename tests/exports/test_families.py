@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from PIL import Image
 from tests.conftest import Cli, photo
 
@@ -18,6 +20,7 @@ from regraft.evaluation.predict import Predictor
 from regraft.evaluation.probes import make_probes
 from regraft.evaluation.trust import novelty
 from regraft.evaluation.trust.novelty import KINDS, Evidence, fit_detector, strangeness
+from regraft.exports.int8.quantise import WAYS, quantised, ranges_of
 from regraft.exports.running.predictor import SealedMaskPredictor
 from regraft.models.describe.info import info_of
 from regraft.models.describe.inputs import Normaliser
@@ -27,11 +30,11 @@ from regraft.models.store.folder import write_model
 NAMES = ("cat", "dog", "owl")
 DEFAULT = (
     ("unet", 64, {"encoder": "resnet18", "pyramid": [1, 2, 3, 6]}),
-    ("segnet", 64, {}),
-    ("keras_mobilenet", 32, {}),
     ("tf_efficientnet_lite0", 64, {}),
 )
 SLOW = (
+    ("segnet", 64, {}),
+    ("keras_mobilenet", 32, {}),
     ("unet", 64, {"encoder": "resnet18"}),
     ("alexnet", 224, {}),
     *((f"keras_{name}", size, {}) for name, size in (("vgg16", 32), ("resnet50", 32), ("densenet121", 32))),
@@ -128,7 +131,7 @@ def test_several_bands(tmp_path: Path) -> None:
     assert "np.load" in found.script.read_text()
 
 
-@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("resize", ["squash", pytest.param("pad", marks=pytest.mark.slow)])
 def test_masks_at_the_size_of_the_image(resize: Any, tmp_path: Path, cli: Cli) -> None:
     model = rg.adapt(rg.build_model("unet", seed=0, encoder="resnet18"), classes=NAMES, image_size=64)
     found = require_the_same(model, tmp_path, pixels=PixelProgram((64, 64), resize))
@@ -160,8 +163,8 @@ def test_a_thousand_odd_images(resize: Any, tiny_run: Path, tmp_path: Path) -> N
     assert found.verified["largest_difference"] <= 1e-3
 
 
-@pytest.mark.parametrize("kind", ["blend", "distance", "neighbours", "energy"])
-def test_sets_and_images_of_no_known_kind(kind: str, tmp_path: Path, cli: Cli) -> None:
+def knowing(kind: str) -> Any:
+    """A network that knows how typical an image is, and what sets hold the truth."""
     model = rg.adapt(rg.build_model("test_resnet", seed=0), classes=NAMES, image_size=32)
     rng = np.random.default_rng(0)
     clouds = rng.integers(0, 256, (120, 4, 4, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
@@ -176,9 +179,13 @@ def test_sets_and_images_of_no_known_kind(kind: str, tmp_path: Path, cli: Cli) -
         fitted = novelty._fitted(train, evidence.of(torch.arange(60, 120)))
         kept = Detector(kind, {name: fitted[name] for name in KINDS[kind][1]}, detector.typical)
     scores = strangeness(kept, features[60:], logits[60:]).sort().values
-    trust = Trust(torch.linspace(0.1, 0.9, 60), Detector(kind, kept.tensors, scores))
-    info_of(model).trust = trust
-    found = require_the_same(model, tmp_path)
+    info_of(model).trust = Trust(torch.linspace(0.1, 0.9, 60), Detector(kind, kept.tensors, scores))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["blend", "distance", "neighbours", "energy"])
+def test_sets_and_images_of_no_known_kind(kind: str, tmp_path: Path, cli: Cli) -> None:
+    found = require_the_same(knowing(kind), tmp_path)
     assert found.verified["typicality_difference"] <= 1e-6
     photo(tmp_path / "photos" / "a.png", (40, 60, 200), 1)
     photo(tmp_path / "photos" / "b.png", (240, 250, 20), 2)
@@ -190,3 +197,21 @@ def test_sets_and_images_of_no_known_kind(kind: str, tmp_path: Path, cli: Cli) -
         assert list(got) == list(wanted)
         assert got["candidates"] == wanted["candidates"]
         assert got["typicality"] == pytest.approx(wanted["typicality"], abs=1e-6)
+
+
+def test_what_is_large_of_the_typicality_has_16_bits_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(require_the_same(knowing("blend"), tmp_path).path)
+    given = {"images": np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)}
+    ranges = ranges_of(model, [given["images"]], "minmax")
+    made = []
+    for large in (64, 1 << 40):
+        monkeypatch.setattr("regraft.exports.int8.quantise._LARGE", large)
+        made.append(quantised(model, ranges, WAYS[0]))
+    halves, none = ([one.name for one in each.graph.initializer if one.data_type == 10] for each in made)
+    assert halves
+    assert all(name.startswith("typicality.") for name in halves)
+    assert not none
+    assert made[0].ByteSize() < made[1].ByteSize()
+    given["resize"] = np.asarray(False)
+    got, wanted = (InferenceSession(each.SerializeToString()).run(["typicality"], given)[0] for each in made)
+    np.testing.assert_allclose(got, wanted, atol=2e-3)

@@ -135,6 +135,7 @@ def test_what_loses_too_much_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_images_that_are_gone_and_a_folder_instead(
     tiny_run: Path, tmp_path: Path, cli: Cli, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,7 @@ def test_without_a_top_and_cut(small: nn.Module) -> None:
     assert [tuple(output.shape) for output in features(IMAGES)] == [(4, 4, 4, 64), (4, 2, 2, 128)]  # channels last
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_and_is_loaded_again(keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twin(keras, tmp_path)
     data = rg.open_data(photos(tmp_path / "photos", {"blue": 8, "green": 8, "red": 8}))

@@ -68,6 +68,7 @@ def test_figures_are_the_same_every_time(found: rg.Ranking, colours: Path) -> No
         assert (row.logme, row.h_score) == (other.logme, other.h_score)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_ranked_is_a_row_with_its_reason(
     colours: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

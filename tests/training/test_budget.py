@@ -154,6 +154,7 @@ def test_what_a_beginner_types(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert "budget: no effect" in known.err
 
 
+@pytest.mark.slow
 def test_folds_share_a_budget(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stage: dict[str, Any] = {"name": "all", "train": "all", "optimizer": "sgd", "lr": 0.1}
     recipe = {

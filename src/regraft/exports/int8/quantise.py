@@ -24,6 +24,8 @@ _LAYERS = ("Conv", "Gemm", "MatMul")
 _BETWEEN = ("Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Relu")
 _ERRORS, _WARNINGS = 3, 2  # of onnxruntime
 _PIXELS = "pixels"  # the node behind which the network begins
+_TYPICALITY = "typicality."  # how the names of its tensors begin
+_LARGE, _LARGEST_HALF = 10_000, 60_000.0
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,26 @@ def quantised(model: onnx.ModelProto, ranges: Any, way: Way, in_floats: Sequence
         quantizer.quantize_model()
         quantizer.model.topological_sort()
     made = quantizer.model.model
+    _halve(made)
     del made.metadata_props[:], made.graph.value_info[:]
     onnx.checker.check_model(made)
     result: onnx.ModelProto = made
     return result
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store what is large of the typicality in 16 bits: features of integers have no more digits than that."""
+    for tensor in list(model.graph.initializer):
+        if not tensor.name.startswith(_TYPICALITY) or tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.size < _LARGE or np.abs(values).max() > _LARGEST_HALF:
+            continue
+        half = f"{tensor.name}_half"
+        model.graph.initializer.remove(tensor)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float16), half))
+        cast = onnx.helper.make_node("Cast", [half], [tensor.name], name=f"{half}_cast", to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
