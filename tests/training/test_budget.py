@@ -165,6 +165,7 @@ def test_folds_share_a_budget(photos: Path, tmp_path: Path, caplog: pytest.LogCa
         "budget": "20m",
     }
     began = time.monotonic()
+    caplog.set_level("INFO", logger="regraft")
     done = rg.cross_validate(recipe, folds=2, out=tmp_path / "folds", show=False)
     assert time.monotonic() - began < 1200
     assert [run.settings()["stages"][0]["steps"] for run in done.runs] == [40, 40]
