@@ -129,7 +129,7 @@ def browser() -> Iterator[Browser]:
     """Start a browser; tests are skipped, with the reason, where there is none."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        pytest.skip(f"there is no browser: none of {', '.join(NAMES)}")
+        pytest.skip(f"what a page does is seen in a browser, and none is installed: {', '.join(NAMES)}")
     into, out = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -161,7 +161,7 @@ def real_runtime() -> None:
     try:
         runtime.web_runtime()
     except rg.SettingsError as error:
-        pytest.skip(str(error).splitlines()[0])
+        pytest.skip(f"the page's runtime comes from npm, which gives none here: {str(error).splitlines()[0]}")
 
 
 @pytest.mark.slow

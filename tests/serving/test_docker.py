@@ -48,7 +48,7 @@ def test_its_packages_are_those_that_regraft_asks_for() -> None:
 def test_its_packages_serve_without_torch(served_file: Path, tmp_path: Path) -> None:
     uv = shutil.which("uv")
     if uv is None:
-        pytest.skip("uv is not installed")
+        pytest.skip("the image's packages are installed by uv, which is not here")
     python = tmp_path / "venv/bin/python"
     constraints = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["constraint-dependencies"]
     (tmp_path / "constraints.txt").write_text("\n".join(constraints))
@@ -62,7 +62,7 @@ def test_its_packages_serve_without_torch(served_file: Path, tmp_path: Path) -> 
     for step in steps:
         done = subprocess.run([uv, *step], cwd=ROOT, env=environment, capture_output=True, text=True)
         if done.returncode and "pip" in step and "error sending request" in done.stderr:
-            pytest.skip("no package registry answers here")
+            pytest.skip("the image's packages cannot be downloaded: no package registry answers")
         assert done.returncode == 0, done.stderr
     size = sum(path.stat().st_size for path in (tmp_path / "venv").rglob("*") if path.is_file())
     assert size < 1e9

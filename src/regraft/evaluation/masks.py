@@ -200,20 +200,11 @@ def predict_masks(
     tta: TTA | None = None,
     checkpoint: str | None = None,
 ) -> list[MaskPrediction]:
-    """Return the class of each pixel of images: one row for each input, in input order, with its mask.
-
-    Args:
-        model: A run folder, a model folder, or a model from `load_model`.
-        inputs: As for `predict`: files, folders, patterns, and images in memory.
-        numerics: Device, precision of inference, layout, threads; None chooses for this machine.
-        tile: Look at the image's own pixels, in tiles of this side; None looks at the size of the training.
-        overlap: How many pixels neighbouring tiles share; None takes a quarter of their side.
-        tta: `flip` takes the mean of the probabilities of an image and its mirror image.
-        checkpoint: Of a run folder, another network than the one it has chosen, as for `load_model`.
+    """Return the class of each pixel of images by torch, as `regraft.predict_masks` says.
 
     Raises:
         SettingsError: There is no model there, or it is none for segmentation; or an input is no image.
-        DataError: There is no such file or folder. Unreadable images are rows with an `error`.
+        DataError: There is no such file or folder.
     """
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)

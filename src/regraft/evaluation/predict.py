@@ -105,27 +105,12 @@ def predict(
     checkpoint: str | None = None,
     tta: Asked | None = None,
 ) -> list[Prediction]:
-    """Predict the class, or the labels, of images: one row for each input, in input order.
-
-    Args:
-        model: A run folder, a model folder, or a model from `load_model`.
-        inputs: An image file, a folder (its images, recursive, sorted), a pattern such as `photos/*.jpg`; an image in
-            memory: a NumPy array of uint8 (height, width, channels) with red first, a PIL image, or the bytes of a
-            file; a batch (images, height, width, channels); or several of these. What is in memory goes through the
-            program of files.
-        numerics: Device, precision of inference, layout, threads; None chooses for this machine.
-        threshold: From which probability on a name is given, for models that have thresholds; None takes the stored.
-        sets: Also give each image a set of classes; this share of the sets, such as 0.9, holds the true class.
-        reject: Call images `unknown` that look like none of those that the model was trained for.
-        checkpoint: Of a run folder, another network than the one it has chosen, as for `load_model`.
-        tta: Test-time augmentation: the mean of the probabilities of several views of each image. `flip`: the image
-            and its mirror image; `crops`: the image, its corners and its centre; `multi`: these six, each with its
-            mirror image. `auto`: of these what the run's validation images gain by, if they do.
+    """Predict the class, or the labels, of images by torch, as `regraft.predict` says.
 
     Raises:
         SettingsError: There is no model there, or it has no thresholds where one is given, or keeps nothing that
             `sets` and `reject` take; or an input is no image.
-        DataError: There is no such file or folder. Unreadable images are rows with an `error`.
+        DataError: There is no such file or folder.
     """
     loaded = loaded_model(model, checkpoint)
     paths, _ = list_inputs(inputs)

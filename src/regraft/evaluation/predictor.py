@@ -75,8 +75,7 @@ class Predictor:
         scores: npt.NDArray[np.floating] | None = None,
     ) -> None:
         info = info_of(model)
-        class_names, preprocessing = _required(info)
-        self.class_names: Sequence[str] = class_names
+        self.class_names, preprocessing = _required(info)
         self.output = info.output
         self.calibration = info.calibration
         self.thresholds = _thresholds(info, threshold)

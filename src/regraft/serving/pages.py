@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from regraft.exports.page.frame import frame
+from regraft.exports.page.frame import Answering, frame
 from regraft.exports.seal import Seal
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.page import page
@@ -38,15 +38,13 @@ _PROBLEMS = {
 def tryout_page(seal: Seal, title: str, *, typical: bool) -> Html:
     """Return the page at `/`: that of `regraft export --to html`, whose photos this server answers."""
     script = resources.files(__package__ or "regraft.serving").joinpath("online.js").read_text(encoding="utf-8")
-    return frame(
-        seal,
-        title,
-        answers=script,
+    answering = Answering(
+        script,
         promise="Photos go to the server that this page comes from, which keeps none.",
         ending="This page asks its own server alone.",
         policy="; connect-src 'self'",
-        typical=typical,
     )
+    return frame(seal, title, answering, typical=typical)
 
 
 def docs_page(seal: Seal, title: str, limits: Limits) -> Html:

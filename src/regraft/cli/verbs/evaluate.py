@@ -157,7 +157,7 @@ def _show_calibration(measures: dict[str, Any]) -> None:
     before = "" if raw is None else f", {percent(raw['ece'])} without the temperature"
     limits = told.get("intervals", {})
     ece = _between(limits.get("ece"), percent)
-    chance = f"; {percent(told['ece_by_chance'][0])} of that size is chance" if "ece_by_chance" in told else ""
+    chance = f"; chance alone gives {percent(told['ece_by_chance'][0])}" if "ece_by_chance" in told else ""
     say(
         f"calibration ({measures['label']}): confidences are off by {percent(told['ece'])} on average "
         f"(ECE{before}){ece}{chance}"

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from regraft.data.class_table import default_colours
 from regraft.evaluation.results.prediction import KNOWN_SHARE
@@ -19,54 +19,57 @@ from regraft.report.html.tables import definitions
 from regraft.version import __version__
 from regraft.visible import visible
 
-__all__ = ["frame", "text_of"]
+__all__ = ["Answering", "frame", "text_of"]
 
-_NOTHING = Html("")
 _COVERAGE = 0.9  # of the sets that the page shows beside a name
 _MOST_NAMED = 8
 
 
-def frame(
-    seal: Seal,
-    title: str,
-    *,
-    answers: str,
-    promise: str,
-    ending: str,
-    policy: str,
-    data: Html = _NOTHING,
-    licences: Html = _NOTHING,
-    typical: bool = False,
-) -> Html:
+class Answering(NamedTuple):
+    """What answers a page, and what the page says of it.
+
+    Attributes:
+        script: It asks the model, and declares `ask(file)`.
+        promise: Where the photos go, below the buttons.
+        ending: The same, in the footer.
+        policy: What the page may do beside running its own script and style, as a Content-Security-Policy.
+        data: What the script reads.
+        licences: Of what the page carries.
+    """
+
+    script: str
+    promise: str
+    ending: str
+    policy: str
+    data: Html = Html("")
+    licences: Html = Html("")
+
+
+def frame(seal: Seal, title: str, answering: Answering, *, typical: bool) -> Html:
     """Return the whole page.
 
     Args:
         seal: What is known of the model.
         title: The heading.
-        answers: The script that asks the model: it declares `ask(file)`.
-        promise: Where the photos go, below the buttons.
-        ending: The same, in the footer.
-        policy: What the page may do beside running its own script and style, as a Content-Security-Policy.
-        data: What the script of the answers reads.
-        licences: Of what the page carries.
+        answering: What answers it.
         typical: Whether the model says how typical an image is.
     """
     style = report_text("style.css") + text_of("page.css")
-    script = answers + text_of("page.js")
+    script = answering.script + text_of("page.js")
     own = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src blob: data:; style-src {_hash(style)}; "
     return html(
         text_of("page.html"),
-        policy=Html(f"{own}script-src {_hash(script)} {policy}"),
+        policy=Html(f"{own}script-src {_hash(script)} {answering.policy}"),
         style=Html(style),
         title=title,
         lead=_lead(seal),
-        promise=promise,
+        promise=answering.promise,
         about=_about(seal),
-        licences=licences,
+        licences=answering.licences,
         version=__version__,
-        ending=ending,
+        ending=answering.ending,
         facts=_json(_facts(seal, typical)),
-        data=data,
+        data=answering.data,
         script=Html(script),
     )
 

@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 
 from regraft.errors import SettingsError
-from regraft.exports.page.frame import frame, text_of
+from regraft.exports.page.frame import Answering, frame, text_of
 from regraft.exports.page.runtime import PACKAGE, VERSION, WebRuntime
 from regraft.exports.seal import Seal
 from regraft.report.html.markup import Html, block, html, join
@@ -34,17 +34,15 @@ def offline_page(model: bytes, seal: Seal, title: str, runtime: WebRuntime, *, t
         html('<script type="text/plain" id="{}">{}</script>', name, _packed(data)) for name, data in packed.items()
     ]
     worker = html('<script type="text/plain" id="worker">{}</script>', text_of("worker.js"))
-    return frame(
-        seal,
-        title,
-        answers=text_of("offline.js"),
+    answering = Answering(
+        text_of("offline.js"),
         promise="Photos stay on this device: the model runs inside this page.",
         ending="This file needs no network.",
         policy=_POLICY,
         data=join([worker, *blocks]),
         licences=_licences(),
-        typical=typical,
     )
+    return frame(seal, title, answering, typical=typical)
 
 
 def require_photos(seal: Seal) -> None:

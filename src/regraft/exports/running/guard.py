@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from regraft.errors import StorageError
+from regraft.weights.readers.protobuf import VARINT, fields
 
 __all__ = ["GUARD", "guarded", "metadata_sha256", "network_sha256", "require_unchanged"]
 
 GUARD = "guard"
 _METADATA = 14  # the number of `metadata_props` in ONNX's ModelProto
-_VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5  # kinds of fields in a protobuf message
 
 
 def guarded(texts: Mapping[str, str], network: str) -> dict[str, str]:
@@ -98,44 +98,16 @@ def _sha256(text: str) -> str:
 
 def _without_metadata(data: memoryview) -> str:
     digest = hashlib.sha256()
-    for number, start, end in _fields(data):
-        if number != _METADATA:
-            with data[start:end] as part:
-                digest.update(part)
+    for number, kind, start, end in fields(data):
+        if number == _METADATA:
+            continue
+        if kind == VARINT:
+            digest.update(f"{number}={start};".encode())
+            continue
+        digest.update(f"{number}:{end - start};".encode())
+        with data[start:end] as part:
+            digest.update(part)
     return digest.hexdigest()
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int, int]]:
-    """Yield the number, the first byte and the end of each field of a protobuf message."""
-    place = 0
-    while place < len(data):
-        start = place
-        tag, place = _varint(data, place)
-        kind = tag & 7
-        if kind == _VARINT:
-            _, place = _varint(data, place)
-        elif kind == _LENGTH:
-            size, place = _varint(data, place)
-            place += size
-        elif kind in (_EIGHT, _FOUR):
-            place += 8 if kind == _EIGHT else 4
-        else:
-            raise ValueError(f"a field of kind {kind}")
-        if place > len(data):
-            raise ValueError("a field that does not end")
-        yield tag >> 3, start, place
-
-
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if place >= len(data) or shift > 63:
-            raise ValueError("a number that does not end")
-        byte = data[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if not byte & 128:
-            return value, place
 
 
 def _changed(name: str, what: str) -> StorageError:
