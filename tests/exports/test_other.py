@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.conftest import Cli, photo
-from tests.exports.test_families import DEFAULT, NAMES, model_folder
+from tests.exports.test_families import DEFAULT, NAMES, SLOW, model_folder
 
 import regraft as rg
 from regraft import commit
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_nothing_of_several_files(
     assert not list(tmp_path.iterdir())
 
 
-CASES = {case[0]: case for case in DEFAULT}
+CASES = {case[0]: case for case in (*DEFAULT, *SLOW)}
 
 
 @pytest.mark.slow
