@@ -31,6 +31,7 @@ def duration(seconds: float) -> str:
 def plot(title: str, groups: Mapping[str, Collection[Point]]) -> str:
     """The picture; a colour for each group, whose points are joined in the order of their seconds."""
     points = [point for group in groups.values() for point in group]
+    names: list[tuple[float, float, float]] = []  # where each begins and ends, and how high it stands
     left, right = math.log(min(p.seconds for p in points) / 1.25), math.log(max(p.seconds for p in points) * 1.25)
     step = next(
         step for step in (1, 2, 5, 10, 20) if max(p.high for p in points) - min(p.low for p in points) < 8 * step
@@ -70,8 +71,21 @@ def plot(title: str, groups: Mapping[str, Collection[Point]]) -> str:
             bar = f'<path d="M{at:.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{colour}" opacity=".45"/>'
             dot = f'<circle cx="{at:.1f}" cy="{y(p.accuracy):.1f}" r="4.5" fill="{colour}"/>'
             yield f"<g><title>{escape(text)}</title>{bar}{dot}</g>"
-            side, anchor = (7, "start") if at < 0.75 * WIDTH else (-7, "end")
-            near = f'x="{at + side:.1f}" y="{y(p.accuracy) - 7:.1f}" text-anchor="{anchor}"'
-            yield f'<text {near} font-size="10.5" fill="{colour}">{escape(p.name)}</text>'
+            style = f'font-size="10.5" fill="{colour}" stroke="#fff" stroke-width="3" paint-order="stroke"'
+            yield f"<text {beside(at, y(p.accuracy), p.name)} {style}>{escape(p.name)}</text>"
+
+    def beside(at: float, level: float, name: str) -> str:
+        """Where a name stands: the first side of its point where no other name is."""
+        width, sides = 5.8 * len(name), ((7, -7), (7, 15), (-7, -7), (-7, 15), (7, 4), (-7, 4))
+        if at > 0.75 * WIDTH:
+            sides = tuple((-across, down) for across, down in sides)
+        boxes = [(at + across - (width if across < 0 else 0), level + down) for across, down in sides]
+        taken = [
+            sum(abs(level - up) < 12 and start < end and start + width > begin for begin, end, up in names)
+            for start, level in boxes
+        ]
+        (across, _), (start, height) = min(zip(sides, boxes, strict=True), key=lambda one: taken[boxes.index(one[1])])
+        names.append((start, start + width, height))
+        return f'x="{at + across:.1f}" y="{height:.1f}" text-anchor="{"start" if across > 0 else "end"}"'
 
     return "\n".join(parts())
