@@ -151,7 +151,8 @@ def test_one_report_for_all_folds(finished: Folds) -> None:
     assert f"{mean:.1%} ± {sd:.1%}" in page
     assert all(f'href="fold-{number}/report.html"' in page for number in (1, 2, 3))
     assert "out of fold, also used for selection" in page
-    assert page.count('class="key hue-') == 6, "a line for each fold in both charts"
+    for number in (1, 2, 3):  # of one epoch there is no line, but its value
+        assert page.count(f"fold {number} <strong>") == 2, "in both charts"
     assert 0 < page.count("and where it speaks for") <= 12, "heat maps of the folds' own images"
 
 

@@ -272,3 +272,18 @@ def test_every_fold_of_many_is_in_the_report(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert 'href="fold-150/report.html"' in page
     assert "99.33%" in page, "the measures of the last fold"
+
+
+def test_folds_of_several_epochs_have_a_line_each(tmp_path: Path) -> None:
+    (tmp_path / "folds.json").write_text('{"num_folds": 3, "recipe": {}}')
+    for number in (1, 2, 3):
+        fold = tmp_path / f"fold-{number}"
+        fold.mkdir()
+        epochs = [
+            {"kind": "epoch", "stage": "head", "epoch": epoch, "val_calibrated_loss": 1 / epoch, "val_top1": epoch / 9}
+            for epoch in (1, 2)
+        ]
+        (fold / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in epochs))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('class="key hue-') == 6, "in both charts"
+    assert "<strong>0.5" not in page

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,50 +100,85 @@ def evaluate(
         require_out_of_fold(run, split, checkpoint, tta, slice_by)
         return pooled_measures(run, METRICS)
     loaded = load_model(run.path, model=model, checkpoint=checkpoint)
-    folder = run.predictions if checkpoint is None else run.predictions / _folder_name(run, checkpoint)
-    folder = folder if tta is None else folder / f"tta-{tta}"
     names_pixels = output_of(loaded) == "segmentation"
-    said = {"masks": masks, "class_table": class_table, "ignore": ignore}
-    require_effect(split, {"labels": labels, "names": names}, run, data, names_pixels=names_pixels)
-    require_masks(said, run, data, names_pixels=names_pixels)
+    of_masks = {"masks": masks, "class_table": class_table, "ignore": ignore}
+    of_labels = {"labels": labels, "names": names}
+    require_effect(split, of_labels, run, data, names_pixels=names_pixels)
+    require_masks(of_masks, run, data, names_pixels=names_pixels)
+    numerics = numerics or stored_numerics(run)
+    request = _Request(run, loaded, data, split, checkpoint, tta, numerics, progress)
     if names_pixels:
         require_no_slices(slice_by, run)
-    numerics = numerics or stored_numerics(run)
-    notes = _precision_notes(run, loaded, numerics, own=data is None, checkpoint=checkpoint)
-    of_what: dict[str, Any] = {
-        "output": output_of(loaded),
-        **({} if checkpoint is None else {"checkpoint": checkpoint}),
-    }
-    if names_pixels:
-        of_masks = MaskPredictor(loaded, numerics, tta=cast("TTA | None", tta))
-        of_what |= {} if tta is None else {"tta": {"views": tta, "num_views": 2}}
-        masked = (
-            own_mask_rows(run, of_masks.class_names, split=split)
-            if data is None
-            else other_mask_rows(data, run, of_masks.class_names, names=names, **said)
-        )
-        measured, seen = measure_masks(of_masks, masked, folder, progress)
-        return _written(folder, masked, of_what | measured, seen, notes)
-    images = _known_images(run, loaded) if checkpoint is None and tta is None else None
-    features = isinstance(images, KnownImages)
-    views = views_for(run.path, loaded, numerics, tta, checkpoint)
-    predictor = Predictor(loaded, numerics, tta=views, features=features)
+        return _of_masks(request, {"names": names, **of_masks})
+    return _of_images(request, of_labels, slice_by)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is measured, and how, for images with labels and for images with masks."""
+
+    run: RunFolder
+    model: nn.Module
+    data: str | Path | None
+    split: str | None
+    checkpoint: str | None
+    tta: Asked | None
+    numerics: Numerics
+    progress: Callable[[int, int], None]
+
+    @property
+    def folder(self) -> Path:
+        """Where rows and metrics go: those of other networks and of several views have folders of their own."""
+        own = self.run.predictions
+        own = own if self.checkpoint is None else own / _folder_name(self.run, self.checkpoint)
+        return own if self.tta is None else own / f"tta-{self.tta}"
+
+    def notes(self) -> list[str]:
+        return _precision_notes(self.run, self.model, self.numerics, own=self.data is None, checkpoint=self.checkpoint)
+
+    def facts(self) -> dict[str, Any]:
+        facts = {"output": output_of(self.model)}
+        return facts if self.checkpoint is None else {**facts, "checkpoint": self.checkpoint}
+
+
+def _of_masks(request: _Request, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure and write a split of a run that names pixels, or other masks, described as for `open_data`."""
+    run, notes = request.run, request.notes()
+    predictor = MaskPredictor(request.model, request.numerics, tta=cast("TTA | None", request.tta))
+    rows = (
+        own_mask_rows(run, predictor.class_names, split=request.split)
+        if request.data is None
+        else other_mask_rows(request.data, run, predictor.class_names, **described)
+    )
+    is_fold = (run.settings().get("data") or {}).get("fold") is not None
+    counts = run.pixel_counts(rows.name) if is_fold and rows.selected_by and request.folder == run.predictions else None
+    measured, seen = measure_masks(predictor, rows, request.folder, request.progress, counts)
+    views = {} if request.tta is None else {"tta": {"views": request.tta, "num_views": 2}}
+    return _written(request.folder, rows, request.facts() | views | measured, seen, notes)
+
+
+def _of_images(request: _Request, described: Mapping[str, Any], slice_by: str | None) -> dict[str, Any]:
+    """Measure and write a split of a run that names images, or other images, described as for `open_data`."""
+    run, notes = request.run, request.notes()
+    images = _known_images(run, request.model) if request.checkpoint is None and request.tta is None else None
+    views = views_for(run.path, request.model, request.numerics, request.tta, request.checkpoint)
+    predictor = Predictor(request.model, request.numerics, tta=views, features=isinstance(images, KnownImages))
     nearest = None if images is None else Nearest(images, predictor.class_names)
     known, multilabel = predictor.class_names, predictor.output == "multilabel"
     rows = (
-        own_rows(run, known, multilabel=multilabel, split=split)
-        if data is None
-        else other_rows(data, run, known, multilabel=multilabel, labels=labels, names=names)
+        own_rows(run, known, multilabel=multilabel, split=request.split)
+        if request.data is None
+        else other_rows(request.data, run, known, multilabel=multilabel, **described)
     )
     slices = None
     if slice_by is not None:
-        source = labels or data or (run.read(run.splits) or {}).get("source")
+        source = described["labels"] or request.data or (run.read(run.splits) or {}).get("source")
         slices = (slice_by, slices_of(slice_by, rows.paths, source))
-    measured, seen = measure_images(predictor, rows, folder, progress, slices, nearest)
+    measured, seen = measure_images(predictor, rows, request.folder, request.progress, slices, nearest)
     if nearest is not None:
         commit.write_json(run.nearest(rows.name), nearest.to_dict())
-    of_what |= {"tta": {"views": None, "num_views": 1}} if tta == "auto" else {}
-    return _written(folder, rows, of_what | measured, seen, notes)
+    found_none = {"tta": {"views": None, "num_views": 1}} if request.tta == "auto" else {}
+    return _written(request.folder, rows, request.facts() | found_none | measured, seen, notes)
 
 
 def _known_images(run: RunFolder, model: nn.Module) -> KnownImages | str | None:

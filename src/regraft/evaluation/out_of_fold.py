@@ -10,6 +10,7 @@ import numpy as np
 
 from regraft import commit
 from regraft.errors import DataError, StorageError
+from regraft.evaluation.measuring.pixel_counts import PixelCounts, mask_metrics, pixel_counts, with_intervals
 from regraft.evaluation.metrics.pixels import pixel_metrics
 from regraft.evaluation.trust.intervals import label_intervals
 from regraft.evaluation.trust.reliability import reliability
@@ -48,7 +49,9 @@ def pooled_measures(folds: FoldsFolder, metrics: Metrics) -> dict[str, Any]:
     output = str(measured[0].get("output", "softmax"))
     try:
         made = (
-            _of_masks(measured) if output == "segmentation" else _of_labels(folds, configs, measured, metrics[output])
+            _of_masks(folds, measured)
+            if output == "segmentation"
+            else _of_labels(folds, configs, measured, metrics[output])
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise StorageError(
@@ -93,16 +96,21 @@ def _thresholds(section: Mapping[str, Any]) -> Mapping[str, float]:
     return Calibration.from_dict(calibration, len(thresholds)).thresholds(thresholds)
 
 
-def _of_masks(measured: Sequence[Any]) -> dict[str, Any]:
-    """Compute from the counts of pixels alone: boundaries and likelihoods are each fold's own."""
+def _of_masks(folds: FoldsFolder, measured: Sequence[Any]) -> dict[str, Any]:
+    """Compute from what was counted of each image; folds of older versions have the counts of all together."""
     names = [str(name) for name in measured[0]["class_names"]]
-    counts = np.sum([np.array(item["confusion"], np.int64) for item in measured], axis=0)
-    found = pixel_metrics(counts, names)
+    confusion = np.sum([np.array(item["confusion"], np.int64) for item in measured], axis=0)
     total = sum(int(item["num_images"]) for item in measured)
+    kept = [own for run in folds.runs if (own := pixel_counts(run.pixel_counts("val"))) is not None]
+    if len(kept) == len(measured):
+        counts = PixelCounts.joined(kept)
+        if len(counts.nats) != total:
+            raise ValueError(f"counts of {len(counts.nats)} images, metrics of {total}")
+        return with_intervals(mask_metrics(confusion, counts, names), counts)
     return {
-        **found,
+        **pixel_metrics(confusion, names),
         "num_images": total,
-        "num_pixels": int(counts.sum()),
-        "confusion": counts.tolist(),
+        "num_pixels": int(confusion.sum()),
+        "confusion": confusion.tolist(),
         "class_names": names,
     }

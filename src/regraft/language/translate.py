@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regraft.language.choice import chosen_language
 
-__all__ = ["catalogue", "translated"]
+__all__ = ["catalogue", "in_chinese", "translated"]
 
 _CHINESE = Path(__file__).with_name("chinese.txt")
 _GAP = "{}"  # where a sentence of the catalogue has a name, a number or a path
@@ -18,6 +18,11 @@ def translated(text: str) -> str:
     """Return a text, paragraph by paragraph, in the chosen language; a paragraph that the catalogue lacks stays."""
     if chosen_language() == "en":
         return text
+    return in_chinese(text)
+
+
+def in_chinese(text: str) -> str:
+    """Return a text, paragraph by paragraph, in Chinese, whatever language was chosen."""
     return "\n\n".join(_paragraph(part) for part in text.split("\n\n"))
 
 

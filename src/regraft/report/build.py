@@ -11,7 +11,6 @@ from pathlib import Path
 
 from regraft import commit
 from regraft.errors import SettingsError
-from regraft.language.translate import translated
 from regraft.report import folds, sections
 from regraft.report.checkup import checked
 from regraft.report.evidence import Evidence, gather
@@ -73,11 +72,11 @@ def _page(evidence: Evidence) -> Html:
     return page(
         title=f"{evidence.path.resolve().name}: regraft report",
         name=evidence.path.resolve().name,
-        links=join(html('<a href="#{}">{}</a>', key, translated(title)) for key, title, _ in chosen),
+        links=join(html('<a href="#{}">{}</a>', key, title) for key, title, _ in chosen),
         verdict=_guarded(folds.verdict if evidence.folds else sections.verdict, evidence),
         gaps=_gaps(evidence),
         sections=join(
-            html('<section id="{}"><h2>{}</h2>{}</section>', key, translated(title), _guarded(make, evidence))
+            html('<section id="{}"><h2>{}</h2>{}</section>', key, title, _guarded(make, evidence))
             for key, title, make in chosen
         ),
         version=evidence.environment.get("regraft", ""),

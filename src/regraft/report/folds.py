@@ -7,7 +7,7 @@ from typing import Any
 
 from regraft.evaluation.tasks import Task, task_of, told
 from regraft.report.evidence import Evidence, Record, part
-from regraft.report.html.charts import Series, line_chart
+from regraft.report.html.charts import Series, curves_or_values
 from regraft.report.html.markup import Html, html, join
 from regraft.report.html.tables import table
 from regraft.report.sections import model_name
@@ -89,8 +89,8 @@ def curves(evidence: Evidence) -> Html:
     measure = "val_calibrated_loss"  # runs of older versions have the raw one alone
     if not any(measure in epoch for epochs in evidence.fold_epochs for epoch in epochs):
         measure = "val_loss"
-    loss = line_chart("Validation loss", _series(evidence, measure), x_label="epoch", y_label="loss (nats)")
-    main = line_chart(
+    loss = curves_or_values("Validation loss", _series(evidence, measure), x_label="epoch", y_label="loss (nats)")
+    main = curves_or_values(
         f"Validation {task.names[task.main]}",
         _series(evidence, f"val_{task.main}", scale),
         x_label="epoch",

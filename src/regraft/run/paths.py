@@ -149,6 +149,10 @@ class RunPaths(_Entries):
         """Return the record of the heat maps of a few images of a split."""
         return self.predictions / "heat-maps" / f"{split}.json"
 
+    def pixel_counts(self, split: str) -> Path:
+        """Return what was counted of each mask of a fold's split, for the metrics of all folds together."""
+        return self.predictions / f"{split}-counts.safetensors"
+
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:06d}"
 

@@ -54,7 +54,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, 
         raise DataError(
             f"Not every folder below {os.fspath(folder)!r} can be read.",
             "each of them lists its files",
-            "correct the rights of the folders named below",
+            "correct the rights of these folders",
             details=walk.mistakes,
         )
     return list(paths), dict(sorted(walk.ignored.items()))

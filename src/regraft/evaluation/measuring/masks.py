@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ from regraft.errors import DataError
 from regraft.evaluation.labelled_rows import MaskRows
 from regraft.evaluation.mask_files import mask_png
 from regraft.evaluation.masks import MaskPredictor
+from regraft.evaluation.measuring.pixel_counts import PixelCounts, keep_pixel_counts, mask_metrics, with_intervals
 from regraft.evaluation.metrics.pixels import BoundaryCounts, mask_confusion, pixel_metrics
 from regraft.evaluation.seen import Seen
-from regraft.evaluation.trust.intervals import mask_intervals
 from regraft.evaluation.trust.pixel_reliability import PixelReliability
 from regraft.models.describe.calibration import Calibration
 from regraft.models.segment.tiles import Strip
@@ -30,7 +29,6 @@ from regraft.wording import quantity
 __all__ = ["measure_masks"]
 
 Mask = npt.NDArray[np.uint8]
-Counts = npt.NDArray[np.int64]
 _NUM_WORST = 12
 _SMALLEST = float(np.finfo(np.float32).tiny)  # a probability that a softmax rounded to 0 costs 87 nats, not infinity
 
@@ -45,7 +43,11 @@ class _Kept:
 
 
 def measure_masks(
-    predictor: MaskPredictor, rows: MaskRows, folder: Path, progress: Callable[[int, int], None]
+    predictor: MaskPredictor,
+    rows: MaskRows,
+    folder: Path,
+    progress: Callable[[int, int], None],
+    counts: Path | None = None,
 ) -> tuple[dict[str, Any], Seen | None]:
     """Measure images with masks, and write their rows (NAME.jsonl) and the worst masks (NAME-masks/).
 
@@ -54,6 +56,7 @@ def measure_masks(
         rows: The images and their masks.
         folder: The run's predictions/.
         progress: Called with (images done, images in all).
+        counts: Where what was counted of each image is kept; None keeps nothing.
 
     Returns:
         `num_images`, `num_pixels`, `loss` (mean over the pixels that count, in nats), what `pixel_metrics` gives,
@@ -88,6 +91,8 @@ def measure_masks(
     commit.write_text(folder / f"{rows.name}.jsonl", "".join(commit.as_json(record) + "\n" for record in records))
     num_errors = len(records) - sum(part.num_images for part in parts.values())
     measures = {**split.measures(), "num_errors": num_errors}
+    if counts is not None:
+        keep_pixel_counts(counts, split.images)
     if rows.seen is None:
         return measures, None
     counted = rows.seen.among([record.get("error") is None for record in records])
@@ -104,11 +109,12 @@ class _Split:
         self.reliability = PixelReliability(calibration.temperatures[0] if calibration and is_known else None)
         self.counts = np.zeros((len(class_names), len(class_names)), np.int64)
         self.boundaries = BoundaryCounts(len(class_names))
-        self.nats: list[float] = []
-        self.num_images = 0
+        self.images = PixelCounts()
         self.worst: list[_Kept] = []
-        self.images: list[Counts] = []  # hits, pixels of the class, pixels called so: (3, C) of each image
-        self.edges: list[Counts] = []  # counts of boundary pixels, (2, 2, C) of each image
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images.nats)
 
     def take(self, row: int, path: str, size: tuple[int, int], strips: Any, truth: Mask | str) -> dict[str, Any]:
         """Measure one image; its row."""
@@ -121,10 +127,7 @@ class _Split:
         mask, nats = _read(strips, truth, self.reliability)
         counts = mask_confusion(truth, mask, len(self.class_names))
         self.counts += counts
-        self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
-        self.edges.append(self.boundaries.update(truth, mask))
-        self.nats.append(nats)
-        self.num_images += 1
+        self.images.append(counts, self.boundaries.update(truth, mask), nats)
         own = pixel_metrics(counts, self.class_names)
         if own["miou"] is not None:
             kept = _Kept(-own["miou"], row, mask)
@@ -139,28 +142,11 @@ class _Split:
 
     def measures(self) -> dict[str, Any]:
         """Return the metrics over all images, as plain data."""
-        found = pixel_metrics(self.counts, self.class_names)
-        boundary = self.boundaries.compute()
-        defined = [value for value in boundary if value is not None]
-        num_pixels = int(self.counts.sum())
-        hits, support, named = np.stack(self.images, 1).astype(np.float64)
-        measured = {
-            "num_images": self.num_images,
-            "num_pixels": num_pixels,
-            "loss": math.fsum(self.nats) / num_pixels if num_pixels else None,
-            **{key: found[key] for key in ("miou", "pixel_accuracy", "class_accuracy")},
-            "boundary_f1": sum(defined) / len(defined) if defined else None,
-            "per_class": [
-                {**row, "boundary_f1": value} for row, value in zip(found["per_class"], boundary, strict=True)
-            ],
-            "confusion": self.counts.tolist(),
-            "class_names": list(self.class_names),
-        }
-        if num_pixels:
+        measured = mask_metrics(self.counts, self.images, self.class_names)
+        if measured["num_pixels"]:
             fitted = {} if self.calibration is None else self.calibration.to_dict()
             measured["calibration"] = {**self.reliability.compute(), **fitted}
-        edges = np.stack(self.edges).astype(np.float64)
-        return mask_intervals(measured, hits, support, named, np.array(self.nats), edges)
+        return with_intervals(measured, self.images)
 
 
 def _read(strips: Any, truth: Mask, reliability: PixelReliability) -> tuple[Mask, float]:

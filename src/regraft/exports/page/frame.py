@@ -13,6 +13,7 @@ from regraft.data.class_table import default_colours
 from regraft.evaluation.results.prediction import KNOWN_SHARE
 from regraft.evaluation.trust.conformal import most_coverage, score_limit
 from regraft.exports.seal import Seal
+from regraft.language.translate import in_chinese
 from regraft.report.html.markup import Html, compact, html
 from regraft.report.html.markup import package_text as report_text
 from regraft.report.html.tables import definitions
@@ -23,6 +24,23 @@ __all__ = ["Answering", "frame", "text_of"]
 
 _COVERAGE = 0.9  # of the sets that the page shows beside a name
 _MOST_NAMED = 8
+_SAID = (  # by the scripts; `{}` for what they fill in
+    "Looking …",
+    "1 photo",
+    "{} photos",
+    "{} more",
+    "Don’t know",
+    "It resembles none of the images that the model was validated on. If it is one of its classes at all:",
+    "No label",
+    "or {}",
+    "or {} or {} more",
+    "Sets like this one hold the right class in 90% of the images.",
+    "named from {} on",
+    "Share of the pixels",
+    "The server does not answer.",
+    "This browser cannot run the model.",
+    "This file cannot be read as an image.",
+)
 
 
 class Answering(NamedTuple):
@@ -63,11 +81,16 @@ def frame(seal: Seal, title: str, answering: Answering, *, typical: bool) -> Htm
         style=Html(style),
         title=title,
         lead=_lead(seal),
-        promise=answering.promise,
+        invitation=_both("Drop photos here"),
+        choose=_both("Choose photos"),
+        take=_both("Use the camera"),
+        promise=_both(answering.promise),
+        clear=_both("Clear"),
+        about_title=_both("About this model"),
         about=_about(seal),
         licences=answering.licences,
         version=__version__,
-        ending=answering.ending,
+        ending=_both(answering.ending),
         facts=_json(_facts(seal, typical)),
         data=answering.data,
         script=Html(script),
@@ -101,14 +124,23 @@ def _facts(seal: Seal, typical: bool) -> dict[str, Any]:
         "set_limit": score_limit(scores, _COVERAGE) if keeps_sets and scores is not None else None,
         "background": list(seal.preprocessing.pixels.background),
         "colours": (list(seal.colours) or list(default_colours(seal.class_names))) if is_mask else None,
+        "zh": {text: in_chinese(text) for text in _SAID},
     }
 
 
-def _lead(seal: Seal) -> str:
+def _both(text: str, chinese: str | None = None) -> Html:
+    """Return a text that the page shows in Chinese where the browser is set to it."""
+    return html('<span data-zh="{}">{}</span>', chinese or in_chinese(text), text)
+
+
+def _lead(seal: Seal) -> Html:
     names, num = list(seal.class_names), len(seal.class_names)
-    shown = names if num <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], f"{num - _MOST_NAMED + 1:,} more"]
+    more = f"{num - _MOST_NAMED + 1:,} more"
+    shown = names if num <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], more]
     does = {"multilabel": "Finds", "segmentation": "Outlines"}.get(seal.output, "Tells apart")
-    return f"{does} {', '.join(shown[:-1])} and {shown[-1]}." if num > 1 else f"{does} {names[0]}."
+    listed = f"{', '.join(shown[:-1])} and {shown[-1]}" if num > 1 else names[0]
+    in_order = "、".join(in_chinese(name) if name is more else name for name in shown)
+    return _both(f"{does} {listed}.", in_chinese(f"{does} {in_order}."))
 
 
 def _about(seal: Seal) -> Html:

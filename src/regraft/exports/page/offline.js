@@ -20,7 +20,7 @@ const working = (async () => {
     worker.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve());
     worker.postMessage({ binary, model, background }, [binary, model]);
   }).catch((error) => {
-    state.textContent = error.message;
+    state.textContent = say(error.message);
     state.classList.add("failed");
     throw error;
   });

@@ -5,6 +5,18 @@ const results = document.getElementById("results");
 const MOST_BARS = 5;
 const MOST_WAITING = 200; // photos shown at once
 const ADDRESSES = new Set();
+const CHINESE = navigator.language.toLowerCase().startsWith("zh");
+
+/** Return a text in the browser's language, its gaps filled in order. */
+function say(text, ...values) {
+  const parts = ((CHINESE && facts.zh[text]) || text).split("{}");
+  return parts.map((part, place) => part + (place < parts.length - 1 ? values[place] : "")).join("");
+}
+
+if (CHINESE) {
+  document.documentElement.lang = "zh";
+  for (const element of document.querySelectorAll("[data-zh]")) element.textContent = element.dataset.zh;
+}
 
 function make(kind, css, text) {
   const element = document.createElement(kind);
@@ -45,7 +57,7 @@ function bar(place, share, chosen) {
   if (facts.output === "multilabel") {
     const mark = make("b");
     mark.style.left = `calc(${100 * facts.thresholds[place]}% - 1px)`;
-    mark.title = `named from ${percent(facts.thresholds[place])} on`;
+    mark.title = say("named from {} on", percent(facts.thresholds[place]));
     meter.append(mark);
   }
   row.append(label, meter, make("span", "share", percent(share)));
@@ -59,7 +71,7 @@ function bars(shares, chosen) {
   if (order.length <= MOST_BARS) return [first];
   const more = make("details");
   const rest = make("div", "bars");
-  more.append(make("summary", "", `${order.length - MOST_BARS} more`), rest);
+  more.append(make("summary", "", say("{} more", order.length - MOST_BARS)), rest);
   more.addEventListener("toggle", () => {
     if (!rest.firstChild) {
       rest.append(...order.slice(MOST_BARS).map((place) => bar(place, shares[place], chosen.includes(place))));
@@ -71,11 +83,11 @@ function bars(shares, chosen) {
 function headline(shares, chosen, isUnknown) {
   if (isUnknown) {
     const beside = "It resembles none of the images that the model was validated on. If it is one of its classes at all:";
-    return [make("p", "name unknown", "Don’t know"), make("p", "beside", beside)];
+    return [make("p", "name unknown", say("Don’t know")), make("p", "beside", say(beside))];
   }
   if (facts.output === "multilabel") {
     const names = ranked(shares).filter((place) => chosen.includes(place)).map((place) => facts.names[place]);
-    return [make("p", "name", names.join(", ") || "No label")];
+    return [make("p", "name", names.join(", ") || say("No label"))];
   }
   const [place] = chosen;
   const name = make("p", "name", facts.names[place]);
@@ -83,9 +95,9 @@ function headline(shares, chosen, isUnknown) {
   const others = ranked(shares).filter((other) => other !== place && 1 - shares[other] <= facts.set_limit);
   if (facts.set_limit === null || !others.length) return [name];
   const listed = others.slice(0, MOST_BARS).map((other) => facts.names[other]).join(", ");
-  const more = others.length > MOST_BARS ? ` or ${others.length - MOST_BARS} more` : "";
-  const beside = make("p", "beside", `or ${listed}${more}`);
-  beside.title = "Sets like this one hold the right class in 90% of the images.";
+  const left = others.length - MOST_BARS;
+  const beside = make("p", "beside", left > 0 ? say("or {} or {} more", listed, left) : say("or {}", listed));
+  beside.title = say("Sets like this one hold the right class in 90% of the images.");
   return [name, beside];
 }
 
@@ -110,7 +122,7 @@ function answered(card, answer) {
     const rows = make("div", "bars");
     rows.append(...present.map((place) => bar(place, answer.shares[place], false)));
     card.dataset.shares = JSON.stringify(answer.shares);
-    said.replaceChildren(file, make("p", "name", "Share of the pixels"), rows);
+    said.replaceChildren(file, make("p", "name", say("Share of the pixels")), rows);
     return;
   }
   const { shares, typicality } = answer;
@@ -125,7 +137,7 @@ function failed(card, reason) {
   const said = card.querySelector(".said");
   card.classList.add("failed");
   card.querySelector(".shown").replaceChildren();
-  said.replaceChildren(said.querySelector(".file"), make("p", "name", reason));
+  said.replaceChildren(said.querySelector(".file"), make("p", "name", say(reason)));
 }
 
 function cardOf(file) {
@@ -141,7 +153,7 @@ function cardOf(file) {
   const said = make("div", "said");
   const name = make("p", "file", file.name);
   name.title = file.name;
-  said.append(name, make("p", "name waiting", "Looking …"));
+  said.append(name, make("p", "name waiting", say("Looking …")));
   card.append(shown, said);
   return card;
 }
@@ -149,7 +161,7 @@ function cardOf(file) {
 function count() {
   const num = results.childElementCount;
   document.querySelector(".bar-above").hidden = !num;
-  document.getElementById("count").textContent = num === 1 ? "1 photo" : `${num} photos`;
+  document.getElementById("count").textContent = num === 1 ? say("1 photo") : say("{} photos", num);
 }
 
 async function look(files) {

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from regraft import commit
+from regraft.report.html.language import in_chosen_language
 from regraft.report.html.markup import PAGE_MARK, Html, html, package_text
 from regraft.version import __version__
 
@@ -38,7 +39,7 @@ def page(
     """
     style = package_text("style.css")
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    return html(
+    whole = html(
         package_text("page.html"),
         title=title,
         name=name,
@@ -50,6 +51,7 @@ def page(
         sections=sections,
         version=version,
     )
+    return in_chosen_language(whole)
 
 
 def write_page(path: str | Path, text: Html) -> Path:
