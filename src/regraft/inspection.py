@@ -28,7 +28,7 @@ class Inspection:
 
     Attributes:
         kind: `a run`, `a folder of runs`, `a cross-validation`, `a model folder`, `a folder of images`,
-            `a list of images`, `a weights file`, or `the name of a network`.
+            `an archive of images`, `a list of images`, `a weights file`, or `the name of a network`.
         facts: What was found, as plain data.
         text: The same as the lines that `regraft inspect` prints.
         unused: The options that this kind does not read.
@@ -100,6 +100,8 @@ def inspect(
         return found("a model folder", _model_folder(path))
     if _is_list(path):
         return found("a list of images", _images(path, progress, names=data.get("names")), read=("names",))
+    if _is_packed_images(path) or _is_pattern(path):
+        return found("an archive of images", _images(path, progress, **data), read=tuple(data))
     if _is_weights(path):
         return found("a weights file", *_weights(path, key), read=("key",))
     if path.is_dir():
@@ -179,6 +181,18 @@ def _is_list(path: Path) -> bool:
     return path.suffix.lower() in LIST_SUFFIXES and path.is_file()
 
 
+def _is_packed_images(path: Path) -> bool:
+    from regraft.data.sources.not_data import is_packed_images
+
+    return is_packed_images(path)
+
+
+def _is_pattern(path: Path) -> bool:
+    from regraft.data.files.shards import is_pattern
+
+    return is_pattern(str(path)) and not path.exists()
+
+
 def _is_weights(path: Path) -> bool:
     """Return whether it is a file other than an image, or a folder that is a checkpoint."""
     if path.is_dir():
@@ -195,11 +209,9 @@ def _is_weights(path: Path) -> bool:
 
 
 def _weights(path: Path, key: str | None) -> tuple[dict[str, Any], str]:
-    from regraft.data.sources.not_data import require_no_packed_images
     from regraft.weights.file import read_weights
     from regraft.weights.inspection import describe, render
 
-    require_no_packed_images(path)
     facts = describe(read_weights(path, key=key))
     return facts, render(facts)
 

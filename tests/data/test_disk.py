@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.data.cache import append_log, cache_folder, store
+from regraft.data.cache import append_log, room, store
 from regraft.data.cache.cache import PixelCache
 from regraft.data.cache.disk import DiskCache, DiskRows
 from regraft.data.cache.loader import batch_bounds, batches
@@ -367,7 +367,7 @@ def test_the_store_unused_for_longest_makes_room(data: DataSet, folder: Path, mo
         os.utime(header, (OLD + number, OLD + number))
     used = sum(path.stat().st_size for path in folder.glob("pixels/*/*"))
     usage = shutil.disk_usage(folder)
-    monkeypatch.setattr(cache_folder, "RESERVE_BYTES", 0)
+    monkeypatch.setattr(room, "RESERVE_BYTES", 0)
     monkeypatch.setattr(store, "RESERVE_BYTES", 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=int(used * 1.05)))
     said = decoded(data)[2]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regraft.data.dataset import DataSet
+from regraft.data.files import access
 from regraft.data.masks.default_size import default_size
 from regraft.data.open import open_data
 from regraft.data.sources.labels.folder import missing_folder
@@ -53,9 +53,9 @@ def _require_some_file(data: DataSet) -> None:
     Raises:
         DataError: There is no such folder, or none of its images there.
     """
-    if not len(data.train) or any(os.path.exists(path) for path in data.train.paths):
+    if not len(data.train) or any(access.exists(path) for path in data.train.paths):
         return
-    if not os.path.isdir(data.root):
+    if not access.is_folder(data.root):
         raise missing_folder(Path(data.root))
     raise DataError(
         f"None of the {len(data.train)} training images of the run is in {data.root!r}.",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from regraft.checkup.rows import Rows
 from regraft.data.sources.labels.columns import choose_columns
+from regraft.data.sources.packed import is_archive
 from regraft.errors import SettingsError, did_you_mean
 
 __all__ = ["names_of_groups"]
@@ -29,7 +30,7 @@ def names_of_groups(rows: Rows, group: str) -> list[str | None]:
     """
     source = Path(rows.data.source or rows.data.root)
     paths = [rows.shown_path(row).replace(os.sep, "/") for row in range(len(rows))]
-    if source.is_file():
+    if source.is_file() and not is_archive(source):
         return _column(source, group, paths)
     if group == FOLDER:
         return [str(Path(path).parent) for path in paths]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from regraft import commit
+from regraft.data.sources.packed import source_name
 
 __all__ = ["TABLES", "next_folder", "output_folder", "plain_name", "written_table"]
 
@@ -62,7 +63,7 @@ def _input_name(inputs: Sequence[str]) -> str:
     if inputs[0] == "-":
         return "stdin"
     path = Path(inputs[0])
-    return path.resolve().name if path.is_dir() else path.stem
+    return source_name(path.resolve()) if path.exists() else path.stem
 
 
 def plain_name(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.data.class_table import ClassTable
+from regraft.data.files import access
 from regraft.data.labels import (
     Labels,
     are_multilabel,
@@ -197,7 +198,7 @@ class DataSet(Summary):
             digest.update(repr(self.class_table.to_dict()).encode())
         for name, split in sorted(self.splits.items()):
             for path, names in zip(split.paths, _written(self, split), strict=True):
-                size = os.stat(path).st_size if os.path.exists(path) else -1
+                size = access.state_of(path).st_size if access.exists(path) else -1
                 label = "\1".join(names) if isinstance(names, list) else names
                 row = f"{name}\0{_relative(path, self.root)}\0{label}\0{size}\n"
                 digest.update(row.encode("utf-8", "surrogateescape"))

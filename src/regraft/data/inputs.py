@@ -11,6 +11,8 @@ from typing import Any
 
 from regraft.data.decode.memory import MemoryImage, images_in_memory, is_in_memory
 from regraft.data.decode.sniff import is_address
+from regraft.data.files import access
+from regraft.data.files.shards import expanded, is_pattern, looks_packed
 from regraft.data.sources.masks.not_inputs import without_masks
 from regraft.data.sources.walk import find_pictures
 from regraft.errors import DataError, SettingsError
@@ -87,28 +89,38 @@ def _named(text: str) -> tuple[list[str], dict[str, int]]:
     if is_address(text):
         raise DataError(
             f"{text!r} is an address, and regraft downloads nothing.",
-            "an image, a folder of images, or - for paths on stdin",
+            "an image, a folder or an archive of images, or - for paths on stdin",
             "download it first, and name the file",
         )
-    if path.is_dir():
+    if access.is_folder(path):
         return _in_folder(path)
-    if path.exists():
+    if access.exists(path):
         return [str(path)], {}
-    matches = sorted(glob.glob(os.path.expanduser(text), recursive=True)) if glob.has_magic(text) else []
+    matches = (
+        [match for one in expanded(os.path.expanduser(text)) for match in _matches(one)] if is_pattern(text) else []
+    )
     if not matches:
-        what = "No file or folder fits the pattern" if glob.has_magic(text) else "There is no file or folder"
+        what = "No file or folder fits the pattern" if is_pattern(text) else "There is no file or folder"
         raise DataError(
             f"{what} {text!r}.",
             "an image, a folder of images, a pattern such as 'photos/*.jpg', or - for paths on stdin",
             "check the spelling of the path",
         )
-    files, folders = [match for match in matches if not os.path.isdir(match)], list(filter(os.path.isdir, matches))
+    folders = [match for match in matches if os.path.isdir(match) or (looks_packed(match) and access.is_folder(match))]
+    files = sorted(set(matches) - set(folders))
     ignored: Counter[str] = Counter()
     for folder in folders if not files else ():
         paths, left = _in_folder(Path(folder))
         files += paths
         ignored.update(left)
     return files, dict(ignored)
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return the files and folders that a pattern names, sorted."""
+    if glob.has_magic(pattern):
+        return sorted(glob.glob(pattern, recursive=True))
+    return [pattern] if access.exists(pattern) else []
 
 
 def _in_folder(path: Path) -> tuple[list[str], dict[str, int]]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from regraft.data.dataset import DataSet
 from regraft.data.decode.image_file import read_file
+from regraft.data.files import access
 from regraft.data.paths import Paths
 
 __all__ = ["find_leaks", "with_leaks"]
@@ -106,6 +107,6 @@ class _Finder:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return access.state_of(path).st_size
     except OSError:
         return -1

@@ -12,12 +12,14 @@ import numpy as np
 
 from regraft.data.class_table import ClassTable
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
+from regraft.data.files import access
 from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
 from regraft.data.paths import Paths
 from regraft.data.sources.labels.find import list_source
 from regraft.data.sources.listing import Listing
 from regraft.data.sources.masks.mask_listing import Classes, list_masks
 from regraft.data.sources.not_data import require_file, require_local, require_no_archive
+from regraft.data.sources.packed import archive_notes, source_name, source_root
 from regraft.data.split import divide, folds
 from regraft.errors import SettingsError, require_type
 from regraft.settings.data import FRACTIONS, DataSettings
@@ -70,7 +72,8 @@ def open_data(
     """
     require_type(source, (str, os.PathLike), "source", "give the path of a folder, a list or a table")
     split = checked(DataSettings, "open_data", {"fractions": fractions, "fold": fold})
-    root = _source(source)
+    given = _source(source)
+    root = source_root(given)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
     require_file(files)
     table = _beside(class_table, root) if isinstance(class_table, (str, os.PathLike)) else class_table
@@ -83,7 +86,8 @@ def open_data(
         **({"fold": list(split.fold)} if split.fold is not None else {}),
         **{key: _plain(value) for key, value in said.items() if value is not None},
     }
-    return replace(data, name=root.stem if root.is_file() else root.name, source=os.fspath(root), options=options)
+    warnings = (*archive_notes(given), *data.warnings)
+    return replace(data, name=source_name(given), source=os.fspath(given), options=options, warnings=warnings)
 
 
 def open_undivided(
@@ -113,7 +117,7 @@ def open_undivided(
     Raises:
         DataError: If the source has no labelled images; all mistakes at once.
     """
-    root = _source(source)
+    root = source_root(_source(source))
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
     require_file(files)
     said = {"masks": masks, "class_table": class_table, "ignore": ignore}
@@ -126,7 +130,7 @@ def _source(given: str | os.PathLike[str]) -> Path:
     """Return the local path of a data set.
 
     Raises:
-        DataError: It is an address, or an archive.
+        DataError: It is an address, or an archive of a kind that is not read in place.
     """
     require_local(given)
     path = _path(given)
@@ -143,8 +147,8 @@ def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
     if given is None:
         return None
     path = _path(given)
-    folder = source if source.is_dir() else source.parent
-    return path if path.exists() or not (folder / given).exists() else folder / given
+    folder = source if access.is_folder(source) else source.parent
+    return path if access.exists(path) or not access.exists(folder / given) else folder / given
 
 
 def _listing(
@@ -156,7 +160,7 @@ def _listing(
     for_training: bool = True,
 ) -> Listing:
     """Return the listing of a source of any kind: images with labels, or with masks."""
-    if files["labels"] is None and root.is_dir():
+    if files["labels"] is None and access.is_folder(root):
         masks = None if said["masks"] is None else os.fspath(said["masks"])
         listing = list_masks(root, masks, _classes(root, files["names"], said, usual))
         if listing is not None:

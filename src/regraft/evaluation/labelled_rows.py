@@ -18,6 +18,7 @@ from regraft.data.dataset import DataSet, Split
 from regraft.data.labels import Labels, are_multilabel, labels_from_places, renumbered
 from regraft.data.masks.masks import read_mask
 from regraft.data.open import open_undivided
+from regraft.data.sources.packed import source_name
 from regraft.errors import DataError, RegraftError, SettingsError
 from regraft.evaluation.seen import Seen, seen_images
 from regraft.run.folder import RunFolder
@@ -188,7 +189,7 @@ def _tell(data: DataSet) -> None:
 def _name(source: Path) -> str:
     """Return a name for the metrics on other images, which never replace those on the run's own splits."""
     path = source.expanduser().resolve()
-    name = (path.stem if path.is_file() else path.name) or "root"
+    name = source_name(path) or "root"
     return f"other-{name}" if name.lower() in ("train", "val", "test") else name
 
 

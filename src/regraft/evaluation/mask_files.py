@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from regraft import commit
 from regraft.data.decode.decode import PixelProgram, decode
+from regraft.data.files import access
 from regraft.data.sources.masks.not_inputs import OWN_COMMENT
 from regraft.errors import StorageError
 
@@ -62,7 +63,7 @@ class OutputNames:
     def name(self, path: str) -> str:
         """Return a name that no image before had."""
         place = Path(path)
-        inside = self.inputs is not None and self.inputs.is_dir() and place.is_relative_to(self.inputs)
+        inside = self.inputs is not None and access.is_folder(self.inputs) and place.is_relative_to(self.inputs)
         stem = str(place.relative_to(self.inputs).with_suffix("")) if inside and self.inputs else place.stem
         name, number = stem, 2
         while name in self._names:

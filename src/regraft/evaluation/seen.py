@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from regraft.data.dataset import DataSet
 from regraft.data.decode.image_file import read_file
+from regraft.data.files import access
 from regraft.errors import DataError
 from regraft.machine.budget import num_cpus
 from regraft.machine.prefetch import thread_pool
@@ -167,6 +167,6 @@ def _digest(path: str) -> bytes:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return access.state_of(path).st_size
     except (OSError, ValueError):
         return -1

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft import commit
-from regraft.data.cache.cache_folder import cache_folder, make_room, private_folder
 from regraft.data.cache.hashes import FileHashes, stamp, stamps
+from regraft.data.cache.room import make_room
 from regraft.data.cache.row_index import READABLE, UNKNOWN
 from regraft.data.cache.row_program import RowProgram
 from regraft.data.cache.store import PixelStore, checksum
 from regraft.data.decode.image_file import NO_MEMORY
 from regraft.errors import StorageError
+from regraft.machine.cache_folder import cache_folder, private_folder
 
 __all__ = ["DiskCache", "DiskRows", "KeptRows", "Part"]
 

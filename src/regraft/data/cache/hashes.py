@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from regraft import commit
 from regraft.data.cache.append_log import Ledger, Records
+from regraft.data.files import access
 
 __all__ = ["FileHashes", "Stamps", "stamp", "stamps"]
 
@@ -43,7 +44,7 @@ def stamp(path: str) -> tuple[bytes, int, int, int]:
     full = path if os.path.isabs(path) else os.path.abspath(path)
     key = hashlib.blake2b(full.encode("utf-8", "surrogateescape"), digest_size=16).digest()
     try:
-        status = os.stat(path)
+        status = access.state_of(path)
     except (OSError, ValueError):
         return key, _MISSING, 0, 0
     return key, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -30,6 +30,8 @@ from regraft.data.decode.sniff import (
     not_a_picture,
 )
 from regraft.data.decode.tiff import bit_depths, num_bands, orientation_of, read_tags
+from regraft.data.files.access import leads_on, read_member
+from regraft.data.files.archives import MAX_BYTES
 
 __all__ = [
     "MAX_PIXELS",
@@ -48,7 +50,6 @@ __all__ = [
 Result = TypeVar("Result")
 
 MAX_PIXELS = 178_956_970  # Pillow's own hard limit, about 180 megapixels
-MAX_BYTES = 1 << 30
 NO_MEMORY = "needs more memory than there is"  # a reason that says nothing about the file
 
 # An image at the limit takes 1.5 GB on its way, and there may be a thread for each of many processors.
@@ -118,7 +119,12 @@ def read_file(path: Path | str) -> bytes | str:
             if status.st_size > MAX_BYTES:
                 return f"has {status.st_size / 2**30:.1f} GiB, more than the limit of {MAX_BYTES / 2**30:.0f} GiB"
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        found = read_member(path) if leads_on(error) else None
+        if found is not None:
+            return found
+        if isinstance(error, NotADirectoryError):
+            return f"cannot be read ({error})"
         return "is an address, and regraft downloads nothing" if is_address(str(path)) else "does not exist"
     except PermissionError:
         return "may not be read (permission denied)"

@@ -7,7 +7,6 @@ A mask that is no file is named `annotations.json#17`: the annotations of the im
 from __future__ import annotations
 
 import json
-import os
 import threading
 from functools import lru_cache
 from typing import Any
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from regraft import commit
 from regraft.data.decode.image_file import MAX_PIXELS, read_file
 from regraft.data.decode.sniff import RefusedError
+from regraft.data.files import access
 
 __all__ = ["REST", "coco_codes", "coco_size", "fetch_annotations", "is_annotated", "reference", "segments_of"]
 
@@ -45,7 +45,7 @@ def fetch_annotations(path: str) -> bytes | str | None:
     if not file.lower().endswith(".json") or not number.isdecimal():
         return None
     try:
-        status = os.stat(file)
+        status = access.state_of(file)
     except OSError:
         return "does not exist"
     with _PARSING:

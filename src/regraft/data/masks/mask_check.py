@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from regraft.data.decode.image_file import exif_orientation, read_file
 from regraft.data.decode.sniff import FORMATS, known_format
 from regraft.data.decode.tiff import orientation_of, read_tags
+from regraft.data.files import access
 from regraft.data.masks.coco import coco_size, fetch_annotations
 
 __all__ = ["Misfit", "misfit", "upright_size"]
@@ -70,7 +71,7 @@ def _mask_header(path: str) -> Header | None:
 def _header(path: str) -> Header | None:
     """Return width and height as they are stored, and the EXIF orientation; None for what cannot be told."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with access.open_bytes(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.format == "TIFF" or (image.format == "PNG" and _ends_with_exif(path)):
                 image.load()  # a TIFF turns itself; a PNG may hold its EXIF block behind the pixels
             is_plain = image.format == "PNG" and "exif" not in image.info
@@ -94,8 +95,8 @@ def _tiff_header(path: str) -> Header | None:
 
 
 def _ends_with_exif(path: str) -> bool:
-    with open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+    with access.open_bytes(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
         return b"eXIf" in file.read()
 
 

@@ -1,4 +1,4 @@
-"""Sources that are no data set and are often given as one: addresses, archives, files that are not there."""
+"""Sources that are no data set and are often given as one: addresses, other archives, files that are not there."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from itertools import islice
 from pathlib import Path
 
 from regraft.data.decode.sniff import is_address
+from regraft.data.files import access
+from regraft.data.sources.packed import is_archive
 from regraft.data.sources.walk import is_picture_name
 from regraft.errors import DataError
 
-__all__ = ["require_file", "require_local", "require_no_archive", "require_no_packed_images"]
+__all__ = ["is_packed_images", "require_file", "require_local", "require_no_archive"]
 
 _MOST_NAMES, _MOST_BYTES = 1000, 1 << 26  # of an archive that are looked at, of a tar archive that are passed
 
-_MAGIC = ((b"PK\x03\x04", "unzip"), (b"\x1f\x8b", "tar -xf"), (b"7z\xbc\xaf", "7z x"), (b"Rar!", "unrar x"),
-          (b"\xfd7zXZ", "tar -xf"), (b"BZh", "tar -xf"))  # fmt: skip
+_MAGIC = ((b"PK\x03\x04", "unzip"), (b"\x1f\x8b", "gunzip -k"), (b"7z\xbc\xaf", "7z x"), (b"Rar!", "unrar x"),
+          (b"\xfd7zXZ", "xz -dk"), (b"BZh", "bunzip2 -k"), (b"\x28\xb5\x2f\xfd", "zstd -d"))  # fmt: skip
 
 
 def require_local(source: str | os.PathLike[str]) -> None:
@@ -32,8 +34,10 @@ def require_local(source: str | os.PathLike[str]) -> None:
 
 
 def require_no_archive(path: Path) -> None:
-    """Raise DataError for a file that other files are packed into; a table of Excel is one too, and is not meant."""
-    if not path.is_file():
+    """Raise DataError for an archive of a kind that is not read in place; a table of Excel is one too, and is not
+    meant.
+    """
+    if not path.is_file() or is_archive(path):
         return
     try:
         with path.open("rb") as stream:
@@ -44,32 +48,32 @@ def require_no_archive(path: Path) -> None:
     if command is None or _is_table(path):
         return
     raise DataError(
-        f"{str(path)!r} is an archive.",
-        "a folder with one folder of images for each class, a list or a table",
-        f"unpack it (`{command} {path.name}`), then give the folder",
+        f"{str(path)!r} is an archive of a kind that is not read in place.",
+        ".zip, .tar or .tar.gz, a folder with one folder of images for each class, a list or a table",
+        f"`{command} {path.name}`, then give what it makes",
     )
 
 
-def require_no_packed_images(path: Path) -> None:
-    """Raise DataError for an archive of images, where weights may be meant too: many of their files are archives.
+def is_packed_images(path: Path) -> bool:
+    """Return whether a file is an archive of images, where weights may be meant too: many of their files are archives.
 
     Its first names tell, which are read from its list; nothing is unpacked but the start of a packed tar archive.
+
+    Raises:
+        DataError: It is one, of a kind that is not read in place.
     """
     if not path.is_file():
-        return
+        return False
     try:
         with path.open("rb") as stream:
             head = stream.read(262)
         names = list(_names(path)) if _unpacking(head) else []
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError):
-        return  # what it is instead, its reader says
-    num_images = sum(map(is_picture_name, names))
-    if num_images > len(names) / 2:
-        raise DataError(
-            f"{str(path)!r} is an archive of images.",
-            "a folder of images, a run, a model folder, a weights file, or the name of a network",
-            f"unpack it (`{_unpacking(head)} {path.name}`), then give the folder",
-        )
+        return False  # what it is instead, its reader says
+    if not names or sum(map(is_picture_name, names)) <= len(names) / 2:
+        return False
+    require_no_archive(path)
+    return True
 
 
 def _names(path: Path) -> Iterable[str]:
@@ -97,7 +101,7 @@ def _unpacking(head: bytes) -> str | None:
 def require_file(given: Mapping[str, Path | None]) -> None:
     """Raise DataError for files of labels or names that are not there."""
     for key, path in given.items():
-        if path is not None and not path.exists():
+        if path is not None and not access.exists(path):
             raise DataError(
                 f"There is no file {os.fspath(path)!r}.",
                 f"the file that data.{key} names",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from regraft.data.decode.sniff import known_format
+from regraft.data.files import access
 from regraft.data.sources.bad_rows import BadRows
 
 __all__ = ["TextLines"]
@@ -58,7 +58,7 @@ class TextLines:
             return
         # Surrogates stand for what is no UTF-8, so that the row can be named; universal line ends stay as they are.
         errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-        with open(self.path, encoding=encoding, errors=errors, newline="") as stream:
+        with access.open_text(self.path, encoding, errors, newline="") as stream:
             while line := stream.readline(_LONGEST_LINE):
                 self.number += 1
                 if reason := self._fault(line, stream):
@@ -86,12 +86,12 @@ class TextLines:
 def _look(path: Path) -> tuple[str, str]:
     """Return why a file holds no lines (empty for one that does), and its encoding."""
     try:
-        status = os.stat(path)
+        status = access.state_of(path)
         if not stat.S_ISREG(status.st_mode):
             return "is not a regular file", ""
         if status.st_size > _LARGEST_FILE:
             return f"has {status.st_size / 2**30:.1f} GiB, more than a list may have (1 GiB)", ""
-        with open(path, "rb") as file:
+        with access.open_bytes(path) as file:
             head = file.read(4096)
     except (OSError, ValueError) as error:
         return f"cannot be read ({getattr(error, 'strerror', None) or error})", ""

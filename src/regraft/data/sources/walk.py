@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from regraft.data.decode.sniff import known_format
+from regraft.data.files import access
+from regraft.data.files.access import Entry
 from regraft.data.paths import FileFacts, Paths
 from regraft.errors import DataError
 
@@ -62,7 +64,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[str], dict[str, 
 
 @dataclass
 class Walk:
-    """One walk over the disk: what was seen, and what was left out and why."""
+    """One walk over folders: what was seen, and what was left out and why."""
 
     seen: set[tuple[int, int]] = field(default_factory=set)
     ignored: Counter[str] = field(default_factory=Counter)
@@ -71,17 +73,17 @@ class Walk:
 
     def enter(self, folder: Path | str) -> bool:
         """Return whether this folder is met for the first time, whatever name leads to it."""
-        status = os.stat(folder)
+        status = access.state_of(folder)
         key = (status.st_dev, status.st_ino)
         if key in self.seen:
             return False
         self.seen.add(key)
         return True
 
-    def entries(self, folder: Path | str) -> list[os.DirEntry[str]]:
+    def entries(self, folder: Path | str) -> list[Entry]:
         """Return the entries of a folder, sorted by name; one that cannot be opened is noted as a mistake."""
         try:
-            with os.scandir(folder) as found:
+            with access.entries(folder) as found:
                 return sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             self.mistakes.append(f"{str(folder)!r} cannot be opened ({error.strerror}).")
@@ -121,10 +123,10 @@ class Walk:
         known = np.frombuffer(facts, dtype=FileFacts) if found else np.zeros(0, dtype=FileFacts)
         return Paths.of((found[row] for row in order), known[order])
 
-    def _streamed(self, folder: str) -> Iterator[os.DirEntry[str]]:
+    def _streamed(self, folder: str) -> Iterator[Entry]:
         """Yield what lies in a folder, in any order, without holding all of it."""
         try:
-            with os.scandir(folder) as found:
+            with access.entries(folder) as found:
                 yield from found
         except OSError as error:
             self.mistakes.append(f"{folder!r} cannot be opened ({error.strerror}).")
@@ -148,7 +150,7 @@ def is_picture_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _PICTURES
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: Entry) -> bool:
     """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
@@ -156,7 +158,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
+def _facts(entry: Entry) -> tuple[int, int]:
     """Return size and last change of a file; one that is gone by now has the size -1."""
     try:
         status = entry.stat()
@@ -165,7 +167,7 @@ def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _no_picture(entry: os.DirEntry[str]) -> str:
+def _no_picture(entry: Entry) -> str:
     """Return why a file is not listed; empty for one that is."""
     try:
         is_file = entry.is_file()
@@ -181,7 +183,7 @@ def _no_picture(entry: os.DirEntry[str]) -> str:
     if suffix in _OTHERS:
         return "not an image"
     try:
-        with open(entry.path, "rb") as file:
+        with access.open_bytes(entry.path) as file:
             return "" if known_format(file.read(32)) else "not an image"
     except OSError:
         return "cannot be opened"

@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from regraft import commit
-from regraft.data.cache.cache_folder import cache_folder, private_folder
 from regraft.errors import RegraftError
 from regraft.exports.formats import require_exportable
 from regraft.exports.running.session import SealedSession
 from regraft.exports.seal import FORMAT
+from regraft.machine.cache_folder import cache_folder, private_folder
 from regraft.models.store.find import find_model_folder
 from regraft.run.folds_folder import fold_runs
 

@@ -15,8 +15,8 @@ from io import BytesIO
 from pathlib import Path
 
 from regraft import commit
-from regraft.data.cache.cache_folder import cache_folder
 from regraft.errors import SettingsError
+from regraft.machine.cache_folder import cache_folder
 
 __all__ = ["FILE", "PACKAGE", "VERSION", "WebRuntime", "web_runtime"]
 

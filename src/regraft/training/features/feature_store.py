@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from regraft.data.cache.cache_folder import cache_folder, private_folder
 from regraft.data.cache.store import RESERVE_BYTES
 from regraft.errors import StorageError
 from regraft.machine.budget import memory_budget
+from regraft.machine.cache_folder import cache_folder, private_folder
 from regraft.machine.disk import disk_errors
 
 __all__ = ["FeatureKey", "FeatureStore", "Features", "Tier", "as_stored", "choose_tier"]

@@ -21,8 +21,8 @@ from torch import nn
 
 from regraft import commit
 from regraft.compute.numerics import Numerics, Precision
-from regraft.data.cache.cache_folder import cache_folder, private_folder
 from regraft.errors import RegraftError
+from regraft.machine.cache_folder import cache_folder, private_folder
 from regraft.machine.processes import num_processes
 from regraft.models.describe.info import info_of
 from regraft.training.checkpoint.records import environment

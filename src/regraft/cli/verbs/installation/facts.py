@@ -115,7 +115,7 @@ def _weights_packages() -> list[str]:
 def _caches() -> dict[str, str]:
     from huggingface_hub import constants
 
-    from regraft.data.cache.cache_folder import cache_folder
+    from regraft.machine.cache_folder import cache_folder
 
     return {"regraft": _at_home(str(cache_folder())), "hub": _at_home(str(constants.HF_HUB_CACHE))}
 

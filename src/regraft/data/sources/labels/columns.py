@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from regraft.data.sources.labels.flags import FlagColumns, survey
 from regraft.data.sources.listing import SPLIT_WORDS
 
-__all__ = ["Columns", "choose_columns"]
+__all__ = ["LABELS", "Columns", "choose_columns"]
 
 _PATHS = (
     *("path", "filepath", "file_path", "image_path", "img_path", "filename", "file_name", "image_name", "img_name"),
     *("file", "image", "img", "photo", "picture", "fname", "image_id", "img_id", "id", "name"),
 )
-_LABELS = ("label", "class", "target", "category", "y", "class_name", "label_name", "classname", "species", "breed")
+LABELS = ("label", "class", "target", "category", "y", "class_name", "label_name", "classname", "species", "breed")
 _MANY = ("labels", "tags", "classes", "categories", "targets", "attributes")
 _SPLITS = ("split", "subset", "set", "fold", "partition", "is_valid", "is_val")
 _IS_VAL = {"0": "train", "1": "val", "0.0": "train", "1.0": "val", "false": "train", "true": "val"}
@@ -73,7 +73,7 @@ def choose_columns(
     split = _first(names, _SPLITS, (path,))
     if split is not None and names[split] in ("fold", "partition") and split < len(first) and first[split].isdecimal():
         split = None  # numbers of folds or parts are no names of splits
-    label = _first(names, _LABELS, (path, split))
+    label = _first(names, LABELS, (path, split))
     many = label is None
     if many:
         label = _first(names, _MANY, (path, split))

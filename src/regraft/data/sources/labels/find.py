@@ -1,4 +1,6 @@
-"""Which kind of source a path is: a folder of classes, a list, lists for each split, or images beside a list."""
+"""Which kind of source a path is: a folder of classes, a list, lists for each split, images beside a list, or samples
+with their labels beside them.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.data.decode.sniff import known_format
+from regraft.data.files import access
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.labels.folder import has_class_folders, list_folder
 from regraft.data.sources.labels.locate import Locator
 from regraft.data.sources.labels.names import find_names, read_names
 from regraft.data.sources.labels.path_label_list import read_lines
 from regraft.data.sources.labels.records import Names, Record, list_records
+from regraft.data.sources.labels.samples import Samples, find_samples, read_samples
 from regraft.data.sources.labels.table import Table, is_table
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, quoted
 from regraft.errors import DataError
@@ -38,15 +42,18 @@ def list_source(
     Raises:
         DataError: With every mistake at once.
     """
-    if source.is_dir():
+    if access.is_folder(source):
         found = _lists_in(source) if labels is None else {}
+        samples = find_samples(source) if labels is None and not found and not has_class_folders(source) else None
+        if samples is not None:
+            return _sampled(source, samples, names, for_training=for_training)
         if labels is None and (not found or has_class_folders(source)):
             listing = list_folder(source, for_training=for_training)
             return replace(listing, warnings=(*listing.warnings, *_unused(found, names)))
         lists = {"": labels} if labels is not None else _one_for_each(source, found)
         folders = [source, *dict.fromkeys(path.parent for path in lists.values())]
         return _listed(source, lists, folders, names, for_training=for_training)
-    if source.is_file() and not _is_picture(source):
+    if access.is_file(source) and not _is_picture(source):
         if labels is not None:
             raise DataError(
                 f"{str(source)!r} is a list, and another list of labels was given, {str(labels)!r}.",
@@ -54,6 +61,9 @@ def list_source(
                 "give the folder of the images, or leave data.labels out",
             )
         return _listed(source, {"": source}, [source.parent], names, for_training=for_training)
+    samples = find_samples(source)
+    if samples is not None:
+        return _sampled(source, samples, names, for_training=for_training)
     return list_folder(source, for_training=for_training)  # tells what is wrong with the path
 
 
@@ -69,7 +79,7 @@ def _unused(lists: dict[str, list[Path]], names: Path | None) -> Iterator[str]:
 def _listed(
     source: Path, lists: dict[str, Path], folders: list[Path], names: Path | None, *, for_training: bool
 ) -> Listing:
-    missing = [path for path in (*lists.values(), *([names] if names else ())) if not path.is_file()]
+    missing = [path for path in (*lists.values(), *([names] if names else ())) if not access.is_file(path)]
     if missing:
         raise DataError(
             f"There is no file {str(missing[0])!r}.",
@@ -87,6 +97,16 @@ def _listed(
     if len(bad):
         raise bad.error(source, root)
     return replace(listing, warnings=(*warnings, *_beside(source, lists), *listing.warnings))
+
+
+def _sampled(source: Path, samples: Samples, names: Path | None, *, for_training: bool) -> Listing:
+    root, bad = os.fspath(samples.root), BadRows()
+    given = names or find_names(samples.root)
+    known = None if given is None else Names(given, read_names(given), names is not None)
+    listing = list_records(read_samples(samples, bad), root, Locator([root]), bad, known, for_training=for_training)
+    if len(bad):
+        raise bad.error(source, root)
+    return listing
 
 
 def _records(lists: dict[str, Path], bad: BadRows, locator: Locator, warnings: list[str]) -> Iterator[Record]:
@@ -112,14 +132,17 @@ def _names(lists: dict[str, Path], given: Path | None) -> Names | None:
 def _lists_in(folder: Path) -> dict[str, list[Path]]:
     """Return the lists in a folder under one of the default names, by split; "" for one of all images."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
+    for name in access.names_in(folder):
+        stem, suffix = os.path.splitext(name.lower())
+        stem = stem.replace("_", "").replace("-", "")
+        is_label_list = stem in _LABEL_LISTS and suffix in (".csv", ".tsv")
+        if (
+            suffix not in LIST_SUFFIXES
+            or not (stem in SPLIT_WORDS or is_label_list)
+            or not access.has_file(folder, name)
+        ):
             continue
-        stem = path.stem.lower().replace("_", "").replace("-", "")
-        if stem in SPLIT_WORDS:
-            found.setdefault(SPLIT_WORDS[stem], []).append(path)
-        elif stem in _LABEL_LISTS and path.suffix.lower() in (".csv", ".tsv"):
-            found.setdefault("", []).append(path)
+        found.setdefault(SPLIT_WORDS.get(stem, ""), []).append(folder / name)
     return found
 
 
@@ -139,10 +162,10 @@ def _one_for_each(folder: Path, found: dict[str, list[Path]]) -> dict[str, Path]
 
 def _beside(source: Path, lists: dict[str, Path]) -> Iterator[str]:
     """Yield what a list that was given alone leaves out."""
-    if source.is_file() and SPLIT_WORDS.get(source.stem.lower()) == "train":
+    if access.is_file(source) and SPLIT_WORDS.get(source.stem.lower()) == "train":
         others = [
             path.name
-            for path in sorted(source.parent.iterdir())
+            for path in (source.parent / name for name in access.names_in(source.parent))
             if path.suffix == source.suffix and SPLIT_WORDS.get(path.stem.lower()) in ("val", "test")
         ]
         if others:
@@ -151,7 +174,7 @@ def _beside(source: Path, lists: dict[str, Path]) -> Iterator[str]:
 
 def _is_picture(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with access.open_bytes(path) as file:
             return known_format(file.read(32)) is not None
     except OSError:
         return False

@@ -7,13 +7,12 @@ all of it. Nothing is decoded here, and files are columns, not objects: a millio
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 
+from regraft.data.files import access
 from regraft.data.paths import Paths
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, looks_of, quoted, twin_warnings
 from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden, is_picture_name
@@ -55,7 +54,8 @@ def has_class_folders(root: Path) -> bool:
     """Return whether a folder looks like classes of images: a split with folders in it, or at least two other
     folders.
     """
-    folders = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)]
+    with access.entries(root) as found:
+        folders = [Path(entry.path) for entry in found if entry.is_dir() and not is_hidden(entry.name)]
     if any(folder.name.lower() in SPLIT_WORDS and _has_folders(folder) for folder in folders):
         return True
     others = [folder for folder in folders if folder.name.lower() not in SPLIT_WORDS]
@@ -63,15 +63,15 @@ def has_class_folders(root: Path) -> bool:
 
 
 def _has_picture(folder: Path) -> bool:
-    return any(is_picture_name(name) for _, _, files in os.walk(folder) for name in files)
+    return any(is_picture_name(name) for _, files in access.walk(folder) for name in files)
 
 
 def _require_folder(root: Path) -> None:
     try:
-        mode = os.stat(root).st_mode
+        access.state_of(root)
     except (OSError, ValueError):
         raise missing_folder(root) from None
-    if not stat.S_ISDIR(mode):
+    if not access.is_folder(root):
         raise DataError(
             f"{str(root)!r} is a file.",
             "a data set is a folder that holds one folder of images for each class",
@@ -82,11 +82,12 @@ def _require_folder(root: Path) -> None:
 def missing_folder(root: Path) -> DataError:
     """Return the error for a folder that is not there, with the nearest one that is."""
     parent = root.parent
-    while not parent.is_dir() and parent != parent.parent:
+    while not access.is_folder(parent) and parent != parent.parent:
         parent = parent.parent
     wanted = root.relative_to(parent).parts[0] if root != parent else root.name
     try:
-        close = nearest(wanted, [entry.name for entry in os.scandir(parent) if entry.is_dir()])
+        with access.entries(parent) as found:
+            close = nearest(wanted, [entry.name for entry in found if entry.is_dir()])
     except OSError:
         close = ""
     return DataError(
@@ -128,7 +129,7 @@ def _split_folders(root: Path, children: list[Path], walk: Walk, *, for_training
 
 def _has_folders(folder: Path) -> bool:
     try:
-        with os.scandir(folder) as entries:
+        with access.entries(folder) as entries:
             return any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
     except OSError:
         return False
@@ -166,7 +167,7 @@ def _listing(root: Path, files: Files, walk: Walk, *, for_training: bool) -> Lis
 
 def _without_classes(root: Path, ignored: Counter[str]) -> Iterator[str]:
     """Yield a folder of files alone: one class of a data set, or images whose classes nothing says."""
-    num = sum(is_picture_name(entry.name) for entry in os.scandir(root))
+    num = sum(map(is_picture_name, access.names_in(root)))
     if not num:
         yield f"It holds no class folders, only {sum(ignored.values())} files and hidden folders."
         return
@@ -189,7 +190,7 @@ def _class_mistakes(
     for_training: bool,
 ) -> Iterator[str]:
     if not class_names:
-        if not any(os.scandir(root)):
+        if not access.names_in(root):
             yield "The folder is empty."
         elif empty:
             yield f"Its class folders hold no image: {quoted(sorted(empty))}."
@@ -200,7 +201,8 @@ def _class_mistakes(
         return
     if len(class_names) == 1:
         yield f"There is only one class with images, {class_names[0]!r}; a classifier needs two."
-        masks = [entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name.lower() in _MASKS]
+        with access.entries(root) as found:
+            masks = [entry.name for entry in found if entry.is_dir() and entry.name.lower() in _MASKS]
         if masks:
             yield f"Its folder {quoted(masks)} holds no masks; for segmentation each image has one, of its name."
     for split, classes in files.items():

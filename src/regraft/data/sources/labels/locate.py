@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from regraft.data.files import access
 from regraft.data.sources.listing import folded
 from regraft.data.sources.walk import Walk, is_folder, is_hidden, is_picture_name
 
@@ -50,7 +51,7 @@ class Locator:
         for text in (written, written.replace("\\", "/")) if "\\" in written else (written,):
             for folder in folders:
                 path = os.path.normpath(os.path.join(folder, text))
-                if os.path.isfile(path):
+                if access.is_file(path):
                     self.num_backslashes += text is not written
                     self._note_outside(written, text, path)
                     return path, ""
@@ -67,7 +68,7 @@ class Locator:
     def _folders(self, near: str) -> list[str]:
         if near not in self._near:
             inside = [os.path.join(folder, near) for folder in self.folders if near]
-            self._near[near] = [*self.folders, *(folder for folder in inside if os.path.isdir(folder))]
+            self._near[near] = [*self.folders, *(folder for folder in inside if access.is_folder(folder))]
         return self._near[near]
 
     def hint(self, written: str) -> str:
@@ -79,7 +80,7 @@ class Locator:
         text = written.replace("\\", "/")
         for folder in self.folders:
             path = os.path.normpath(os.path.join(folder, text))
-            if os.path.isdir(path):
+            if access.is_folder(path):
                 return f"{written!r} is a folder, not a file"
             if twin := self._twin(path):
                 return f"there is no file {written!r}, but {_relative(twin, folder)!r}: mind upper and lower case"
@@ -110,13 +111,13 @@ class Locator:
         parent, name = os.path.split(path)
         if parent == path:
             return ""
-        if not os.path.isdir(parent):
+        if not access.is_folder(parent):
             parent = self._twin(parent)
         if not parent:
             return ""
         if parent not in self._entries:
             try:
-                self._entries[parent] = {folded(entry): entry for entry in sorted(os.listdir(parent))}
+                self._entries[parent] = {folded(entry): entry for entry in access.names_in(parent)}
             except OSError:
                 self._entries[parent] = {}
         twin = self._entries[parent].get(folded(name))
@@ -129,7 +130,7 @@ class Locator:
         parts = [part for part in text.split("/") if part not in ("", ".", "..")]
         for start in range(1, len(parts)):
             tail = os.path.join(*parts[start:])
-            if any(os.path.isfile(os.path.join(folder, tail)) for folder in self.folders):
+            if any(access.is_file(os.path.join(folder, tail)) for folder in self.folders):
                 return tail
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from regraft.data.files import access
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.text import TextLines
 from regraft.errors import DataError
@@ -17,7 +18,7 @@ _BESIDE = ("names.txt", "class_names.txt", "classes.txt", "labels.txt", "synset_
 
 def find_names(folder: Path) -> Path | None:
     """Return the first names file in a folder under one of the default names."""
-    return next((folder / name for name in _BESIDE if (folder / name).is_file()), None)
+    return next((folder / name for name in _BESIDE if access.is_file(folder / name)), None)
 
 
 def read_names(path: Path) -> dict[int, str]:

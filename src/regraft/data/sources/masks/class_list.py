@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.data.class_table import IGNORED, ClassTable, Colour, unpack
+from regraft.data.files import access
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.text import TextLines
 from regraft.errors import DataError
@@ -50,7 +51,7 @@ def is_void(name: str) -> bool:
 def find_class_list(folders: Iterable[Path]) -> Path | None:
     """Return the list of classes in one of these folders under one of the default names."""
     places = (folder / name for folder in folders for name in _BESIDE)
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if access.is_file(path)), None)
 
 
 def read_class_list(path: Path) -> list[Entry]:
@@ -63,7 +64,7 @@ def read_class_list(path: Path) -> list[Entry]:
     Raises:
         DataError: No such file, or rows that cannot be used; all of them named.
     """
-    if not path.is_file():
+    if not access.is_file(path):
         raise DataError(
             f"There is no class table {str(path)!r}.",
             "a CSV, text or YAML file with the name, and the value or the colour, of each class",
@@ -193,10 +194,11 @@ def _from_yaml(path: Path, bad: BadRows) -> list[Entry]:
     import yaml
 
     try:
-        if path.stat().st_size > _LARGEST_YAML:
+        if access.state_of(path).st_size > _LARGEST_YAML:
             bad.add(path, None, "files that are not a list", "is larger than 1 MiB")
             return []
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        with access.open_text(path, "utf-8-sig") as stream:
+            values = yaml.safe_load(stream.read())
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         bad.add(path, None, "files that are not a list", f"is no YAML ({' '.join(str(error).split())[:120]})")
         return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.data.decode.image_file import read_file
+from regraft.data.files import access
 from regraft.data.masks.coco import REST, reference
 from regraft.data.sources.listing import SPLIT_WORDS, quoted
 from regraft.data.sources.masks.class_list import Entry
@@ -49,8 +50,8 @@ def find_coco(root: Path, masks: str | None) -> list[CocoSplit]:
     if masks is not None:
         if not masks.lower().endswith(".json"):
             return []
-        files = sorted(root.glob(masks)) if not os.path.isabs(masks) else [Path(masks)]
-        files = [file for file in files or [Path(masks).absolute()] if file.is_file()]
+        files = access.files_like(root, masks) if not os.path.isabs(masks) else [Path(masks)]
+        files = [file for file in files or [Path(masks).absolute()] if access.is_file(file)]
         if not files:
             raise DataError(
                 f"There is no file {masks!r} in {os.fspath(root)!r}.",
@@ -58,13 +59,13 @@ def find_coco(root: Path, masks: str | None) -> list[CocoSplit]:
                 "check the spelling of data.masks",
             )
         return [_split(root, files[0], "")] if len(files) == 1 else _each(root, files)
-    own = [child for child in (root, *_children(root)) if (child / _IN_FOLDER).is_file()]
+    own = [child for child in (root, *_children(root)) if access.has_file(child, _IN_FOLDER)]
     if own:
         return [
             CocoSplit(SPLIT_WORDS.get(child.name.lower(), "") if child != root else "", child / _IN_FOLDER, (child,))
             for child in own
         ]
-    files = [file for file in sorted(root.glob("annotations/*.json")) if _has_masks(file)]
+    files = [file for file in access.files_like(root, "annotations/*.json") if _has_masks(file)]
     for kind in ("instances", "stuff", ""):
         chosen = [file for file in files if file.name.lower().startswith(kind) and _NAME.fullmatch(file.stem)]
         if chosen:
@@ -146,12 +147,13 @@ def _split(root: Path, file: Path, split: str) -> CocoSplit:
     match = _NAME.fullmatch(file.stem)
     names = [f"{match['split']}{match['year']}", match["split"]] if match is not None else []
     inside = [folder / name for name in names for folder in (root, root / "images")]
-    return CocoSplit(split, file, tuple(path for path in (*inside, root / "images", root) if path.is_dir()))
+    return CocoSplit(split, file, tuple(path for path in (*inside, root / "images", root) if access.is_folder(path)))
 
 
 def _children(root: Path) -> Iterator[Path]:
     try:
-        found = sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir())
+        with access.entries(root) as entries:
+            found = sorted(Path(entry.path) for entry in entries if entry.is_dir())
     except OSError:
         return iter(())
     return (path for path in found if path.name.lower() in SPLIT_WORDS)
@@ -160,11 +162,11 @@ def _children(root: Path) -> Iterator[Path]:
 def _has_masks(file: Path) -> bool:
     """Return whether a JSON file mentions masks; captions and keypoints without them are something else."""
     try:
-        with file.open("rb") as stream:
+        with access.open_bytes(file) as stream:
             head = stream.read(_HEAD)
             if b'"segmentation"' in head:
                 return True
-            size = os.fstat(stream.fileno()).st_size
+            size = stream.seek(0, os.SEEK_END)
             for place in (size // 2, max(0, size - _HEAD)):  # annotations may stand behind the list of images
                 stream.seek(place)
                 if b'"segmentation"' in stream.read(_HEAD):
@@ -179,4 +181,4 @@ def _place(folders: Sequence[Path], name: str) -> str | None:
     if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
         return None
     paths = (os.path.join(folder, name) for folder in folders)
-    return next((path for path in paths if os.path.isfile(path)), None)
+    return next((path for path in paths if access.is_file(path)), None)

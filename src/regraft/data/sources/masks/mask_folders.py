@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
+from regraft.data.files import access
 from regraft.data.sources.listing import SPLIT_WORDS, quoted
 from regraft.data.sources.walk import is_hidden, is_picture_name
 from regraft.errors import DataError
@@ -102,9 +103,11 @@ def given_pairs(root: Path, masks: str) -> list[FolderPair]:
         if splits and any(has_pictures(folder) for _, folder in splits):
             return [FolderPair(split, folder, folder, masks) for split, folder in splits]
         return [FolderPair("", root, root, masks)]
-    folder = next((path for path in (root / masks, Path(masks).expanduser().absolute()) if path.is_dir()), None)
+    folder = next(
+        (path for path in (root / masks, Path(masks).expanduser().absolute()) if access.is_folder(path)), None
+    )
     if folder is None:
-        inside = [(split, path, path / masks) for split, path in splits if (path / masks).is_dir()]
+        inside = [(split, path, path / masks) for split, path in splits if access.is_folder(path / masks)]
         if inside:
             return [FolderPair(split, _images_beside(path, own), own) for split, path, own in inside]
         raise DataError(
@@ -119,7 +122,7 @@ def has_folders(root: Path) -> bool:
     """Return whether a folder holds others, or annotations of COCO: a flat one may be very large, and is left at
     once.
     """
-    return (root / "_annotations.coco.json").is_file() or bool(_folders(root))
+    return access.has_file(root, "_annotations.coco.json") or bool(_folders(root))
 
 
 def left_out(pairs: Sequence[FolderPair]) -> list[Path]:
@@ -175,12 +178,12 @@ def mask_folders(folders: Iterable[str], stems: Mapping[str, AbstractSet[str]]) 
 
 def has_pictures(folder: Path) -> bool:
     """Return whether any image lies below a folder, judged by its name."""
-    return any(is_picture_name(name) and not is_hidden(name) for _, _, files in os.walk(folder) for name in files)
+    return any(is_picture_name(name) and not is_hidden(name) for _, files in access.walk(folder) for name in files)
 
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:
+        with access.entries(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     except OSError:
         return []

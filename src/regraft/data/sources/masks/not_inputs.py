@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from regraft.data.files import access
 from regraft.data.sources.masks.mask_folders import mask_folders
 
 __all__ = ["OWN_COMMENT", "is_own_picture", "without_masks"]
@@ -47,7 +48,7 @@ def without_masks(root: str, paths: Sequence[str]) -> tuple[list[str], dict[str,
 def is_own_picture(path: str) -> bool:
     """Return whether regraft wrote this mask or overlay."""
     try:
-        with open(path, "rb") as file:
+        with access.open_bytes(path) as file:
             return OWN_COMMENT.encode() in file.read(_HEAD_BYTES)
     except OSError:
         return False
@@ -61,7 +62,7 @@ def _reasons(root: str, by_folder: Mapping[str, Sequence[str]]) -> Iterator[tupl
         inside = list(_below(root, folder))
         for place in inside:
             if place not in is_run:
-                is_run[place] = os.path.isfile(os.path.join(place, "recipe.yaml"))
+                is_run[place] = access.has_file(place, "recipe.yaml")
         if any(is_run[place] for place in inside):
             yield folder, _RUN
         elif any(place in masks for place in inside):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from regraft.data.files import access
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.listing import SPLIT_WORDS
 from regraft.data.sources.masks.mask_folders import FolderPair
@@ -40,16 +41,19 @@ def find_voc(root: Path) -> list[FolderPair]:
     pairs = [FolderPair(split, images, masks, only=_read(path, bad)) for split, path in lists.items()]
     if len(bad):
         raise bad.error(folder, os.fspath(folder))
-    return pairs or [FolderPair("", images, masks, only=tuple(sorted(path.stem for path in masks.iterdir())))]
+    return pairs or [
+        FolderPair("", images, masks, only=tuple(sorted(Path(name).stem for name in access.names_in(masks))))
+    ]
 
 
 def _is_voc(folder: Path) -> bool:
-    return (folder / "JPEGImages").is_dir() and (folder / "SegmentationClass").is_dir()
+    return access.is_folder(folder / "JPEGImages") and access.is_folder(folder / "SegmentationClass")
 
 
 def _below(root: Path, depth: int) -> list[Path]:
     try:
-        folders = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and "VOC" in entry.name.upper()]
+        with access.entries(root) as found:
+            folders = [Path(entry.path) for entry in found if entry.is_dir() and "VOC" in entry.name.upper()]
     except OSError:
         return []
     folders = sorted(folders)
@@ -59,7 +63,7 @@ def _below(root: Path, depth: int) -> list[Path]:
 def _lists(folder: Path) -> dict[str, Path]:
     """Return the lists that name a split, in the order train, val, test, trainval."""
     places = folder / "ImageSets" / "Segmentation"
-    found = {path.stem.lower(): path for path in sorted(places.glob("*.txt"))} if places.is_dir() else {}
+    found = {path.stem.lower(): path for path in access.files_like(places, "*.txt")} if access.is_folder(places) else {}
     named = {SPLIT_WORDS.get(stem, stem): path for stem, path in found.items()}
     return {split: named[split] for split in ("train", "val", "test", "trainval") if split in named}
 
