@@ -23,7 +23,17 @@ from regraft.errors import DataError, RegraftError, SettingsError
 from regraft.evaluation.seen import Seen, seen_images
 from regraft.run.folder import RunFolder
 
-__all__ = ["MaskRows", "Rows", "labels_among", "other_mask_rows", "other_rows", "own_mask_rows", "own_rows"]
+__all__ = [
+    "MaskRows",
+    "Rows",
+    "labels_among",
+    "mask_rows",
+    "other_mask_rows",
+    "other_rows",
+    "own_mask_rows",
+    "own_rows",
+    "own_table",
+]
 
 
 class Rows(NamedTuple):
@@ -77,7 +87,7 @@ class MaskRows:
 def own_mask_rows(run: RunFolder, class_names: Sequence[str], *, split: str | None = None) -> MaskRows:
     """Return what `own_rows` does, for a run on images with masks."""
     data, name = _own_split(run, split)
-    return _mask_rows(name, data, data.splits[name], class_names, selected_by=name == "val")
+    return mask_rows(name, data, data.splits[name], class_names, selected_by=name == "val")
 
 
 def other_mask_rows(
@@ -97,16 +107,26 @@ def other_mask_rows(
     Raises:
         DataError: It has no masks, or classes that the model does not know.
     """
-    data = open_undivided(source, names=names, usual_table=DataSet.from_dict(run.read(run.splits)).class_table, **said)
+    data = open_undivided(source, names=names, usual_table=own_table(run), **said)
     split = next(data.splits[name] for name in ("test", "val", "train") if name in data.splits)
     _tell(data)
-    rows = _mask_rows(_name(Path(source)), data, split, class_names)
+    rows = mask_rows(_name(Path(source)), data, split, class_names)
     return replace(rows, seen=seen_images(run, rows.paths))
 
 
-def _mask_rows(
+def own_table(run: RunFolder) -> ClassTable | None:
+    """Return what stands in the masks of a run; None for a run on labelled images."""
+    return DataSet.from_dict(run.read(run.splits)).class_table
+
+
+def mask_rows(
     name: str, data: DataSet, split: Split, class_names: Sequence[str], *, selected_by: bool = False
 ) -> MaskRows:
+    """Return images with their masks, among the model's class names.
+
+    Raises:
+        DataError: They have no masks, or classes that the model does not know.
+    """
     if data.class_table is None:
         raise DataError(
             f"The images of {data.source or data.root!r} have no masks, and the model names the class of every pixel.",

@@ -15,6 +15,7 @@ from regraft.exports.formats import beside, is_of, is_page, require_exportable
 from regraft.exports.int8.form import in_int8
 from regraft.exports.other.openvino import as_openvino
 from regraft.exports.other.torch_program import as_torch_program
+from regraft.exports.page.heat import with_heat
 from regraft.exports.page.offline import offline_page, require_photos
 from regraft.exports.page.runtime import web_runtime
 from regraft.exports.running.session import SealedSession
@@ -105,9 +106,10 @@ def export(
         checkpoint: Of a run, another network than the one it has chosen, as for `load_model`.
         model: The module itself, for a run that trained a module of the user's own.
         int8: Whether convolutions and linear layers compute in 8-bit integers: a quarter of the size, and faster. The
-            file is written only if it loses at most 0.3 points of accuracy on the run's validation images, and with
-            95 % confidence at most one; layers that cost more than that stay floats.
-        calibrate: For int8: a folder of labelled images, where the run's own are gone.
+            file is written only if it loses at most 0.3 points of accuracy (of masks: of mean IoU and of pixel
+            accuracy) on the run's validation images, and with 95 % confidence at most one; layers that cost more than
+            that stay floats.
+        calibrate: For int8: a folder of labelled images, or of images with masks, where the run's own are gone.
         runtime: Of a page, the file of onnxruntime-web, as `npm pack` writes it. None takes the cache, or has npm fetch
             it once.
         progress: Called with (images compared, images in all).
@@ -135,8 +137,8 @@ def export(
     seal = file.seal
     if web is not None:
         require_photos(seal)
-        typical = "typicality" in SealedSession(file.data).outputs
-        _write({target: offline_page(file.data, seal, target.stem, web, typical=typical).encode()})
+        shown = with_heat(file).data
+        _write({target: offline_page(shown, seal, target.stem, web, SealedSession(shown).outputs).encode()})
         return Export(target, None, None, seal.verified, seal.notes)
     files = {target: file.data}
     if is_of(target, "openvino"):
@@ -152,14 +154,27 @@ def export(
 
 
 def _told_of_int8(known: Mapping[str, Any]) -> str:
-    low, high = (100 * share for share in known["accuracy_drop_interval"])
-    drop = 100 * (known["accuracy_fp32"] - known["accuracy_int8"])
     kept = ", ".join(known["layers_in_floats"]) or "none"
-    return (
-        f"int8 ({known['int8_way']}); {known['accuracy_int8']:.2%} of {known['int8_num_images']:,} images right, "
-        f"in floats {known['accuracy_fp32']:.2%}: a drop of {drop:.2f} points (95 % interval {low:.2f} to {high:.2f}); "
-        f"layers in floats: {kept}"
-    )
+    num = known["int8_num_images"]
+    told = [
+        f"{shown.format(known[f'{name}_int8'], num)}, in floats {known[f'{name}_fp32']:.2%}: {_drop(known, name)}"
+        for name, shown in _MEASURES.items()
+        if f"{name}_int8" in known
+    ]
+    return f"int8 ({known['int8_way']}); {'; '.join(told)}; layers in floats: {kept}"
+
+
+_MEASURES = {
+    "accuracy": "{:.2%} of {:,} images right",
+    "miou": "mean IoU {:.2%} on {:,} images",
+    "pixel_accuracy": "pixel accuracy {:.2%}",
+}
+
+
+def _drop(known: Mapping[str, Any], name: str) -> str:
+    low, high = (100 * share for share in known[f"{name}_drop_interval"])
+    drop = 100 * (known[f"{name}_fp32"] - known[f"{name}_int8"])
+    return f"a drop of {drop:.2f} points (95 % interval {low:.2f} to {high:.2f})"
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

@@ -21,7 +21,7 @@ __all__ = ["WAYS", "Way", "layers_of", "quantised", "ranges_of"]
 
 Pixels = npt.NDArray[np.uint8]
 _LAYERS = ("Conv", "Gemm", "MatMul")
-_BETWEEN = ("Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Relu")
+_BETWEEN = ("Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Relu", "Resize")
 _ERRORS, _WARNINGS = 3, 2  # of onnxruntime
 _PIXELS = "pixels"  # the node behind which the network begins
 _TYPICALITY = "typicality."  # how the names of its tensors begin
@@ -64,12 +64,11 @@ def ranges_of(model: onnx.ModelProto, batches: Iterable[Pixels], way: str) -> An
     from onnxruntime.quantization.calibrate import create_calibrator
 
     class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
-        def __init__(self) -> None:
-            self._coming = iter(batches)
+        def __init__(self, images: Pixels) -> None:
+            self._coming = iter([{"images": images, "resize": np.asarray(False)}])
 
         def get_next(self) -> dict[str, Any] | None:
-            images = next(self._coming, None)
-            return None if images is None else {"images": images, "resize": np.asarray(False)}
+            return next(self._coming, None)
 
     methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
     with tempfile.TemporaryDirectory(prefix="regraft-int8-") as folder, _tools():
@@ -80,7 +79,8 @@ def ranges_of(model: onnx.ModelProto, batches: Iterable[Pixels], way: str) -> An
         calibrator = create_calibrator(
             plain, names, augmented_model_path=augmented, calibrate_method=methods[way], extra_options=more
         )
-        calibrator.collect_data(Reader())
+        for images in batches:  # one by one: it holds all activations of what it is given
+            calibrator.collect_data(Reader(images))
         return calibrator.compute_data()
 
 
