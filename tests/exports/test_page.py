@@ -86,7 +86,7 @@ def test_its_policy_names_its_own_style_and_script(sealed: rg.Export) -> None:
 def page_of(sealed: rg.Export, **changes: object) -> str:
     data = sealed.path.read_bytes()
     seal = dataclasses.replace(SealedSession(data).seal, **changes)  # type: ignore[arg-type]
-    return offline_page(data, seal, "tiny", WebRuntime(b"", b""), typical=True)
+    return offline_page(data, seal, "tiny", WebRuntime(b"", b""), ["probabilities", "typicality"])
 
 
 def test_names_are_text_whatever_they_hold(sealed: rg.Export) -> None:

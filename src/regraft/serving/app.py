@@ -58,9 +58,8 @@ class _Server:
         self.batches = Batches(answers.rows, limits, self.metrics.on_batch)
         self.uploads = Uploads(limits)
         self.decoders = ThreadPoolExecutor(num_cpus(), "decode")
-        typical = "typicality" in answers.session.outputs
         self.pages = {
-            "/": tryout_page(answers.seal, title, typical=typical),
+            "/": tryout_page(answers.seal, title, answers.session.outputs),
             "/docs": docs_page(answers.seal, title, limits),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -35,7 +36,7 @@ _PROBLEMS = {
 }
 
 
-def tryout_page(seal: Seal, title: str, *, typical: bool) -> Html:
+def tryout_page(seal: Seal, title: str, outputs: Sequence[str]) -> Html:
     """Return the page at `/`: that of `regraft export --to html`, whose photos this server answers."""
     script = resources.files(__package__ or "regraft.serving").joinpath("online.js").read_text(encoding="utf-8")
     answering = Answering(
@@ -44,7 +45,7 @@ def tryout_page(seal: Seal, title: str, *, typical: bool) -> Html:
         ending="This page asks its own server alone.",
         policy="; connect-src 'self'",
     )
-    return frame(seal, title, answering, typical=typical)
+    return frame(seal, title, answering, outputs)
 
 
 def docs_page(seal: Seal, title: str, limits: Limits) -> Html:

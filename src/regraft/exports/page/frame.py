@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -20,8 +20,9 @@ from regraft.report.html.tables import definitions
 from regraft.version import __version__
 from regraft.visible import visible
 
-__all__ = ["Answering", "frame", "text_of"]
+__all__ = ["HEAT", "Answering", "frame", "text_of"]
 
+HEAT = "heat"  # the output that says what each place adds to each class
 _COVERAGE = 0.9  # of the sets that the page shows beside a name
 _MOST_NAMED = 8
 _SAID = (  # by the scripts; `{}` for what they fill in
@@ -37,6 +38,9 @@ _SAID = (  # by the scripts; `{}` for what they fill in
     "Sets like this one hold the right class in 90% of the images.",
     "named from {} on",
     "Share of the pixels",
+    "Heat map",
+    "Heat map of {}",
+    "Where the model finds what speaks for {}: what it used, not whether it is right to.",
     "The server does not answer.",
     "This browser cannot run the model.",
     "This file cannot be read as an image.",
@@ -63,17 +67,17 @@ class Answering(NamedTuple):
     licences: Html = Html("")
 
 
-def frame(seal: Seal, title: str, answering: Answering, *, typical: bool) -> Html:
+def frame(seal: Seal, title: str, answering: Answering, outputs: Sequence[str]) -> Html:
     """Return the whole page.
 
     Args:
         seal: What is known of the model.
         title: The heading.
         answering: What answers it.
-        typical: Whether the model says how typical an image is.
+        outputs: What it gives: whether it says how typical an image is, and where it looks.
     """
     style = report_text("style.css") + text_of("page.css")
-    script = answering.script + text_of("page.js")
+    script = answering.script + (text_of("heat.js") if HEAT in outputs else "") + text_of("page.js")
     own = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src blob: data:; style-src {_hash(style)}; "
     return html(
         text_of("page.html"),
@@ -91,7 +95,7 @@ def frame(seal: Seal, title: str, answering: Answering, *, typical: bool) -> Htm
         licences=answering.licences,
         version=__version__,
         ending=_both(answering.ending),
-        facts=_json(_facts(seal, typical)),
+        facts=_json(_facts(seal, outputs)),
         data=answering.data,
         script=Html(script),
     )
@@ -111,18 +115,20 @@ def _json(value: Mapping[str, Any]) -> Html:
     return Html(json.dumps(value).replace("<", "\\u003c"))
 
 
-def _facts(seal: Seal, typical: bool) -> dict[str, Any]:
+def _facts(seal: Seal, outputs: Sequence[str]) -> dict[str, Any]:
     scores = seal.nonconformity
     keeps_sets = scores is not None and seal.output != "multilabel" and most_coverage(len(scores)) >= _COVERAGE
-    is_mask = seal.output == "segmentation"
+    is_mask, program = seal.output == "segmentation", seal.preprocessing.pixels
+    view = {"resize": program.resize, "crop_fraction": program.crop_fraction, "size": program.stored or program.size}
     return {
         "output": seal.output,
         "keys": list(seal.class_names),
         "names": [visible(name) for name in seal.class_names],
         "thresholds": [seal.thresholds.get(name) for name in seal.class_names],
-        "unknown_below": 1 - KNOWN_SHARE if typical else None,
+        "unknown_below": 1 - KNOWN_SHARE if "typicality" in outputs else None,
         "set_limit": score_limit(scores, _COVERAGE) if keeps_sets and scores is not None else None,
-        "background": list(seal.preprocessing.pixels.background),
+        "background": list(program.background),
+        "view": view if HEAT in outputs else None,
         "colours": (list(seal.colours) or list(default_colours(seal.class_names))) if is_mask else None,
         "zh": {text: in_chinese(text) for text in _SAID},
     }

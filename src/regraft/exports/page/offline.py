@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.errors import SettingsError
@@ -19,7 +20,7 @@ _POLICY = "blob: 'wasm-unsafe-eval'; worker-src blob:; connect-src 'none'"
 _NOTICES = "ThirdPartyNotices.txt"  # of onnxruntime, which lies beside the library that proved the model
 
 
-def offline_page(model: bytes, seal: Seal, title: str, runtime: WebRuntime, *, typical: bool) -> Html:
+def offline_page(model: bytes, seal: Seal, title: str, runtime: WebRuntime, outputs: Sequence[str]) -> Html:
     """Return the page.
 
     Args:
@@ -27,7 +28,7 @@ def offline_page(model: bytes, seal: Seal, title: str, runtime: WebRuntime, *, t
         seal: What it says of itself.
         title: The heading.
         runtime: What runs the model in a browser.
-        typical: Whether the model says how typical an image is.
+        outputs: Of the model, by name.
     """
     packed = {"runtime": runtime.script, "binary": runtime.binary, "model": model}
     blocks = [
@@ -42,7 +43,7 @@ def offline_page(model: bytes, seal: Seal, title: str, runtime: WebRuntime, *, t
         data=join([worker, *blocks]),
         licences=_licences(),
     )
-    return frame(seal, title, answering, typical=typical)
+    return frame(seal, title, answering, outputs)
 
 
 def require_photos(seal: Seal) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// Photos in, cards out. `ask(file)`, which stands before this, gives {shares, typicality, mask}, or throws.
+// Photos in, cards out. `ask(file)`, which stands before this, gives {shares, typicality, mask, heat}, or throws.
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const results = document.getElementById("results");
 const MOST_BARS = 5;
@@ -131,6 +131,10 @@ function answered(card, answer) {
   card.dataset.prediction = isUnknown ? "unknown" : chosen.map((place) => facts.names[place]).join("|");
   card.dataset.shares = JSON.stringify(shares);
   said.replaceChildren(file, ...headline(shares, chosen, isUnknown), ...bars(shares, chosen));
+  if (facts.view && answer.heat) {
+    const first = ranked(shares);
+    explainable(card, answer.heat, first.find((place) => chosen.includes(place)) ?? first[0]);
+  }
 }
 
 function failed(card, reason) {

@@ -49,8 +49,11 @@ async function answerOf(file) {
   } catch {
     throw new Error("This file cannot be read as an image.");
   }
-  const { probabilities, typicality, mask } = await session.run({ images });
-  if (!mask) return { shares: [...probabilities.data], typicality: typicality ? typicality.data[0] : null, mask: null };
+  const { probabilities, typicality, mask, heat } = await session.run({ images });
+  if (!mask) {
+    const map = heat && { height: heat.dims[2], width: heat.dims[3], values: heat.data };
+    return { shares: [...probabilities.data], typicality: typicality ? typicality.data[0] : null, mask: null, heat: map };
+  }
   const [, height, width] = mask.dims;
   return { shares: sharesOf(mask.data), typicality: null, mask: { width, height, places: mask.data } };
 }
