@@ -138,6 +138,46 @@ def test_auto_makes_nothing_and_passes_over_what_is_damaged(
     assert rg_seal(file)["architecture"] == "test_efficientnet"
 
 
+WRITER = """
+import os, sys, time, types
+from pathlib import Path
+data, run, gate, killed = Path(sys.argv[1]).read_bytes(), sys.argv[2], Path(sys.argv[3]), sys.argv[4:]
+def sealed_run(run, name):
+    (gate / str(os.getpid())).touch()
+    while len(list(gate.iterdir())) < 2 and not killed:
+        time.sleep(0.01)
+    return types.SimpleNamespace(data=data)
+sys.modules["regraft.exports.sealed_run"] = types.SimpleNamespace(sealed_run=sealed_run)  # without torch
+if killed:
+    os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+from regraft.exports.engines.cached import made_export
+print(made_export(run, 1).seal.class_names)
+"""
+
+
+def test_two_processes_make_one_export_at_once_after_one_that_was_killed(
+    cache: Path, tiny_run: Path, sealed: rg.Export, tmp_path: Path
+) -> None:
+    def started(gate: Path, *options: str) -> subprocess.Popen[str]:
+        gate.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", WRITER, str(sealed.path), str(tiny_run), str(gate), *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    killed = started(tmp_path / "first", "killed")
+    assert killed.communicate()[0] == ""
+    assert killed.returncode == -9
+    (left,) = cache.iterdir()
+    assert left.name.startswith(".")
+    file = cache / cached._name(tiny_run)
+    file.write_bytes(sealed.path.read_bytes()[:-9000])
+    both = [started(tmp_path / "second") for _ in range(2)]
+    for one in both:
+        out, err = one.communicate()
+        assert (one.returncode, out) == (0, "('blue', 'green', 'red')\n"), err
+    assert [path.name for path in cache.iterdir()] == [file.name]
+    assert file.read_bytes() == sealed.path.read_bytes()
+
+
 def test_another_model_is_another_file(filled: Path, tiny_run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(tiny_run / "model", tmp_path / "other")
     assert cached._name(other) == cached._name(tiny_run)

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +129,15 @@ def test_it_is_not_open_to_others_unless_told(served_file: Path, cli: Cli, monke
         result = cli("serve", served_file, "--port", taken.getsockname()[1])
     assert result.code == 2
     assert "cannot be listened at" in result.err
+
+
+def test_an_extra_that_is_not_installed_is_named(served_file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("starlette", "uvicorn", "python_multipart"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            result = cli("serve", served_file, "--port", "0")
+        assert (result.code, f"Serving takes {name}" in result.err) == (2, True), result.err
+        assert "pip install 'regraft[serve]'" in result.err
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

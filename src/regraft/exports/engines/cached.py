@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = ["found_export", "made_export"]
 
 _MOST_FILES = 20
 _FILES = ("config.json", "model.safetensors", "trust.safetensors", "probes.safetensors")
+_WRITING = threading.Lock()  # what is swept away is of other processes, never of another thread
 _PACKAGES = ("regraft", "onnxruntime", "torch", "timm", "numpy", "pillow")
 
 
@@ -38,7 +40,8 @@ def found_export(run: str | Path, threads: int | None) -> SealedSession | None:
 def made_export(run: str | Path, threads: int | None) -> SealedSession:
     """Return the export of a run, opened: from the cache, or made, proven and put there.
 
-    Two processes may make it at once: either file is whole, and the last one stays.
+    Two processes may make it at once: either file is whole, and the last one stays. What a process that was killed
+    has left of it goes.
 
     Raises:
         SettingsError: There is no model, it cannot be exported, or packages are not installed.
@@ -54,9 +57,12 @@ def made_export(run: str | Path, threads: int | None) -> SealedSession:
     from regraft.exports.sealed_run import sealed_run
 
     private_folder(path.parent)
-    commit.write_bytes(path, sealed_run(run, f"the export of {run}").data)
+    data = sealed_run(run, f"the export of {run}").data
+    with _WRITING:
+        commit.sweep(path.parent)
+        commit.write_bytes(path, data)
     _remove_oldest(path.parent)
-    return SealedSession(path, threads=threads)
+    return SealedSession(data, threads=threads, name=str(path))  # another process may just have replaced the file
 
 
 def _opened(path: Path, threads: int | None) -> SealedSession | None:
