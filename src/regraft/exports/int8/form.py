@@ -161,10 +161,11 @@ def _error(floats: _Floats, model: onnx.ModelProto, most: int | None = None) -> 
     return float(_apart(_said(floats.session(model), chosen), floats.said[: len(chosen)]).mean())
 
 
-def _apart(one: Said, other: Said) -> npt.NDArray[np.floating]:
-    """Return the differences of probabilities, or 1 for each pixel of another class."""
+def _apart(one: Said, other: Said) -> Said:
+    """Return the differences of probabilities, or whether pixels have another class."""
     is_mask = one.dtype.kind != "f"
-    return (one != other).astype(np.float64) if is_mask else np.abs(one - other)
+    apart: Said = one != other if is_mask else np.abs(one - other)
+    return apart
 
 
 def _sealed(file: SealedRun, floats: _Floats, way: Way, found: _Found) -> SealedRun:
