@@ -5,10 +5,10 @@ uv run python -m tests.oracle.matrix_page
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 
-from tests.oracle.weight_pairs import PAIRS, Pair
+from tests.oracle.weight_pair import Pair
+from tests.oracle.weight_pairs import PAIRS
 
 __all__ = ["PAGE", "page"]
 
@@ -30,7 +30,8 @@ def page() -> str:
     """Return the whole page."""
     exact = sum(not pair.refused for pair in PAIRS)
     count = f"{len(PAIRS)} pairs: {exact} give the same numbers, {len(PAIRS) - exact} are refused, none is wrong.\n"
-    tables = [_table(library, list(pairs)) for library, pairs in groupby(PAIRS, key=lambda pair: pair.library)]
+    libraries = dict.fromkeys(pair.library for pair in PAIRS)
+    tables = [_table(library, [pair for pair in PAIRS if pair.library == library]) for library in libraries]
     return _INTRO + count + "".join(tables)
 
 

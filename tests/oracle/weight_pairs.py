@@ -6,116 +6,16 @@ must come of it: the same numbers, or a refusal that says why.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from tests.oracle.weight_pair import Network, Pair, features, timm_, write_state
+from tests.oracle.weight_pairs_more import MORE_PAIRS
 from torch import nn
 
-__all__ = ["PAIRS", "Pair", "randomize"]
-
-Network = Callable[[], nn.Module]
-Output = Callable[[nn.Module, torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One network in two libraries.
-
-    Attributes:
-        library: The library of the file.
-        name: The network there.
-        target: The name of the network here.
-        source: Builds the library's network.
-        write: Writes the file of a network into a folder, and returns its path.
-        build: Builds the network here.
-        refused: What a refusal must say; empty where the numbers must agree.
-        output: What is compared of the library's network.
-        own_output: What is compared of the one here.
-        size: The side of the image.
-        tolerance: The largest difference, of the largest value.
-        require: What must be filled.
-        adjust: Whether epsilons that differ are set to the file's.
-        options: How the file is matched, beside the rules.
-    """
-
-    library: str
-    name: str
-    target: str
-    source: Network
-    write: Callable[[nn.Module, Path], Path]
-    build: Network
-    refused: str = ""
-    output: Output = lambda model, x: _logits(model(x))
-    own_output: Output = lambda model, x: _logits(model(x))
-    size: int = 64
-    tolerance: float = 1e-5
-    require: str = "all"
-    adjust: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return f"{self.library}: {self.name} -> {self.target}"
-
-    @property
-    def seed(self) -> int:
-        return zlib.crc32(self.id.encode())
-
-
-def _logits(found: Any) -> torch.Tensor:
-    for name in ("logits", "image_embeds", "last_hidden_state"):
-        if getattr(found, name, None) is not None:
-            return getattr(found, name)  # type: ignore[no-any-return]
-    return found if isinstance(found, torch.Tensor) else found["out"]
-
-
-def randomize(model: nn.Module, seed: int) -> nn.Module:
-    """Give all tensors values that tell them apart: kernels that keep the scale, norms and tokens around theirs."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(tensor: torch.Tensor) -> torch.Tensor:
-        return torch.randn(tensor.shape, generator=draw)
-
-    with torch.no_grad():
-        for name, tensor in _tensors(model).items():
-            leaf = name.rpartition(".")[2]
-            if not tensor.is_floating_point() or leaf in ("relative_coords_table", "inv_freq", "periods"):
-                continue
-            if leaf in ("running_var", "moving_variance"):
-                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=draw))
-            elif (leaf in ("weight", "gamma", "lambda1") and tensor.ndim == 1) or "scale" in leaf or "lambda" in leaf:
-                tensor.copy_(1 + 0.2 * normal(tensor))
-            elif tensor.ndim <= 1 or leaf.endswith(("bias", "mean")):
-                tensor.copy_(0.1 * normal(tensor))
-            elif leaf == "kernel":  # of Keras, whose last axis is that of outputs
-                tensor.copy_(normal(tensor) * (tensor.shape[-1] / tensor.numel()) ** 0.5)
-            elif leaf in ("weight", "in_proj_weight", "proj") and "position" not in name:
-                tensor.copy_(normal(tensor) / max(tensor[0].numel(), 1) ** 0.5)
-            else:
-                tensor.copy_(0.5 * normal(tensor))
-    return model.eval()
-
-
-def _tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Return all tensors of a network by name; Keras calls them by paths."""
-    if hasattr(model, "save_weights"):
-        return {weight.path.replace("/", "."): weight.value for weight in model.weights}
-    return dict(model.state_dict())
-
-
-def timm_(name: str, **arguments: Any) -> tuple[str, Network]:
-    """Return the name of a network of timm, and what builds it."""
-    import timm
-
-    return name, lambda: timm.create_model(name, **arguments)
-
-
-def _features(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return model.forward_features(x)  # type: ignore[operator,no-any-return]
+__all__ = ["PAIRS"]
 
 
 def _hidden(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -125,11 +25,6 @@ def _hidden(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def _hub(model: nn.Module, folder: Path) -> Path:
     model.save_pretrained(folder)  # type: ignore[operator]
     return folder / "model.safetensors"
-
-
-def _state(model: nn.Module, folder: Path) -> Path:
-    torch.save(model.state_dict(), folder / "model.pth")
-    return folder / "model.pth"
 
 
 # --- transformers -------------------------------------------------------------------------------------------------
@@ -278,7 +173,7 @@ _TRANSFORMERS = [
             write=write,
             note=note,
         )
-        for write, note in ((_hub, ""), (_state, " (names of version 5)"))
+        for write, note in ((_hub, ""), (write_state, " (names of version 5)"))
     ),
     _transformers(
         "ViTForImageClassification",
@@ -318,7 +213,7 @@ _TRANSFORMERS = [
         timm_("vit_tiny_patch16_224", **_VIT_TIMM, num_classes=0),
         size=32,
         output=_hidden,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "DeiTForImageClassification",
@@ -327,7 +222,7 @@ _TRANSFORMERS = [
         size=32,
         require="backbone",
         output=lambda model, x: model.deit(x).last_hidden_state,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "DeiTForImageClassificationWithTeacher",
@@ -353,7 +248,7 @@ _TRANSFORMERS = [
         timm_("vit_small_patch14_dinov2", **_VIT_TIMM),
         size=32,
         output=_hidden,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "Dinov2Model",
@@ -362,7 +257,7 @@ _TRANSFORMERS = [
         note=" (SwiGLU)",
         size=32,
         output=_hidden,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "Dinov2WithRegistersModel",
@@ -370,7 +265,7 @@ _TRANSFORMERS = [
         timm_("vit_small_patch14_reg4_dinov2", **_VIT_TIMM),
         size=32,
         output=_hidden,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "DINOv3ViTModel",
@@ -378,7 +273,7 @@ _TRANSFORMERS = [
         timm_("vit_small_patch16_dinov3_qkvb", **_VIT_TIMM),
         size=32,
         output=_hidden,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "DINOv3ViTModel",
@@ -387,7 +282,7 @@ _TRANSFORMERS = [
         note=" (no biases of queries and values)",
         size=32,
         output=_hidden,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "DINOv3ViTModel",
@@ -485,7 +380,7 @@ _TRANSFORMERS = [
         options={"skip": ["norm"]},
         require="backbone",
         output=lambda model, x: model.poolformer(x).last_hidden_state,
-        own_output=_features,
+        own_output=features,
     ),
     _transformers(
         "LevitForImageClassificationWithTeacher",
@@ -530,7 +425,7 @@ def _torchvision(name: str, target: tuple[str, Network], *, narrow: Network | No
         return narrow() if narrow else torchvision.models.get_model(name, num_classes=10)
 
     built = source if name in ("inception_v3", "googlenet") else plain
-    return Pair("torchvision", name + how.pop("note", ""), target[0], built, write=_state, build=target[1], **how)
+    return Pair("torchvision", name + how.pop("note", ""), target[0], built, write=write_state, build=target[1], **how)
 
 
 def _narrow_convnext() -> nn.Module:
@@ -599,7 +494,6 @@ _TORCHVISION = [
         timm_("swinv2_tiny_window8_256", **{**_SWIN_TIMM, "num_classes": 10}),
         narrow=_narrow_swin(2),
         size=32,
-        refused="qkv.bias has no place in the model",
     ),
 ]
 
@@ -621,14 +515,13 @@ def _open_clip(name: str, target: tuple[str, Network], vision: dict[str, Any], *
         source,
         build=target[1],
         output=lambda model, x: model.visual(x),  # type: ignore[operator,no-any-return]
-        size=32,
-        **{"write": _state, **how},
+        **{"write": write_state, "size": 32, **how},
     )
 
 
 def _with_clip_config(model: nn.Module, folder: Path) -> Path:
     (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8}}')
-    return _state(model, folder)
+    return write_state(model, folder)
 
 
 _CLIP_VISION = {"layers": 2, "width": 24, "head_width": 12, "mlp_ratio": 4.0, "patch_size": 8, "image_size": 32}
@@ -664,8 +557,15 @@ _OPEN_CLIP = [
     _open_clip(
         "ResNet",
         timm_("resnet50_clip", num_classes=8),
+        {"layers": (3, 4, 6, 3), "width": 64, "image_size": 224},
+        quick=False,
+        size=224,
+    ),
+    _open_clip(
+        "ResNet (other widths)",
+        timm_("resnet50_clip", num_classes=8),
         {"layers": (1, 1, 1, 1), "width": 8, "image_size": 64},
-        quick=True,
+        quick=False,
         refused="does not fill",
     ),
 ]
@@ -757,10 +657,10 @@ def _smp(encoder: str, target: tuple[str, Network], **how: Any) -> Pair:
         f"Unet({encoder})",
         target[0],
         source,
-        write=_state,
+        write=write_state,
         build=target[1],
         require="backbone",
-        **{"output": deepest, "own_output": _features, **how},
+        **{"output": deepest, "own_output": features, **how},
     )
 
 
@@ -847,4 +747,4 @@ _KERAS = [
            refused="does not fill"),
 ]  # fmt: skip
 
-PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP, *_KERAS]
+PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP, *_KERAS, *MORE_PAIRS]

@@ -24,6 +24,7 @@ __all__ = [
     "Fill",
     "Flip",
     "Join",
+    "Lengthen",
     "Reshape",
     "ResizeGrid",
     "Rows",
@@ -180,6 +181,17 @@ class ResizeGrid:
         return f"resize the grid {_by(self.size)} to {_by(self.target)}"
 
 
+@dataclass(frozen=True)
+class Lengthen:
+    """The second source, brought to the lengths that the first one holds: weight normalisation.
+
+    Lengths are those over all axes along which the first source has one number.
+    """
+
+    def __str__(self) -> str:
+        return "bring the second to these lengths"
+
+
 Step = (
     Transpose
     | Reshape
@@ -194,6 +206,7 @@ Step = (
     | Rows
     | AddPosition
     | ResizeGrid
+    | Lengthen
 )
 
 
@@ -326,6 +339,8 @@ def _apply(step: Step, array: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> N
             return np.asarray(array + positions.reshape(-1, positions.shape[-1])[row].reshape(array.shape))
         case ResizeGrid():
             return _resized_grid(array, step)
+        case Lengthen():
+            return _lengthened(_second(arrays), array)
 
 
 def _resized_grid(array: NDArray[Any], step: ResizeGrid) -> NDArray[Any]:
@@ -334,6 +349,15 @@ def _resized_grid(array: NDArray[Any], step: ResizeGrid) -> NDArray[Any]:
     square = grid.reshape(*step.size, -1)
     resized = np.einsum("ai,bj,ijc->abc", rows, columns, square).reshape(1, -1, array.shape[-1])
     return np.concatenate([tokens.astype(np.float64), resized], axis=1)
+
+
+def _lengthened(directions: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+    same = lengths.ndim == directions.ndim
+    axes = tuple(axis for axis in range(directions.ndim) if not same or lengths.shape[axis] == 1)
+    values = directions.astype(np.float64)
+    norms = np.sqrt(np.square(values).sum(axis=axes, keepdims=True))
+    wanted = lengths if same else lengths.reshape((1,) * directions.ndim)
+    return np.asarray(values * np.divide(wanted, norms, out=np.zeros(norms.shape), where=norms > 0))
 
 
 def _cubic(size: int, target: int) -> NDArray[np.float64]:

@@ -48,7 +48,8 @@ def match_weights(
         adapt_input: Whether a stem of another number of input channels is adapted (3 -> 1 added up, 3 -> N repeated).
         class_order: For each class of the model its row in the file's classifier.
         key: What the names of the part of the file to take begin with (`encoder_q`), where it holds several networks.
-        in_order: Whether the order of a PyTorch file, which is that of definition, is taken as that of execution.
+        in_order: Whether the order of a PyTorch file, which is that of definition, is taken as that of execution; where
+            a file has no order, that of the numbers in its names.
         part: Of a network for segmentation, what the file holds: `encoder` (weights of a classification network, whose
             classifier and dense layers are left out and reported as dropped) or `all`; None finds out.
 

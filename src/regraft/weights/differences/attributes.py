@@ -106,6 +106,12 @@ _KERAS = {
     "convnext: keras": Known(
         1e-6, act="gelu", note="Keras's ConvNeXts take pixels of 0 to 255, which they scale themselves"
     ),
+    "regnet: keras": Known(
+        1e-5, same=True, act="relu", note="Keras's RegNets take pixels of 0 to 255, which they scale themselves"
+    ),
+    "resnetrs: keras": Known(
+        1e-5, symmetric=True, act="relu", note="Keras's ResNet-RS takes pixels of 0 to 255, which it scales itself"
+    ),
     "xception: keras": Known(1e-3, note="Keras's Xception pads its poolings as SAME does, timm's on both sides"),
     "inception_v3: keras": Known(1e-3, note="Keras's InceptionV3 averages without the padding, timm's with it"),
 }
@@ -113,6 +119,11 @@ _POOLED = (
     "norm",
     "normalises the features after pooling, the file's network before: the head cannot give the same "
     "(to fill all but this: --skip norm)",
+)
+_AVERAGED = (
+    "block0.shortcut",
+    "reads the average of 2x2 or 3x3 pixels, the file's network that of 3x3 with the padding counted in: timm has no "
+    "network that computes the same",
 )
 _TF_LIKE = Known(1e-3, same=True)
 _OTHERS = {
@@ -129,6 +140,8 @@ _OTHERS = {
     "poolformer: original": Known(1e-5, act="gelu", differs=_POOLED),
     "poolformer: transformers": Known(1e-5, act="gelu", eps_key="", differs=_POOLED),
     "mobilevit: transformers": Known(1e-5, symmetric=True, act="silu"),
+    "maxvit: torchvision": Known(symmetric=True, act="gelu", differs=_AVERAGED),
+    "resnet of clip: clip": Known(1e-5, symmetric=True, act="relu"),
     "vit: transformers": Known(1e-12, act="gelu"),
     "vit: transformers dinov2": Known(1e-6, act="gelu"),
     "vit: transformers dinov3": Known(1e-5, act="gelu"),
@@ -139,6 +152,7 @@ _OTHERS = {
     "vit: mmpretrain": Known(1e-6, act="gelu"),
     "swin: transformers": Known(1e-5, act="gelu"),
     "swin: torchvision": Known(1e-5, act="gelu"),
+    "swin: openmmlab": Known(1e-5, act="gelu"),
     "pvt_v2: transformers": Known(1e-6, act="gelu"),
     "focalnet: transformers": Known(1e-5, act="gelu"),
     "levit: transformers": Known(1e-5, act="hard_swish", eps_key=""),

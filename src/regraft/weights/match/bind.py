@@ -229,8 +229,13 @@ def leftovers(pairs: list[Pair], bound: Bound, skipped: Collection[str]) -> list
         )
         for pair in pairs
         for role, tensor in pair.source.tensors.items()
-        if tensor.name not in placed and role not in ("counter", "count")
+        if role not in ("counter", "count") and not _is_placed(tensor, placed)
     ]
+
+
+def _is_placed(tensor: SourceTensor, placed: Collection[str]) -> bool:
+    """Return whether a tensor went somewhere, or what it is made of did."""
+    return tensor.name in placed or (bool(tensor.parts) and all(part.name in placed for part in tensor.parts))
 
 
 def _norms_behind(targets: Mapping[str, Layer]) -> dict[str, Layer]:

@@ -25,9 +25,11 @@ from regraft.weights.match.loose_tensors.loose import bind_loose
 from regraft.weights.match.quantised import quantised
 from regraft.weights.match.skipping import Skip, names_slot
 from regraft.weights.match.state import State
-from regraft.weights.match.structure import Order, by_structure
-from regraft.weights.naming.attention import as_in_model, with_projection
+from regraft.weights.match.structure.structure import Order, by_structure
 from regraft.weights.naming.layers import Layer, Slot, loose_layers, loose_slots, model_layers, source_layers
+from regraft.weights.naming.made.attention import as_in_model, with_projection
+from regraft.weights.naming.made.merging import with_merging_in_blocks
+from regraft.weights.naming.made.weight_norm import with_whole_kernels
 from regraft.weights.naming.naming import Pair, Side, by_convolution, by_family, by_name, by_suffix
 from regraft.weights.naming.recognized import recognized
 from regraft.weights.naming.spellings import by_parts, by_underscores
@@ -40,6 +42,10 @@ _STATE_DICTS = frozenset({"torch_pth", "pt2", "pkl", "pdparams", "mxnet_params"}
 _INVERTED = (
     "these layers are in a different order by name than by execution; numbers of the names may have been "
     "shifted; --map, or --check image=logits, settles it"
+)
+_CUT = (
+    "the file's first block is that of {}: networks whose layers have these names have blocks before it, which may "
+    "have been cut off; the blocks were paired in order, and --check image=logits settles whether that is right"
 )
 _UNSEEN = "layers without weights in between (pooling, dropout) may differ as well: --check image=logits settles it"
 _CLEARLY = 0.8  # of all kernels that file and network have
@@ -72,7 +78,8 @@ def match(
         adapt_input: Whether a stem of another number of input channels is adapted (3 -> 1 added up, 3 -> N repeated).
         class_order: For each class of the model its row in the file's classifier.
         key: What the names of the part of the file to take begin with (`encoder_q`), where it holds several networks.
-        in_order: Whether the order of a PyTorch file, which is that of definition, is taken as that of execution.
+        in_order: Whether the order of a PyTorch file, which is that of definition, is taken as that of execution; where
+            a file has no order, that of the numbers in its names.
 
     Raises:
         WeightsError: `map`, `skip` or `key` names something that neither side has.
@@ -140,7 +147,8 @@ class _Rules:
     def decide(self, weights: WeightFile, graph: FileGraph | None, skip: Skip) -> _Decided:
         """Return the assignment of a file's tensors to the model."""
         targets = model_layers(self._slots)
-        sources = as_in_model(with_projection(source_layers(weights)), targets)
+        whole = with_merging_in_blocks(with_whole_kernels(source_layers(weights)))
+        sources = as_in_model(with_projection(whole), targets)
         fitter = Fitter(weights, adapt_input=self._adapt_input)
         binder = Binder(weights, targets, sources, fitter)
         state = State(targets, sources)
@@ -173,6 +181,10 @@ class _Rules:
         num_contested = len(state.ambiguous)
         if self._take_or_contest(spoken.pairs, state):
             state.unplaced |= spoken.unplaced
+            if spoken.begins:
+                is_cut = not spoken.is_same  # other numbers alone, with the model's own names, are only said
+                text = _CUT.format(spoken.begins)
+                state.findings.append(Finding("unknown", "", text, serious=is_cut, unknown=True))
             if len(state.ambiguous) == num_contested:
                 state.take_loose(spoken.loose)
         while exchange := by_suffix(state.free_targets, state.free_sources, fitter.fits):
@@ -226,7 +238,7 @@ class _Rules:
     def _order_of(self, weights: WeightFile) -> Order:
         """Return the kind of order in the file: definition in PyTorch files, execution in other ordered formats."""
         if not weights.ordered:
-            return "none"
+            return "numbers" if self._in_order else "none"
         is_state = weights.format in _STATE_DICTS and not weights.graph
         return "definition" if is_state and not self._in_order else "execution"
 

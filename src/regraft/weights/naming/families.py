@@ -8,8 +8,8 @@ characters, `<n:?>` a number that may be absent (`conv2d`, `conv2d_1`); anything
 order of execution among the layers of its line; `<i+1>` is one more than the mark says. A line may end with `if` or
 `unless` and a name that must, or must not, exist. Behind the dialect's name may stand `sparse` (gaps in its numbers
 mean nothing), `unscaled` (its normalisations have no scale), `unbiased` (its classifier has no bias), `own` (where both
-sides have its names, these are compared as they are) and `trunk` (a file may hold `features` alone, and then its names
-lack that).
+sides have its names, these are compared as they are), `trunk` (a file may hold `features` alone, and then its names
+lack that) and `begins:S.B` (its networks begin with that stage and block; without it both are 0).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 from regraft.weights.axes import torch_shape
 from regraft.weights.file import SourceTensor, WeightFile
-from regraft.weights.naming.roles import flat_leaf, roles_of
+from regraft.weights.naming.roles import flat_parts, roles_of
 
 __all__ = ["KERNEL_ROLES", "Fits", "Layer", "Slot", "loose_layers", "loose_slots", "model_layers", "source_layers"]
 
@@ -146,14 +146,14 @@ def source_layers(weights: WeightFile) -> dict[str, Layer]:
 
 
 def _grouped(weights: WeightFile) -> Mapping[str, list[SourceTensor]]:
-    """Return tensors by layer; where no name has a path (`layer1_0_conv1_weight`), by what stands before the leaf."""
-    flat = {tensor.name: flat_leaf(tensor.name) for tensor in weights if not tensor.layer}
-    if 2 * sum(leaf is not None for leaf in flat.values()) <= len(weights):
+    """Return tensors by layer; where no name has a path (`layer1_0_conv1_weight`), by what their names say of it."""
+    flat = {tensor.name: flat_parts(tensor.name) for tensor in weights if not tensor.layer}
+    if 2 * sum(parts is not None for parts in flat.values()) <= len(weights):
         return weights.layers
     grouped: dict[str, list[SourceTensor]] = {}
     for tensor in weights:
-        leaf = flat.get(tensor.name)
-        grouped.setdefault(tensor.layer if leaf is None else tensor.name[: -len(leaf) - 1], []).append(tensor)
+        parts = flat.get(tensor.name)
+        grouped.setdefault(tensor.layer if parts is None else parts[0], []).append(tensor)
     return grouped
 
 

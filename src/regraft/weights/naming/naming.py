@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from regraft.weights.naming.layers import Fits, Layer
 from regraft.weights.naming.paths import dotted
-from regraft.weights.naming.rules import Dialect, addresses, families, shared_prefixes
+from regraft.weights.naming.rules import Dialect, addresses, begins_late, families, shared_prefixes
 from regraft.weights.naming.series import align
 
 __all__ = ["Exchange", "Pair", "Side", "Spoken", "by_convolution", "by_family", "by_name", "by_suffix"]
@@ -74,12 +74,15 @@ def _plain(layers: Mapping[str, Layer]) -> dict[str, Layer]:
 @dataclass(frozen=True)
 class Spoken:
     """Pairs by the tables of a family; `unplaced` are the addresses of layers of the file that the model lacks, `loose`
-    pairs of single tensors.
+    pairs of single tensors, `begins` is a layer of the file's first block where blocks before it are absent, `is_same`
+    whether the model's names are of the same dialect.
     """
 
     pairs: list[Pair]
     unplaced: Mapping[str, str]
     loose: Sequence[Pair] = ()
+    begins: str = ""
+    is_same: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,9 @@ def by_family(target: Side, source: Side, fits: Fits) -> Spoken:
                         placed = {pair.source.name for pair in meeting}
                         unplaced = {name: address for name, address in named.items() if name not in placed}
                         best_fit = num_fit
-                        best = Spoken(pairs, unplaced, [pair for pair in meeting if _is_single(pair, target)])
+                        loose = [pair for pair in meeting if _is_single(pair, target)]
+                        begins = begins_late(sources, dialect, prefix=prefix)
+                        best = Spoken(pairs, unplaced, loose, begins, dialect is target_dialect)
     return best
 
 

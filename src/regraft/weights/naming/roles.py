@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from regraft.weights.file import SourceTensor
 
-__all__ = ["flat_leaf", "roles_of"]
+__all__ = ["flat_parts", "roles_of"]
 
 # How the formats call the tensors of a layer, where their reader does not say the role.
 _ROLE_OF_NAME = {
@@ -29,7 +29,12 @@ _IN_A_NORM = {
     **dict.fromkeys(("running_var", "moving_variance", "moving_var", "variance", "var", "v"), "variance"),
     "num_batches_tracked": "counter",
 }
-_FLAT = re.compile(r"\w+_(weight|bias|running_mean|running_var|num_batches_tracked)")
+_FLAT = re.compile(
+    r"(\w+)_(weight|bias|running_mean|running_var|num_batches_tracked|kernel|gamma|beta|moving_mean|moving_variance|[wWb])"
+)
+_FLAT_NUMBERED = re.compile(
+    r"(weight|bias|kernel|gamma|beta|(?:running_|moving_)?(?:mean|var|variance)|mu|[wWb])_?(\d+)"
+)
 _PARTS = ("gamma", "beta", "mean", "variance")
 
 
@@ -81,9 +86,14 @@ def _parts_of_norm(tensors: Sequence[SourceTensor]) -> dict[str, SourceTensor] |
     placed = {tensor.name for tensor in given.values()}
     for tensor in (*vectors, *rest):
         if tensor.name not in placed:
-            role = _IN_A_NORM.get(_leaf(tensor.name)) if tensor in rest else None
+            role = _role_of_number(tensor) if tensor in rest else None
             given[role if role and role not in given else f"other:{tensor.name}"] = tensor
     return given
+
+
+def _role_of_number(tensor: SourceTensor) -> str | None:
+    """Return the role of a single number in a normalisation: an integer counts its batches, whatever it is called."""
+    return _IN_A_NORM.get(_leaf(tensor.name)) or ("counter" if tensor.dtype.startswith(("int", "uint")) else None)
 
 
 def _told_apart(unknown: Sequence[SourceTensor], left: Sequence[str]) -> Mapping[str, SourceTensor]:
@@ -126,10 +136,13 @@ def _scales_channels(tensors: Sequence[SourceTensor]) -> bool:
 
 
 def _leaf(name: str) -> str:
-    return flat_leaf(name) or name.replace("/", ".").rpartition(".")[2].partition(":")[0]
+    flat = flat_parts(name)
+    return flat[1] if flat else name.replace("/", ".").rpartition(".")[2].partition(":")[0]
 
 
-def flat_leaf(name: str) -> str | None:
-    """Return the leaf of a name of torch without a path (`weight` of `layer1_0_conv1_weight`); None of other names."""
-    found = _FLAT.fullmatch(name)
-    return found[1] if found else None
+def flat_parts(name: str) -> tuple[str, str] | None:
+    """Return the layer and the leaf of a name without a path (`layer1_0_conv1_weight`, `W3`); None of other names."""
+    if found := _FLAT.fullmatch(name):
+        return found[1], found[2]
+    numbered = _FLAT_NUMBERED.fullmatch(name)
+    return (f"layer{numbered[2]}", numbered[1]) if numbered else None

@@ -18,13 +18,15 @@ from typing import Any
 from regraft.weights.naming.families import TABLES
 from regraft.weights.naming.layers import Layer
 
-__all__ = ["Dialect", "Family", "addresses", "families", "shared_prefixes", "speaks"]
+__all__ = ["Dialect", "Family", "addresses", "begins_late", "families", "shared_prefixes", "speaks"]
 
 # No network has more wrappers around it; a hostile file may have a thousand, and each is tried with every table.
 _MAX_SHARED = 12
 _DRAWN = 500
 _LONG = 10_000  # of a file with more layers some are drawn: no network has so many that none is found
 _MARK = re.compile(r"<(\w+(?:\+1)?)(?::([^>]*))?>")
+
+Number = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Dialect:
     """One way to name the layers of a family.
 
     `sparse`: gaps in its numbers mean nothing. `scaled`: False when its normalisations have no scale. `unbiased`: its
-    classifier has no bias. `own`: where both sides speak it, their names are compared as they are.
+    classifier has no bias. `own`: where both sides speak it, their names are compared as they are. `begins`: the stage
+    and the block that its networks begin with; empty for zeros.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Dialect:
     scaled: bool = True
     unbiased: bool = False
     own: bool = False
+    begins: tuple[Number, ...] = ()
 
     @cached_property
     def any_name(self) -> re.Pattern[str]:
@@ -92,9 +96,15 @@ def _dialects(text: str) -> tuple[Dialect, ...]:
                     scaled="unscaled" not in words,
                     unbiased="unbiased" in words,
                     own="own" in words,
+                    begins=_begins(words),
                 )
             )
     return tuple(found)
+
+
+def _begins(flags: Sequence[str]) -> tuple[Number, ...]:
+    told = next((flag.removeprefix("begins:") for flag in flags if flag.startswith("begins:")), "")
+    return tuple(_number(part) for part in told.split(".")) if told else ()
 
 
 def _entry(line: str) -> Entry:
@@ -154,8 +164,13 @@ class _Hit:
     def number(self) -> tuple[object, ...]:
         return _natural(self.groups["n"])
 
-
-Number = tuple[str, int]
+    @property
+    def counted(self) -> tuple[Number, ...]:
+        """The numbers by which blocks of the network are ranked; empty for what is not a block's or is one's norm."""
+        if "<block>" in self.entry.address and self.series in ("", "conv"):
+            return self.block
+        is_block = self.entry.address.startswith("block<n>")
+        return tuple(("", int(text)) for text in re.findall(r"\d+", self.groups["n"])) if is_block else ()
 
 
 def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, prefix: str = "") -> dict[str, str]:
@@ -192,6 +207,13 @@ def addresses(layers: Mapping[str, Layer], dialect: Dialect, *, whole: bool, pre
         places[hit.entry.address] = int(values["at"]) + 1
         found[hit.layer.name] = _fill(hit.entry.address, values)
     return _unique(found)
+
+
+def begins_late(layers: Mapping[str, Layer], dialect: Dialect, *, prefix: str = "") -> str:
+    """Return the name of a layer in the first block of a file, where the dialect's networks have blocks before it."""
+    counted = [(hit.counted, hit.layer.name) for hit in _hits(layers, dialect, prefix) if hit.counted]
+    first, name = min(counted, default=((), ""))
+    return name if first > (dialect.begins or (("", 0),) * len(first)) else ""
 
 
 def _ranks(keys: set[Any]) -> dict[Any, int]:

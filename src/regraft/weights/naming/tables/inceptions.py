@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["INCEPTIONS"]
 
 _XCEPTION = """
-[timm]
+[timm] begins:1.0
 conv1 = stem1
 bn1 = stem1.norm
 conv2 = stem2
@@ -23,7 +23,7 @@ conv4.pointwise = exit2.pw
 bn4 = exit2.norm
 fc = classifier
 
-[keras]
+[keras] begins:2.1
 block1_conv<i> = stem<i>
 block1_conv<i>_bn = stem<i>.norm
 block14_sepconv<i>#depthwise = exit<i>.dw

@@ -44,7 +44,7 @@ _conv_head = head.conv
 _bn1 = head.norm
 _fc = classifier
 
-[keras efficientnet]
+[keras efficientnet] begins:1.a
 stem_conv = stem.conv
 stem_bn = stem.norm
 block<s><b:a>_expand_conv = block<block>.expand
@@ -59,7 +59,7 @@ top_conv = head.conv
 top_bn = head.norm
 {classifier}
 
-[keras mobilenet]
+[keras mobilenet] begins:1
 conv1 = stem.conv
 conv1_bn = stem.norm
 conv_dw_<b> = block<block>.dw
@@ -107,7 +107,7 @@ expanded_conv_<i>[/_]project(/BatchNorm|_bn) = block<i>.project.norm
 (Conv|conv)_2 = head.conv
 {classifier}
 
-[torchvision mobilenet_v2] trunk
+[torchvision mobilenet_v2] trunk begins:1
 features.0.0 = stem.conv
 features.0.1 = stem.norm
 features.<b:1>.conv.0.0 = block<block>.dw
@@ -124,7 +124,7 @@ features.18.0 = head.conv
 features.18.1 = head.norm
 classifier.1 = classifier
 
-[torchvision mobilenet_v3] trunk
+[torchvision mobilenet_v3] trunk begins:1
 features.0.0 = stem.conv
 features.0.1 = stem.norm
 features.<b>.block.0.0 = block<block>.expand if features.<b>.block.3.0
@@ -148,7 +148,7 @@ features.<b>.1 = block<block>.project.norm
 classifier.0 = head.conv
 classifier.3 = classifier
 
-[torchvision efficientnet] trunk
+[torchvision efficientnet] trunk begins:1.0
 features.0.0 = stem.conv
 features.0.1 = stem.norm
 features.<s>.<b>.block.0.0 = block<block>.expand if features.<s>.<b>.block.3.0
@@ -210,7 +210,7 @@ conv_1x1.convolution = head.conv
 conv_1x1.normalization = head.norm
 classifier = classifier
 
-[tf-slim mobilenet_v1]
+[tf-slim mobilenet_v1] begins:1
 MobilenetV1/Conv2d_0 = stem.conv
 MobilenetV1/Conv2d_0/BatchNorm = stem.norm
 MobilenetV1/Conv2d_<b>_depthwise = block<block>.dw

@@ -7,7 +7,7 @@ from __future__ import annotations
 __all__ = ["MODERN_CNNS"]
 
 _REGNET = """
-[timm] own
+[timm] own begins:1.1
 stem.conv = stem.conv
 stem.bn = stem.norm
 s<s>.b<b>.conv<i>.conv = block<block>.<i>.conv
@@ -17,7 +17,7 @@ s<s>.b<b>.downsample.conv = block<block>.shortcut.conv
 s<s>.b<b>.downsample.bn = block<block>.shortcut.norm
 head.fc = classifier
 
-[torchvision]
+[torchvision] begins:1.0
 stem.0 = stem.conv
 stem.1 = stem.norm
 trunk_output.block<s>.block\\d+-<b>.f.<i:abc>.0 = block<block>.<i>.conv
@@ -39,6 +39,21 @@ encoder.stages.<s>.layers.<b>.layer.2.attention.2 = block<block>.se2
 encoder.stages.<s>.layers.<b>.shortcut.convolution = block<block>.shortcut.conv
 encoder.stages.<s>.layers.<b>.shortcut.normalization = block<block>.shortcut.norm
 classifier.1 = classifier
+
+[keras]
+(*_)?stem_conv = stem.conv
+(*_)?stem_bn = stem.norm
+(*_)?Stage_<s>_[XY]Block_<b>_conv_1x1_1 = block<block>.1.conv
+(*_)?Stage_<s>_[XY]Block_<b>_conv_1x1_1_bn = block<block>.1.norm
+(*_)?Stage_<s>_[XY]Block_<b>_conv_3x3 = block<block>.2.conv
+(*_)?Stage_<s>_[XY]Block_<b>_conv_3x3_bn = block<block>.2.norm
+(*_)?Stage_<s>_[XY]Block_<b>_conv_1x1_2 = block<block>.3.conv
+(*_)?Stage_<s>_[XY]Block_<b>_conv_1x1_2_bn = block<block>.3.norm
+(*_)?Stage_<s>_[XY]Block_<b>_squeeze_and_excite_squeeze = block<block>.se1
+(*_)?Stage_<s>_[XY]Block_<b>_squeeze_and_excite_excite = block<block>.se2
+(*_)?Stage_<s>_[XY]Block_<b>_skip_1x1 = block<block>.shortcut.conv
+(*_)?Stage_<s>_[XY]Block_<b>_skip_bn = block<block>.shortcut.norm
+\\w*head_dense = classifier
 """
 
 _CONVNEXT = """
@@ -92,7 +107,7 @@ classifier = classifier
 (model.)?stages.<s>.layers.<b>.gamma = block<block>.scale
 layer_norm = norm
 
-[torchvision] sparse
+[torchvision] sparse begins:1.0
 features.0.0 = stem.conv
 features.0.1 = stem.norm
 features.<n:[2468]*>.0 = transition<n>.norm unless features.<n>.0.block.0

@@ -182,7 +182,7 @@ layers.<s>.blocks.<b>.mlp.fc<i> = block<block>.fc<i>
 norm = norm
 (head|head.fc) = classifier
 
-[torchvision] sparse
+[torchvision] sparse begins:1.0
 features.0.0 = stem.conv
 features.0.2 = stem.norm
 features.<n>.norm = transition<n>.norm
@@ -190,6 +190,8 @@ features.<n>.reduction = transition<n>.reduction
 features.<s>.<b>.norm<i> = block<block>.norm<i>
 features.<s>.<b>.attn.qkv = block<block>.qkv
 features.<s>.<b>.attn.proj = block<block>.proj
+features.<s>.<b>.attn.qkv.bias#q = block<block>.q_bias
+features.<s>.<b>.attn.qkv.bias#v = block<block>.v_bias
 features.<s>.<b>.attn.logit_scale = block<block>.logit_scale
 features.<s>.<b>.attn.cpb_mlp.<i> = block<block>.cpb<i>
 features.<s>.<b>.attn.relative_position_bias_table = block<block>.table
@@ -216,6 +218,77 @@ encoder.layers.<s>.blocks.<b>.(intermediate.dense|mlp.fc1) = block<block>.fc1
 encoder.layers.<s>.blocks.<b>.(output.dense|mlp.fc2) = block<block>.fc2
 layernorm = norm
 classifier = classifier
+
+[openmmlab] sparse
+patch_embed.projection = stem.conv
+patch_embed.norm = stem.norm
+stages.<n>.downsample.norm = transition<n>.norm
+stages.<n>.downsample.reduction = transition<n>.reduction
+stages.<s>.blocks.<b>.norm<i> = block<block>.norm<i>
+stages.<s>.blocks.<b>.attn.w_msa.qkv = block<block>.qkv
+stages.<s>.blocks.<b>.attn.w_msa.proj = block<block>.proj
+stages.<s>.blocks.<b>.attn.w_msa.relative_position_bias_table = block<block>.table
+stages.<s>.blocks.<b>.ffn.layers.0.0 = block<block>.fc1
+stages.<s>.blocks.<b>.ffn.layers.1 = block<block>.fc2
+norm3 = norm
+(head|head.fc) = classifier
+"""
+
+_MAXVIT = """
+[timm] own
+stem.conv<i> = stem<i>
+stem.norm1 = stem.norm
+stages.<s>.blocks.<b>.conv.shortcut.expand = block<block>.shortcut
+stages.<s>.blocks.<b>.conv.pre_norm = block<block>.norm
+stages.<s>.blocks.<b>.conv.conv1_1x1 = block<block>.expand
+stages.<s>.blocks.<b>.conv.norm1 = block<block>.expand.norm
+stages.<s>.blocks.<b>.conv.conv2_kxk = block<block>.dw
+stages.<s>.blocks.<b>.conv.norm2 = block<block>.dw.norm
+stages.<s>.blocks.<b>.conv.se.fc<i> = block<block>.se<i>
+stages.<s>.blocks.<b>.conv.conv3_1x1 = block<block>.project
+stages.<s>.blocks.<b>.attn_block.norm<i> = block<block>.block.norm<i>
+stages.<s>.blocks.<b>.attn_block.attn.qkv = block<block>.block.qkv
+stages.<s>.blocks.<b>.attn_block.attn.proj = block<block>.block.proj
+stages.<s>.blocks.<b>.attn_block.attn.rel_pos.relative_position_bias_table = block<block>.block.table
+stages.<s>.blocks.<b>.attn_block.mlp.fc<i> = block<block>.block.fc<i>
+stages.<s>.blocks.<b>.attn_grid.norm<i> = block<block>.grid.norm<i>
+stages.<s>.blocks.<b>.attn_grid.attn.qkv = block<block>.grid.qkv
+stages.<s>.blocks.<b>.attn_grid.attn.proj = block<block>.grid.proj
+stages.<s>.blocks.<b>.attn_grid.attn.rel_pos.relative_position_bias_table = block<block>.grid.table
+stages.<s>.blocks.<b>.attn_grid.mlp.fc<i> = block<block>.grid.fc<i>
+head.norm = norm
+head.pre_logits.fc = fc
+head.fc = classifier
+
+[torchvision] unbiased
+stem.0.0 = stem1
+stem.0.1 = stem.norm
+stem.1.0 = stem2
+blocks.<s>.layers.<b>.layers.MBconv.proj.(0|1) = block<block>.shortcut
+blocks.<s>.layers.<b>.layers.MBconv.layers.pre_norm = block<block>.norm
+blocks.<s>.layers.<b>.layers.MBconv.layers.conv_a.0 = block<block>.expand
+blocks.<s>.layers.<b>.layers.MBconv.layers.conv_a.1 = block<block>.expand.norm
+blocks.<s>.layers.<b>.layers.MBconv.layers.conv_b.0 = block<block>.dw
+blocks.<s>.layers.<b>.layers.MBconv.layers.conv_b.1 = block<block>.dw.norm
+blocks.<s>.layers.<b>.layers.MBconv.layers.squeeze_excitation.fc<i> = block<block>.se<i>
+blocks.<s>.layers.<b>.layers.MBconv.layers.conv_c = block<block>.project
+blocks.<s>.layers.<b>.layers.window_attention.attn_layer.0 = block<block>.block.norm1
+blocks.<s>.layers.<b>.layers.window_attention.attn_layer.1.to_qkv = block<block>.block.qkv
+blocks.<s>.layers.<b>.layers.window_attention.attn_layer.1.merge = block<block>.block.proj
+blocks.<s>.layers.<b>.layers.window_attention.attn_layer.1.relative_position_bias_table = block<block>.block.table
+blocks.<s>.layers.<b>.layers.window_attention.mlp_layer.0 = block<block>.block.norm2
+blocks.<s>.layers.<b>.layers.window_attention.mlp_layer.1 = block<block>.block.fc1
+blocks.<s>.layers.<b>.layers.window_attention.mlp_layer.3 = block<block>.block.fc2
+blocks.<s>.layers.<b>.layers.grid_attention.attn_layer.0 = block<block>.grid.norm1
+blocks.<s>.layers.<b>.layers.grid_attention.attn_layer.1.to_qkv = block<block>.grid.qkv
+blocks.<s>.layers.<b>.layers.grid_attention.attn_layer.1.merge = block<block>.grid.proj
+blocks.<s>.layers.<b>.layers.grid_attention.attn_layer.1.relative_position_bias_table = block<block>.grid.table
+blocks.<s>.layers.<b>.layers.grid_attention.mlp_layer.0 = block<block>.grid.norm2
+blocks.<s>.layers.<b>.layers.grid_attention.mlp_layer.1 = block<block>.grid.fc1
+blocks.<s>.layers.<b>.layers.grid_attention.mlp_layer.3 = block<block>.grid.fc2
+classifier.2 = norm
+classifier.3 = fc
+classifier.5 = classifier
 """
 
 _PVT = """
@@ -337,6 +410,7 @@ classifier_distill.linear = classifier2
 VISION_TRANSFORMERS = {
     "vit": _VIT,
     "swin": _SWIN,
+    "maxvit": _MAXVIT,
     "pvt_v2": _PVT,
     "focalnet": _FOCALNET,
     "levit": _LEVIT,

@@ -1,8 +1,7 @@
 """The last rule: layers of equal shape, aligned by the order of execution, refusing where two assignments are possible.
 
 Two layers of one shape can be told apart by order only if one of them always runs before the other, and only if the
-file's order means anything. Parallel branches never can; what they would need is said in the report. The order of a
-PyTorch file is that of definition: it counts where the layers' own numbers agree with it.
+file's order means anything (see `evidence`). Parallel branches never can; what they would need is said in the report.
 """
 
 from __future__ import annotations
@@ -10,9 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
 
+from regraft.weights.match.structure.branch import own_branch
+from regraft.weights.match.structure.evidence import (
+    BEHIND,
+    behind_convolutions,
+    by_creation_number,
+    by_numbers,
+    unconfirmed,
+    upwards_only,
+)
 from regraft.weights.naming.layers import Fits, Layer
 from regraft.weights.naming.naming import Pair
 from regraft.weights.report import Finding
@@ -20,18 +27,25 @@ from regraft.wording import quantity
 
 __all__ = ["Alignment", "Order", "by_structure"]
 
-Order = Literal["execution", "definition", "none"]
+# `numbers`: the file has no order, and that of the numbers in its names is taken on request.
+Order = Literal["execution", "definition", "numbers", "none"]
 
 # Below this share of layers that could be placed, equal shapes are a coincidence and nothing is placed at all.
 _LEAST_SHARE = 0.8
+_LEAST_NETWORK = 4  # kernels; fewer are the rest of a network that names have placed
 _DECIDES = "names, the file's own graph (a full model instead of weights alone), or --map would decide"
 _PARALLEL = f"they run in parallel branches; {_DECIDES}"
 _NO_ORDER = f"the order in the file does not distinguish them; {_DECIDES}"
+_SETTLES = "--check image=logits settles it, --in-order takes the order as it is, --map names pairs"
 _DEFINITION = (
-    "only the order in the file distinguishes them, which is the order of definition, not of execution, and no numbers "
-    "in their names confirm it; --check image=logits settles it, --in-order takes the order as it is, --map names pairs"
+    "only the order in the file distinguishes them, which is the order of definition, not of execution, and neither "
+    f"numbers in their names nor layers between them confirm it; {_SETTLES}"
+)
+_NUMBERS = (
+    f"only the numbers in their names distinguish them, which may count the layers upwards or downwards; {_SETTLES}"
 )
 _BY_ORDER = "structure: order of execution"
+_BY_NUMBERS = "structure: order of numbers"
 _COUNTS = f"the file has {{}} layers of this shape and the model {{}}; {_DECIDES}"
 
 
@@ -42,6 +56,18 @@ class Alignment:
     pairs: list[Pair] = field(default_factory=list)
     ambiguous: list[tuple[list[Layer], list[Layer], str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def done(self) -> set[int]:
+        """The ids of all layers that are paired or ambiguous."""
+        placed = {id(layer) for pair in self.pairs for layer in (pair.target, pair.source)}
+        return placed | {id(layer) for group in self.ambiguous for layer in (*group[0], *group[1])}
+
+    def reopen(self, groups: Sequence[Sequence[Pair]], why: str) -> None:
+        """Take pairs back, and note them as ambiguous."""
+        gone = {id(pair) for members in groups for pair in members}
+        self.pairs = [pair for pair in self.pairs if id(pair) not in gone]
+        self.ambiguous += [([p.target for p in members], [p.source for p in members], why) for members in groups]
 
 
 def by_structure(
@@ -68,77 +94,63 @@ def by_structure(
     free_sources = [layer for layer in sources.values() if layer.kind != "other"]
     if not _plausible(free_targets, free_sources):
         return alignment
+    ordered = order in ("execution", "definition")
+    free_sources = own_branch(free_targets, free_sources, ordered=ordered)
     before = ancestors(network)
-    for key in (_kind_and_signature, _signature):
-        classes = _classes(free_targets, free_sources, key)
-        for members, candidates in classes:
-            if key is _kind_and_signature and len(members) != len(candidates):
-                continue
-            _align(members, candidates, before, order != "none", alignment)
-        placed = {id(layer) for pair in alignment.pairs for layer in (pair.target, pair.source)}
-        placed |= {id(layer) for group in alignment.ambiguous for layer in (*group[0], *group[1])}
-        free_targets = [layer for layer in free_targets if id(layer) not in placed]
-        free_sources = [layer for layer in free_sources if id(layer) not in placed]
-    alignment.pairs += _by_position(free_targets, free_sources, fits)
-    if order == "definition":
-        _doubt(alignment, settled, sources)
-    num_ordered = sum(pair.rule == _BY_ORDER for pair in alignment.pairs)
+    layers = {layer.name: layer for layer in free_sources}
+    for kind in ("kernel", "norm"):  # normalisations go where the convolutions before them have gone
+        certain = [*settled, *alignment.pairs]
+        own, theirs = ([one for one in side if _part(one) == kind] for side in (free_targets, free_sources))
+        if kind == "norm":
+            alignment.pairs += behind_convolutions(own, certain, layers, ordered=ordered)
+        left = _place(own, theirs, before, ordered, alignment)
+        if kind == "kernel":
+            alignment.pairs += _by_position(*left, fits)
+        _doubt(alignment, kind, certain, before or {}, order)
+    num_ordered = sum(pair.rule in (_BY_ORDER, _BY_NUMBERS, BEHIND) for pair in alignment.pairs)
     if num_ordered:
         text = (
-            f"{quantity(num_ordered, 'layer was', 'layers were')} placed by the order of the file's layers of one "
-            "shape; a reference output "
+            f"{quantity(num_ordered, 'layer was', 'layers were')} placed by the order of the file's layers, or of the "
+            "numbers in their names: nothing else tells them apart from others of their shape; a reference output "
             "(--check image=logits) settles whether it is that of execution"
         )
         alignment.findings.append(Finding("order", "", text))
     return alignment
 
 
-def _doubt(alignment: Alignment, settled: Sequence[Pair], sources: Mapping[str, Layer]) -> None:
-    """Leave open what an order of definition alone has placed.
-
-    A class of equal shapes stands where the numbers of its names rise in this order; a normalisation right behind a
-    convolution, on both sides, goes where the convolution goes.
-    """
-    in_file = sorted(sources.values(), key=lambda layer: layer.order)
-    before = {layer.name: giver.name for giver, layer in pairwise(in_file)}
-    certain = {pair.target.name: pair.source.name for pair in (*settled, *alignment.pairs) if pair.rule != _BY_ORDER}
-    classes: dict[Any, list[Pair]] = {}
-    for pair in alignment.pairs:
-        if pair.rule == _BY_ORDER:
-            classes.setdefault(_kind_and_signature(pair.target), []).append(pair)
-    waiting = list(classes.values())
-    while confirmed := [members for members in waiting if _is_confirmed(members, certain, before)]:
-        certain |= {pair.target.name: pair.source.name for members in confirmed for pair in members}
-        waiting = [members for members in waiting if members not in confirmed]
-    for members in waiting:
-        alignment.pairs = [pair for pair in alignment.pairs if pair not in members]
-        alignment.ambiguous.append(([pair.target for pair in members], [pair.source for pair in members], _DEFINITION))
+def _place(
+    targets: list[Layer],
+    sources: list[Layer],
+    before: Mapping[str, frozenset[str]] | None,
+    ordered: bool,
+    alignment: Alignment,
+) -> tuple[list[Layer], list[Layer]]:
+    """Pair layers of one shape, and return those of both sides that are left."""
+    for key in (_kind_and_signature, _signature):
+        done = alignment.done
+        targets, sources = ([one for one in side if id(one) not in done] for side in (targets, sources))
+        for members, candidates in _classes(targets, sources, key):
+            if key is _signature or len(members) == len(candidates):
+                _align(members, candidates, before, ordered, alignment)
+    done = alignment.done
+    return [one for one in targets if id(one) not in done], [one for one in sources if id(one) not in done]
 
 
-def _is_confirmed(members: Sequence[Pair], certain: Mapping[str, str], before: Mapping[str, str]) -> bool:
-    """Return whether something beside the order says that these layers of one shape are rightly placed."""
-    rest = [
-        pair.source
-        for pair in members
-        if not (
-            pair.target.kind == "norm"
-            and pair.target.inputs is not None
-            and len(pair.target.inputs) == 1
-            and certain.get(pair.target.inputs[0], "") == before.get(pair.source.name)
-        )
-    ]
-    return all(_counts_on(first.name, second.name) for first, second in pairwise(rest))
+def _doubt(
+    alignment: Alignment, kind: str, certain: Sequence[Pair], before: Mapping[str, frozenset[str]], order: Order
+) -> None:
+    """Leave open what an order of definition, or numbers that may count downwards, have placed alone."""
+    new = [pair for pair in alignment.pairs if _part(pair.target) == kind]
+    doubtful = [pair for pair in new if pair.rule in (_BY_ORDER, _BY_NUMBERS)]
+    certain = [*certain, *(pair for pair in new if pair.rule not in (_BY_ORDER, _BY_NUMBERS))]
+    if order == "definition" and doubtful:
+        alignment.reopen(unconfirmed(doubtful, certain, before), _DEFINITION)
+    if order == "none" and doubtful:
+        alignment.reopen(upwards_only(doubtful, certain), _NUMBERS)
 
 
-def _counts_on(first: str, second: str) -> bool:
-    """Return whether the first difference between two names is a number, or a single letter, that rises."""
-    left, right = re.findall(r"\d+|[^\d./_-]+", first), re.findall(r"\d+|[^\d./_-]+", second)
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            if one.isdecimal() and other.isdecimal():
-                return int(one) < int(other)
-            return len(one) == len(other) == 1 and one.isalpha() and other.isalpha() and one < other
-    return False
+def _part(layer: Layer) -> str:
+    return "norm" if layer.kind == "norm" else "kernel"
 
 
 def ancestors(network: Mapping[str, Layer]) -> dict[str, frozenset[str]] | None:
@@ -172,11 +184,16 @@ def _classes(
 
 
 def _plausible(targets: Sequence[Layer], sources: Sequence[Layer]) -> bool:
-    """Return whether nearly all that is left of one side has a counterpart of its shape on the other."""
+    """Return whether nearly all that is left of one side has a counterpart of its shape on the other.
+
+    What else a file holds beside a whole network (a projector, a decoder) says nothing against it.
+    """
     kernels = [layer for layer in targets if layer.kind != "norm"], [layer for layer in sources if layer.kind != "norm"]
     if not kernels[0] or not kernels[1]:
         return bool(targets and sources)
     shared = sum(min(len(members), len(found)) for members, found in _classes(*kernels, _signature))
+    if len(kernels[0]) >= _LEAST_NETWORK and shared >= _LEAST_SHARE * len(kernels[0]):
+        return True
     return shared >= _LEAST_SHARE * min(len(kernels[0]), len(kernels[1])) and shared >= 0.5 * len(kernels[1])
 
 
@@ -192,7 +209,7 @@ def _align(
         alignment.pairs.append(Pair(targets[0], sources[0], "structure: the only layer of its shape"))
         return
     targets = sorted(targets, key=lambda layer: layer.order)
-    in_order = sorted(sources, key=lambda layer: layer.order) if ordered else _by_creation_number(sources)
+    in_order, rule = _in_order(sources, ordered=ordered)
     if len(targets) != len(sources):
         _refuse(targets, sources, _COUNTS.format(len(sources), len(targets)), alignment)
         return
@@ -204,10 +221,17 @@ def _align(
         candidates = in_order[start : start + len(group)]
         start += len(group)
         if len(group) == 1:
-            rule = _BY_ORDER if ordered else "structure: order of creation numbers"
             alignment.pairs.append(Pair(group[0], candidates[0], rule))
         else:
             _refuse(group, candidates, _PARALLEL, alignment)
+
+
+def _in_order(sources: Sequence[Layer], *, ordered: bool) -> tuple[list[Layer] | None, str]:
+    """Return layers in the file's order, or else in that of their numbers, and the rule that it is."""
+    if ordered:
+        return sorted(sources, key=lambda layer: layer.order), _BY_ORDER
+    created = by_creation_number(sources)
+    return (created, "structure: order of creation numbers") if created else (by_numbers(sources), _BY_NUMBERS)
 
 
 def _groups(targets: Sequence[Layer], before: Mapping[str, frozenset[str]]) -> list[list[Layer]]:
@@ -245,14 +269,6 @@ def _by_words(targets: Sequence[Layer], sources: Sequence[Layer]) -> list[Pair]:
 
 def _words(layer: Layer) -> set[str]:
     return {word for word in re.split(r"[^a-z]+", layer.name.lower()) if len(word) > 1}
-
-
-def _by_creation_number(sources: Sequence[Layer]) -> list[Layer] | None:
-    """Return layers called `conv2d`, `conv2d_1`, ... by their number; None where the names are not of that kind."""
-    stems = {re.sub(r"_\d+$", "", layer.name) for layer in sources}
-    if len(stems) != 1 or not re.search(r"(conv|batch_norm|dense|normalization)", next(iter(stems))):
-        return None
-    return sorted(sources, key=lambda layer: int((re.search(r"_(\d+)$", layer.name) or [0, 0])[1]))
 
 
 def _by_position(targets: Sequence[Layer], sources: Sequence[Layer], fits: Fits) -> list[Pair]:

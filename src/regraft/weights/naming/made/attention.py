@@ -51,6 +51,8 @@ def as_in_model(sources: Mapping[str, Layer], targets: Mapping[str, Layer]) -> d
             found |= {one.name: one for one in (*kept, *layers)}
         elif (split := _split(name, layer, model, num_apart)) is not None:
             found |= {one.name: one for one in split}
+        elif layer.shape in model.joined and not model.has_bias and "bias" in layer.tensors:
+            found[name] = _with_biases_apart(layer)
         else:
             found[name] = layer
     return found
@@ -163,6 +165,19 @@ def _split(name: str, layer: Layer, model: _Model, num_apart: Counter[tuple[int,
         found.append(replace(layer, name=f"{above}{part}", tensors=tensors, shape=(size * width, width)))
         start += size
     return found
+
+
+def _with_biases_apart(layer: Layer) -> Layer:
+    """Return a layer of queries, keys and values with the biases of queries and of values as tensors of their own, for
+    a model that has them so and none of keys.
+    """
+    tensors = dict(layer.tensors)
+    bias, width = tensors.pop("bias"), layer.shape[1]
+    for part, start in (("q", 0), ("v", 2 * width)):
+        made = _made([bias], Rows(start, start + width), (width,), layer.name)
+        made = replace(made, name=f"{bias.name}#{part}")
+        tensors[f"other:{made.name}"] = made
+    return replace(layer, tensors=tensors)
 
 
 def _num_apart(sources: Mapping[str, Layer]) -> Counter[tuple[int, ...]]:
