@@ -25,7 +25,7 @@ LAYERS = (  # from the bottom; what stands in one line never imports another of 
     ("checkup",),
     ("report", "incremental"),
     ("exports",),
-    ("comparison", "explanation", "serving"),
+    ("comparison", "explanation", "serving", "sharing"),
     ("assembly",),
     ("pipeline",),
     ("folds",),

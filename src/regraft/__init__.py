@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from regraft.settings.monitor import EarlyStopping, Plateau
     from regraft.settings.schedule import Schedule
     from regraft.settings.stage import Stage
+    from regraft.sharing.pull import Pulled, pull
+    from regraft.sharing.push import Pushed, push
     from regraft.training.callbacks import Callback
     from regraft.training.preflight.find_lr import RangeTest, find_lr
     from regraft.training.train import train
@@ -113,6 +115,8 @@ _HOMES = {
     "Plan": "regraft.plan.make",
     "Plateau": "regraft.settings.monitor",
     "Prediction": "regraft.evaluation.results.prediction",
+    "Pulled": "regraft.sharing.pull",
+    "Pushed": "regraft.sharing.push",
     "RangeTest": "regraft.training.preflight.find_lr",
     "RankedModel": "regraft.ranking.ranking",
     "Ranking": "regraft.ranking.ranking",
@@ -160,6 +164,8 @@ _HOMES = {
     "predict": "regraft.exports.engines.predict",
     "predict_masks": "regraft.exports.engines.predict",
     "predict_tiled": "regraft.models.segment.tiles",
+    "pull": "regraft.sharing.pull",
+    "push": "regraft.sharing.push",
     "rank": "regraft.ranking.rank",
     "read_mask": "regraft.data.masks.masks",
     "read_recipe": "regraft.recipe.text",
@@ -209,6 +215,8 @@ __all__ = [
     "Plan",
     "Plateau",
     "Prediction",
+    "Pulled",
+    "Pushed",
     "RangeTest",
     "RankedModel",
     "Ranking",
@@ -256,6 +264,8 @@ __all__ = [
     "predict",
     "predict_masks",
     "predict_tiled",
+    "pull",
+    "push",
     "rank",
     "read_mask",
     "read_recipe",

@@ -18,7 +18,7 @@ EXAMPLES = [line for verbs in GROUPS.values() for examples in verbs.values() for
 
 def test_every_verb_stands_in_one_group_in_the_order_of_the_help() -> None:
     assert list(VERBS) == [verb for verbs in GROUPS.values() for verb in verbs]
-    assert list(GROUPS) == ["Train", "Look", "Use", "Weights"]
+    assert list(GROUPS) == ["Train", "Look", "Use", "Share", "Weights"]
 
 
 def test_the_help_shows_the_groups(cli: Cli) -> None:

@@ -35,6 +35,7 @@ from regraft.cli.verbs.backbones import models, rank
 from regraft.cli.verbs.finished import add_class, compare, explain, export, serve
 from regraft.cli.verbs.images import check
 from regraft.cli.verbs.installation import info
+from regraft.cli.verbs.sharing import pull, push
 from regraft.errors import RegraftError, StorageError
 from regraft.language.choice import choose_language, chosen_language
 from regraft.machine.processes import is_main_process
@@ -144,6 +145,8 @@ _VERBS: dict[str, Callable[..., Any]] = {  # in the order of `regraft --help`, w
     "predict": predict.predict,
     "export": export.export,
     "serve": serve.serve,
+    "push": push.push,
+    "pull": pull.pull,
     "match": match.match,
     "convert": convert.convert,
     "models": models.models,

@@ -22,6 +22,7 @@ __all__ = [
     "PrecisionOption",
     "RunArgument",
     "ThreadsOption",
+    "TokenOption",
     "ViewsOption",
     "arguments_of",
     "log_names",
@@ -54,6 +55,14 @@ IgnoreOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; default: runs/<data>-<n>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        help="Of the hub; better HF_TOKEN, or `hf auth login`: others see what is typed here.",
+        show_default=False,
+    ),
+]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 CheckpointOption = Annotated[
     str | None,

@@ -23,6 +23,7 @@ from regraft.models.describe.info import info_of
 from regraft.models.describe.outputs import DEFAULT_THRESHOLD, threshold_names
 from regraft.models.store.ensemble import Ensemble
 from regraft.models.store.folder import WEIGHTS, find_model_folder, load_model, load_probes
+from regraft.models.store.license import weights_license
 from regraft.models.store.unfinished import named_epoch
 from regraft.run.folds_folder import fold_runs
 
@@ -160,20 +161,12 @@ def _seal(network: nn.Module, sealed: SealedNetwork, source: _Source) -> Seal:
         preprocessing=info.preprocessing,
         thresholds=stored if info.calibration is None else info.calibration.thresholds(stored),
         temperatures=() if info.calibration is None else info.calibration.temperatures,
-        license=_license(network),
+        license=weights_license(network),
         model_sha256=digest,
         nonconformity=scores,
         notes=notes,
         colours=info.colours or (),
     )
-
-
-def _license(network: nn.Module) -> str:
-    """Return the licence of the pretrained weights, as timm states it."""
-    first = network.members[0] if isinstance(network, Ensemble) else network
-    configs = [getattr(part, "pretrained_cfg", None) for part in (first, getattr(first, "encoder", None))]
-    stated = [config.get("license") for config in configs if isinstance(config, dict)]
-    return next((str(found) for found in stated if found), "not stated")
 
 
 def verified(proof: Proof, output: str) -> dict[str, Any]:

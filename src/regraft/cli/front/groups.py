@@ -46,6 +46,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("regraft export runs/photos-1 --to onnx -o photos.onnx", "regraft predict photos.onnx a.jpg"),
         "serve": ("regraft serve runs/photos-1", "regraft serve photos.onnx --port 8080 --queue 128"),
     },
+    "Share": {
+        "push": (
+            "regraft push runs/photos-1 USER/NAME --dry-run",
+            "regraft push runs/photos-1 USER/NAME --private --license apache-2.0",
+        ),
+        "pull": ("regraft pull USER/NAME", "regraft pull USER/NAME -o pets --revision v1"),
+    },
     "Weights": {
         "match": (
             "regraft match weights.h5 --model keras_resnet50",

@@ -1,0 +1,1 @@
+"""Verbs that share a trained network: on the hub, and signed."""
