@@ -147,7 +147,7 @@ def _download(hub: HfApi, repo: str, oid: str, name: str, sizes: Mapping[str, An
 
 
 def _replayed(folder: Path, repo: str, model: nn.Module | None) -> int:
-    """Replay the golden probes and return how many there are."""
+    """Require that a network gives the logits of its golden probes; return how many there are."""
     network = load_model(folder, model=model)
     try:
         probes = load_probes(folder)
