@@ -21,6 +21,8 @@ __all__ = ["Inspection", "inspect"]
 
 Progress = Callable[[int, int], None]
 
+_CHOICES = ("labels", "names", "group", "masks", "class_table", "ignore")
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -67,7 +69,8 @@ def inspect(
         image_size: Side, or (height, width), in pixels, for the output shapes of a network.
         arguments: The arguments of a network, as `build_model` takes them.
         progress: Called with the number of images that are decoded, and of all.
-        **data: How images are labelled, as `open_data` takes it: `labels`, `names`, `masks`, `class_table`, `ignore`.
+        **data: How images are labelled, as `open_data` takes it: `labels`, `names`, `group`, `masks`, `class_table`,
+            `ignore`.
 
     Raises:
         SettingsError: `target` is none of these.
@@ -76,7 +79,7 @@ def inspect(
         StorageError: The records of a run are damaged.
     """
     require_type(target, (str, Path), "target", "give a path or the name of a network")
-    unknown = [name for name in data if name not in ("labels", "names", "masks", "class_table", "ignore")]
+    unknown = [name for name in data if name not in _CHOICES]
     if unknown:
         raise SettingsError(f"`inspect` has no option {unknown[0]!r}.")
     path = Path(target)
@@ -99,7 +102,8 @@ def inspect(
     if (path / "config.json").is_file():
         return found("a model folder", _model_folder(path))
     if _is_list(path):
-        return found("a list of images", _images(path, progress, names=data.get("names")), read=("names",))
+        facts = _images(path, progress, names=data.get("names"), group=data.get("group"))
+        return found("a list of images", facts, read=("names", "group"))
     if _is_packed_images(path) or _is_pattern(path):
         return found("an archive of images", _images(path, progress, **data), read=tuple(data))
     if _is_weights(path):
@@ -319,6 +323,7 @@ def _images(path: Path, progress: Progress, **choices: Any) -> dict[str, Any]:
         **({} if data.class_table is None else {"masks": _held(data.class_table)}),
         "decoded": f"{quantity(num_images, 'image')}, {unreadable or 'none'} of them unreadable",
         "splits": rows,
+        **({} if data.num_groups is None else {"groups": data.num_groups}),
         "split by": f"regraft (seed {data.seed})" if data.split_origin == "random" else data.split_origin,
         "findings": [f"{finding.level}: {finding.text}" for finding in check(data)] or ["none"],
     }

@@ -13,7 +13,7 @@ from tests.checkup.test_faults import scene, scenes
 from tests.conftest import Cli
 
 import regraft as rg
-from regraft.checkup.fixes import grouped_split, units_of
+from regraft.data.groups.units import grouped_split, units_of
 
 
 @pytest.fixture

@@ -253,6 +253,7 @@ def test_what_a_recipe_says_about_data() -> None:
         "names": "n.txt",
         "fractions": (0.8, 0.2, 0.0),
         "fold": None,
+        "group": None,
         "masks": None,
         "class_table": None,
         "ignore": None,

@@ -6,15 +6,17 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from regraft.checkup.fixes import leak_free_table, left_out, table_of
-from regraft.checkup.grouping import names_of_groups
 from regraft.checkup.issue import LEVELS, Issue
 from regraft.checkup.rows import Rows
+from regraft.data.groups.names import Place, names_of_groups
+from regraft.data.sources.packed import source_root
 from regraft.errors import SettingsError
 from regraft.summary import Summary
 from regraft.visible import visible
@@ -123,7 +125,11 @@ class Checkup(Summary):
             SettingsError: Images with masks; a group that says nothing; or all images belong together.
         """
         found = self._images()
-        names = names_of_groups(found.rows, group) if group is not None else ()
+        data = found.rows.data
+        labels = data.options.get("labels")
+        source = source_root(Path(data.source or data.root))
+        place = Place(source, data.root, None if labels is None else Path(labels))
+        names = names_of_groups(place, found.rows.paths, group) if group is not None else ()
         return leak_free_table(found.rows, found.readable, found.groups, names, seed=seed)
 
     def kept_table(self) -> str:

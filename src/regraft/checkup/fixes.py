@@ -12,75 +12,17 @@ import numpy.typing as npt
 from regraft.checkup.issue import Issue
 from regraft.checkup.rows import Rows
 from regraft.data.dataset import SPLITS
-from regraft.data.labels import Labels, are_multilabel
-from regraft.data.random import bits, permutation
+from regraft.data.groups.units import grouped_split, units_of
 from regraft.errors import SettingsError
 from regraft.settings.data import FRACTIONS
 
-__all__ = ["grouped_split", "leak_free_table", "left_out", "table_of", "units_of"]
+__all__ = ["leak_free_table", "left_out", "table_of"]
 
 Places = npt.NDArray[np.int64]
 
 # Kinds of issues whose images are better left out; of copies, those in the split that is measured.
 _QUARANTINED = ("unreadable", "blank", "label-conflict", "near-conflict", "label-error")
 _LEAKS = {"leak-test-train": "test", "leak-val-train": "val", "leak-test-val": "test"}
-_STREAM = 0x67726F7570
-
-
-def units_of(num: int, groups: Sequence[Sequence[int] | Places], names: Sequence[str | None] = ()) -> Places:
-    """Return for each image the number of the unit that a split keeps together.
-
-    Args:
-        num: How many images there are.
-        groups: Images that are copies of each other.
-        names: For each image a name that it shares with others that belong to it (a patient, a drive); None for
-            one that stands for itself.
-    """
-    parent = np.arange(num)
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = int(parent[row])
-        return row
-
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(name, row), row) for row, name in enumerate(names) if name is not None]
-    pairs += [(int(group[0]), int(row)) for group in groups for row in group[1:]]
-    for one, two in pairs:
-        parent[root(two)] = root(one)
-    return np.array([root(row) for row in range(num)], dtype=np.int64)
-
-
-def grouped_split(units: Places, labels: Labels, shares: Sequence[float], *, seed: int = 0) -> Places:
-    """Return the part of each image: units stay whole, and every class is divided by the same shares, as nearly as they
-    allow.
-
-    The largest units are dealt first, each to the part that lacks most of its classes.
-
-    Args:
-        units: For each image the number of its unit.
-        labels: Class numbers, or zeros and ones for the classes that an image has.
-        shares: Of the parts; they add up to 1.
-        seed: Which of the possible splits.
-    """
-    given = labels if are_multilabel(labels) else np.eye(int(labels.max()) + 1, dtype=np.int64)[labels]
-    given = np.concatenate([given, np.ones((len(given), 1), dtype=given.dtype)], axis=1)  # and the size itself
-    _, places = np.unique(units, return_inverse=True)
-    num_units = int(places.max()) + 1
-    holds = np.zeros((num_units, given.shape[1]))
-    np.add.at(holds, places, given)
-    order = permutation(int(bits(seed, _STREAM, num=1)[0, 0]), 0, num_units)
-    order = order[np.argsort(-holds[order, -1], kind="stable")]
-    wanted = np.outer(shares, holds.sum(0))
-    used = np.array(shares) > 0
-    scale = np.maximum(wanted, 1e-9)
-    lacks, part = wanted.copy(), np.zeros(num_units, dtype=np.int64)
-    for unit in order.tolist():
-        need = (lacks / scale) @ (holds[unit] / holds[unit].sum())
-        part[unit] = int(np.where(used, need, -np.inf).argmax())
-        lacks[part[unit]] -= holds[unit]
-    return part[places]
 
 
 def _shares_of(rows: Rows) -> tuple[float, ...]:

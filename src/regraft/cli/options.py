@@ -12,6 +12,7 @@ __all__ = [
     "CheckpointOption",
     "ClassTableOption",
     "DeviceOption",
+    "GroupOption",
     "IgnoreOption",
     "JsonOption",
     "LabelsOption",
@@ -51,6 +52,14 @@ ClassTableOption = Annotated[
 IgnoreOption = Annotated[
     list[str] | None,
     typer.Option("--ignore", help="Void in masks: a value, a class, or a colour such as #000000.", show_default=False),
+]
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        help="What a split keeps together: a column of the table, `folder`, or a regular expression for paths.",
+        show_default=False,
+    ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; default: runs/<data>-<n>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]

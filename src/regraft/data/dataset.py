@@ -48,12 +48,14 @@ class Split:
 
     Labels are class numbers, int64 of shape (rows,), or, where an image may have any number of classes, uint8 of shape
     (rows, classes) with 1 for each class that it has; in segmentation these are the classes that its mask has, all 0
-    until the masks are read. Masks are absolute paths for `read_mask`; empty in classification.
+    until the masks are read. Masks are absolute paths for `read_mask`; empty in classification. Rows with the same
+    number in `groups` belong together; None where nothing was said of groups.
     """
 
     paths: Sequence[str]
     labels: Labels
     masks: Sequence[str] = ()
+    groups: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", Paths.of(self.paths))
@@ -65,7 +67,8 @@ class Split:
     def take(self, rows: npt.NDArray[np.int64]) -> Split:
         """Return the rows with these numbers, in this order."""
         masks = Paths.of(self.masks).take(rows) if self.masks else ()
-        return Split(Paths.of(self.paths).take(rows), self.labels[rows], masks)
+        groups = None if self.groups is None else self.groups[rows]
+        return Split(Paths.of(self.paths).take(rows), self.labels[rows], masks, groups)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +87,7 @@ class DataSet(Summary):
             itself; `folds` for one fold of a cross-validation.
         seed: The seed of that draw.
         source: What was opened, as an absolute path; empty means `root`.
-        options: What else `open_data` was given: fractions, labels, names, fold, masks, class_table, ignore.
+        options: What else `open_data` was given: fractions, labels, names, fold, group, masks, class_table, ignore.
         class_table: In segmentation, what stands in the masks; else None.
     """
 
@@ -126,6 +129,12 @@ class DataSet(Summary):
         """Whether an image may have any number of classes; labels then have the shape (rows, classes)."""
         return not self.segmentation and any(are_multilabel(split.labels) for split in self.splits.values())
 
+    @property
+    def num_groups(self) -> int | None:
+        """How many groups the images of all splits are of; None where nothing was said of groups."""
+        known = [split.groups for split in self.splits.values() if split.groups is not None]
+        return len(np.unique(np.concatenate(known))) if known else None
+
     def facts(self) -> dict[str, object]:
         """Return its name, its classes, and how many images each split has."""
         kind = "masks" if self.segmentation else "multi-label" if self.multilabel else "classes"
@@ -134,6 +143,7 @@ class DataSet(Summary):
             "labels": kind,
             "classes": _named(self.class_names),
             **{name: len(split) for name, split in self.splits.items()},
+            **({"groups": self.num_groups} if self.num_groups is not None else {}),
             **({"unreadable": len(self.quarantined)} if self.quarantined else {}),
         }
 
@@ -207,8 +217,10 @@ class DataSet(Summary):
 
 def _stored(data: DataSet) -> dict[str, Any]:
     table = {} if data.class_table is None else {"class_table": data.class_table.to_dict()}
+    groups = {name: split.groups.tolist() for name, split in data.splits.items() if split.groups is not None}
     return {
         **table,
+        **({"groups": groups} if groups else {}),
         "class_names": list(data.class_names),
         "multilabel": data.multilabel,
         "name": data.name,
@@ -260,6 +272,8 @@ def _restored(fields: Mapping[str, Any]) -> DataSet:
             )
             for name, rows in fields["splits"].items()
         }
+        for name, numbers in fields.get("groups", {}).items():
+            splits[name] = replace(splits[name], groups=_numbers(numbers, len(splits[name])))
         if not {"train", "val"} <= set(splits) <= set(SPLITS):
             raise ValueError(f"its splits are {', '.join(splits) or 'none'}")
         quarantined = tuple(
@@ -286,6 +300,13 @@ def _restored(fields: Mapping[str, Any]) -> DataSet:
             "it has the fields that regraft writes to splits.json, and its labels are among its class names",
             "restore splits.json, or start a new run",
         ) from error
+
+
+def _numbers(values: Any, num: int) -> npt.NDArray[np.int64]:
+    numbers = np.array(values, dtype=np.int64)
+    if numbers.shape != (num,):
+        raise ValueError(f"it has groups of {numbers.size} images, and {num} images")
+    return numbers
 
 
 def _named(names: Sequence[str], most: int = 10) -> str:

@@ -13,13 +13,18 @@ import numpy as np
 from regraft.data.class_table import ClassTable
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
 from regraft.data.files import access
+from regraft.data.groups.names import Place
+from regraft.data.groups.rows import classes_of_one_group, with_groups
 from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
 from regraft.data.paths import Paths
-from regraft.data.sources.labels.find import list_source
+from regraft.data.sources.labels.find import list_source, says_labels
+from regraft.data.sources.labels.tool_labels import list_tool_labels
 from regraft.data.sources.listing import Listing
 from regraft.data.sources.masks.mask_listing import Classes, list_masks
+from regraft.data.sources.masks.tool_listing import list_tool_masks
 from regraft.data.sources.not_data import require_file, require_local, require_no_archive
 from regraft.data.sources.packed import archive_notes, source_name, source_root
+from regraft.data.sources.tool_files import ToolSource, find_tool, named_tool
 from regraft.data.split import divide, folds
 from regraft.errors import SettingsError, require_type
 from regraft.settings.data import FRACTIONS, DataSettings
@@ -36,6 +41,7 @@ def open_data(
     labels: str | os.PathLike[str] | None = None,
     names: str | os.PathLike[str] | None = None,
     fold: Sequence[int] | None = None,
+    group: str | None = None,
     masks: str | os.PathLike[str] | None = None,
     class_table: str | os.PathLike[str] | Sequence[Any] | None = None,
     ignore: object = None,
@@ -60,6 +66,9 @@ def open_data(
         names: A file with the names of labels that are numbers, one a line; likewise.
         fold: (k, K): of K folds that are drawn from everything but a test split, fold k (from 0) is for validation and
             the rest for training.
+        group: What is never divided between splits or folds: images with the same cell in a column of the table, in the
+            same folder (`folder`), or with the same match of a regular expression in their paths, such as
+            `patient[0-9]+`.
         masks: Where the masks of a folder of images lie: a folder, a JSON file of COCO, or a pattern of names such as
             `*_mask.png`; found by itself under the usual names.
         class_table: What stands in masks for which class: a file, or a list of names or of rows such as
@@ -68,22 +77,32 @@ def open_data(
 
     Raises:
         DataError: If the source is no usable data set; all mistakes at once.
-        SettingsError: If the fractions are not shares that add up to 1, or there is no such fold.
+        SettingsError: If the fractions are not shares that add up to 1, or there is no such fold or group.
     """
     require_type(source, (str, os.PathLike), "source", "give the path of a folder, a list or a table")
-    split = checked(DataSettings, "open_data", {"fractions": fractions, "fold": fold})
+    split = checked(DataSettings, "open_data", {"fractions": fractions, "fold": fold, "group": group})
     given = _source(source)
     root = source_root(given)
     files = {"labels": _beside(labels, root), "names": _beside(names, root)}
     require_file(files)
     table = _beside(class_table, root) if isinstance(class_table, (str, os.PathLike)) else class_table
     said = {"masks": masks, "class_table": table, "ignore": ignore}
-    listing = _listing(root, files, said)
-    data = _divided(listing, seed, split.fractions) if split.fold is None else _folded(listing, seed, split.fold)
+    listing = _listing(root, files, said, group=split.group)
+    rows, told = _splits(listing), listing.warnings
+    if split.group is not None:
+        rows, more = with_groups(rows, Place(root, listing.root, files["labels"]), split.group)
+        told = (*told, *more)
+    listing = replace(listing, warnings=told)
+    data = (
+        _divided(listing, rows, seed, split.fractions)
+        if split.fold is None
+        else _folded(listing, rows, seed, split.fold)
+    )
     options = {
         "fractions": list(split.fractions),
         **{key: os.fspath(path) for key, path in files.items() if path is not None},
         **({"fold": list(split.fold)} if split.fold is not None else {}),
+        **({"group": split.group} if split.group is not None else {}),
         **{key: _plain(value) for key, value in said.items() if value is not None},
     }
     warnings = (*archive_notes(given), *data.warnings)
@@ -148,7 +167,8 @@ def _beside(given: str | os.PathLike[str] | None, source: Path) -> Path | None:
         return None
     path = _path(given)
     folder = source if access.is_folder(source) else source.parent
-    return path if access.exists(path) or not access.exists(folder / given) else folder / given
+    is_pattern = path.name.startswith("*") and bool(access.files_like(folder, os.fspath(given)))
+    return path if access.exists(path) or not (is_pattern or access.exists(folder / given)) else folder / given
 
 
 def _listing(
@@ -157,14 +177,20 @@ def _listing(
     said: Mapping[str, Any],
     *,
     usual: ClassTable | None = None,
+    group: str | None = None,
     for_training: bool = True,
 ) -> Listing:
     """Return the listing of a source of any kind: images with labels, or with masks."""
-    if files["labels"] is None and access.is_folder(root):
-        masks = None if said["masks"] is None else os.fspath(said["masks"])
+    masks = None if said["masks"] is None else os.fspath(said["masks"])
+    tool = _named_tool(root, files["labels"], masks)
+    if tool is None and files["labels"] is None and access.is_folder(root):
         listing = list_masks(root, masks, _classes(root, files["names"], said, usual))
         if listing is not None:
             return listing
+    if tool is None and files["labels"] is None and not says_labels(root):
+        tool = find_tool(root)
+    if tool is not None and tool.purpose == "masks":
+        return list_tool_masks(root, tool, _classes(root, files["names"], said, usual))
     given = [f"data.{key}" for key, value in said.items() if value is not None]
     if given:
         raise SettingsError(
@@ -172,7 +198,17 @@ def _listing(
             "images/ and masks/, train/ and trainannot/, VOC, or COCO",
             "point to the masks (`--masks FOLDER`), or leave this out",
         )
-    return list_source(root, labels=files["labels"], names=files["names"], for_training=for_training)
+    if tool is not None:
+        return list_tool_labels(root, tool, for_training=for_training)
+    labels, names = files["labels"], files["names"]
+    return list_source(root, labels=labels, names=names, group=group, for_training=for_training)
+
+
+def _named_tool(root: Path, labels: Path | None, masks: str | None) -> ToolSource | None:
+    """Return the label tool's files that were named as labels or as masks; None where other ones were, or none."""
+    if labels is not None:
+        return named_tool(root, labels, "labels")
+    return None if masks is None else named_tool(root, masks, "masks")
 
 
 def _classes(root: Path, names: Path | None, said: Mapping[str, Any], usual: ClassTable | None) -> Classes:
@@ -222,24 +258,23 @@ def _data_set(
     )
 
 
-def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataSet:
-    given = _splits(listing)
+def _divided(listing: Listing, given: dict[str, Split], seed: int, fractions: tuple[float, ...]) -> DataSet:
     warnings = list(listing.warnings)
     origin: Origin = "lists" if listing.listed else "folders"
     if "" in given:
         whole = given[""]
-        parts = divide(whole.labels, fractions, seed=seed)
+        parts = divide(whole.labels, fractions, seed=seed, groups=whole.groups)
         given = {
             name: whole.take(part)
             for name, part, share in zip(SPLITS, parts, fractions, strict=True)
             if len(part) or (share and name != "test")
         }
-        warnings += _single_warnings(listing.class_names, whole.labels)
+        warnings += _single_warnings(listing.class_names, whole)
         origin = "random"
     elif "val" not in given:
         train = given["train"]
         share = fractions[1] / (fractions[0] + fractions[1])
-        parts = divide(train.labels, (1 - share, share), seed=seed)
+        parts = divide(train.labels, (1 - share, share), seed=seed, groups=train.groups)
         given |= {name: train.take(part) for name, part in zip(("train", "val"), parts, strict=True)}
         warnings.append(
             f"There is no validation {'list' if listing.listed else 'folder'}: {len(given['val'])} of {len(train)} "
@@ -251,26 +286,32 @@ def _divided(listing: Listing, seed: int, fractions: tuple[float, ...]) -> DataS
     return _data_set(listing, given, warnings, origin, seed=seed)
 
 
-def _folded(listing: Listing, seed: int, fold: tuple[int, int]) -> DataSet:
+def _folded(listing: Listing, given: dict[str, Split], seed: int, fold: tuple[int, int]) -> DataSet:
     """Return one fold of a cross-validation over everything but the test split."""
-    given = _splits(listing)
     pool = [split for name, split in given.items() if name != "test"]
     labels: Labels = np.concatenate([split.labels for split in pool])
     paths = Paths.joined(Paths.of(split.paths) for split in pool)
-    whole = Split(paths, labels, Paths.joined(Paths.of(split.masks) for split in pool))
-    number = folds(whole.labels, fold[1], seed)
+    groups = [split.groups for split in pool if split.groups is not None]
+    masks = Paths.joined(Paths.of(split.masks) for split in pool)
+    whole = Split(paths, labels, masks, np.concatenate(groups) if groups else None)
+    number = folds(whole.labels, fold[1], seed, groups=whole.groups)
     splits = {
         "train": whole.take(np.flatnonzero(number != fold[0])),
         "val": whole.take(np.flatnonzero(number == fold[0])),
         **({"test": given["test"]} if "test" in given else {}),
     }
-    warnings = [*listing.warnings, *_single_warnings(listing.class_names, whole.labels)]
+    warnings = [*listing.warnings, *_single_warnings(listing.class_names, whole)]
     return _data_set(listing, splits, warnings, "folds", seed=seed)
 
 
-def _single_warnings(class_names: tuple[str, ...], labels: Labels) -> list[str]:
-    counts = class_counts(labels, len(class_names))
+def _single_warnings(class_names: tuple[str, ...], split: Split) -> list[str]:
+    counts = class_counts(split.labels, len(class_names))
     single = [repr(name) for name, count in zip(class_names, counts, strict=True) if count == 1]
-    if not single:
-        return []
-    return [f"Classes with one image, which goes to train and is never validated: {', '.join(single)}."]
+    of_one = classes_of_one_group(split)
+    whole = [repr(name) for place, name in enumerate(class_names) if place in of_one and counts[place] > 1]
+    told = []
+    if single:
+        told.append(f"Classes with one image, which goes to train and is never validated: {', '.join(single)}.")
+    if whole:
+        told.append(f"Classes with one group, which goes to train and is never validated: {', '.join(whole)}.")
+    return told

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from regraft.data.groups.units import fold_units, grouped_split
 from regraft.data.labels import Labels, are_multilabel, class_counts
 from regraft.data.random import bits, permutation
 from regraft.errors import SettingsError
@@ -20,23 +21,33 @@ _SPLIT_STREAM = 0x73706C6974  # keeps splits apart from the order of training wi
 _FOLD_STREAM = 0x666F6C64
 
 
-def divide(labels: Labels, fractions: Iterable[float], *, seed: int = 0) -> tuple[Rows, ...]:
+def divide(
+    labels: Labels, fractions: Iterable[float], *, seed: int = 0, groups: Rows | None = None
+) -> tuple[Rows, ...]:
     """Return row numbers for each part, sorted, every class divided by the same fractions.
 
     Each later part gets its rounded share of a class and at least one row while rows last; the first part (train)
     gets the rest and never less than one. So a class with one row is in the first part alone, and one with two
     rows is in the first two. Where an image may have several classes, the rarest class is divided first (iterative
     stratification; Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011), so that the shares hold as nearly as they can.
+    Groups stay whole (`grouped_split`).
 
     Args:
         labels: Class numbers, int64 of shape (rows,), or zeros and ones, uint8 of shape (rows, classes).
         fractions: The share of each part; they add up to 1. A part with the share 0 stays empty.
         seed: Which of the possible splits.
+        groups: For each row the number of the group that it belongs to; None divides row by row.
 
     Raises:
-        SettingsError: If the fractions are negative, do not add up to 1, or leave nothing to train on.
+        SettingsError: If the fractions are negative, do not add up to 1, or leave nothing to train on; or if all rows
+            are of one group.
     """
     shares = require_fractions(fractions)
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            raise SettingsError("All images belong to one group, which no split can divide.", "at least two groups")
+        part_of_row = grouped_split(groups, labels, shares, seed=seed)
+        return tuple(np.flatnonzero(part_of_row == number) for number in range(len(shares)))
     stream = int(bits(seed, _SPLIT_STREAM, num=1)[0, 0])
     if are_multilabel(labels):
         chosen = _dealt(labels, shares, stream, complete=0)
@@ -51,21 +62,32 @@ def divide(labels: Labels, fractions: Iterable[float], *, seed: int = 0) -> tupl
     return tuple(np.sort(np.concatenate([*part, np.empty(0, np.int64)])) for part in parts)
 
 
-def folds(labels: Labels, num_folds: int, seed: int = 0) -> Rows:
+def folds(labels: Labels, num_folds: int, seed: int = 0, *, groups: Rows | None = None) -> Rows:
     """Return the fold of each row for a cross-validation, int64 of shape (rows,), from 0 to `num_folds` - 1.
 
     Every class is spread over the folds as evenly as its rows allow, and folds differ in size by one row at most (where
     an image may have several classes, as nearly as iterative stratification can). A row that is the only one of its
-    class is in no fold and has -1: it is trained on in every fold.
+    class is in no fold and has -1: it is trained on in every fold; so is the only group of a class (`fold_units`).
 
     Args:
         labels: As for `divide`.
         num_folds: K, from 2 to the number of rows.
         seed: Which of the possible folds.
+        groups: As for `divide`.
 
     Raises:
-        SettingsError: If there are more folds than rows, or fewer than two.
+        SettingsError: If there are more folds than rows or groups, or fewer than two.
     """
+    if groups is not None and num_folds >= 2:
+        fold = fold_units(groups, labels, num_folds, seed=seed)
+        if int(fold.max(initial=-1)) + 1 == num_folds:
+            return fold
+        raise SettingsError(
+            f"{num_folds} folds were asked for, and the {quantity(len(np.unique(groups)), 'group')} of the images "
+            f"can be spread over {int(fold.max(initial=-1)) + 1}.",
+            "at least one group for each fold, and each class in at least two groups",
+            "give a smaller number",
+        )
     alone = _only_ones(labels)
     if not 2 <= num_folds <= int((~alone).sum()):
         raise SettingsError(

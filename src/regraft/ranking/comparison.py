@@ -14,6 +14,7 @@ from torch import nn
 from regraft.compute.numerics import Numerics
 from regraft.data.cache.cache import CacheMode, PixelCache
 from regraft.data.dataset import DataSet
+from regraft.data.groups.units import fold_units
 from regraft.data.split import folds
 from regraft.errors import DataError, RegraftError, SettingsError, StoppedError
 from regraft.machine.budget import memory_budget
@@ -104,9 +105,18 @@ class Comparison:
 
     def _choose(self, num: int) -> None:
         self.sample = Sample(self._data, self._images, num, self._search.seed, self._search.cache, _log.debug)
-        labels = self.sample.images.labels
+        labels, groups = self.sample.images.labels, self.sample.images.groups
         counts = np.bincount(labels)
-        self.fold = folds(labels, min(NUM_FOLDS, int(counts[counts > 1].sum())), self._search.seed)
+        if groups is None:
+            self.fold = folds(labels, min(NUM_FOLDS, int(counts[counts > 1].sum())), self._search.seed)
+            return
+        self.fold = fold_units(groups, labels, NUM_FOLDS, seed=self._search.seed)
+        if self.fold.max() < 0:
+            raise DataError(
+                f"The images of {self._data.source or self._data.name!r} are of too few groups to rank backbones on.",
+                "classes with at least two groups each, without the test split",
+                "leave `--group` out, or name the network yourself (`--model`)",
+            )
 
     def _fit_into(self, seconds: float, candidates: Sequence[Candidate]) -> dict[Candidate, Tried]:
         """Take as many images as there is time for, after a trial of each candidate; return those that failed."""
@@ -159,8 +169,10 @@ class Comparison:
         pixels, rows = self.sample.pixels(preprocessing_of(backbone.model).pixels)
         labels = self.sample.images.labels[rows].astype(np.int64)
         features, each = backbone.features(pixels, labels)
+        groups, num_classes = self.sample.images.groups, len(self._data.class_names)
+        groups = None if groups is None else groups[rows]
         found = probe(
-            rotated(features), labels, self.fold[rows], len(self._data.class_names), seed=self._search.seed
+            rotated(features), labels, self.fold[rows], num_classes, seed=self._search.seed, groups=groups
         ).on(rows, len(self.sample))
         row = RankedModel(
             candidate.name,

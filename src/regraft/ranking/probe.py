@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from regraft.data.groups.units import fold_units
 from regraft.data.split import folds
 from regraft.training.objective.lbfgs import Solution, solve_head
 from regraft.training.objective.losses import build_loss
@@ -63,7 +64,9 @@ class Probe:
         return Probe(spread[0], spread[1], self.strengths)
 
 
-def probe(features: Matrix, labels: Labels, fold: Labels, num_classes: int, *, seed: int = 0) -> Probe:
+def probe(
+    features: Matrix, labels: Labels, fold: Labels, num_classes: int, *, seed: int = 0, groups: Labels | None = None
+) -> Probe:
     """Return the out-of-fold predictions of a multinomial logistic regression with an L2 penalty.
 
     Args:
@@ -72,25 +75,33 @@ def probe(features: Matrix, labels: Labels, fold: Labels, num_classes: int, *, s
         fold: (N,), the fold that an image is predicted in; -1 for one that is trained on in all of them.
         num_classes: Rows of the classifier.
         seed: Of the division of a fold's training images.
+        groups: (N,), the number of each image's group, which that division keeps whole; None where nothing was said.
     """
     is_right, losses = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
     strengths = []
     for number in range(int(fold.max()) + 1):
         train, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        strength = _best_strength(features[train], labels[train], num_classes, seed)
+        inner = _inner_folds(labels[train], None if groups is None else groups[train], seed)
+        strength = _best_strength(features[train], labels[train], num_classes, inner)
         solution = next(_solutions(features[train], labels[train], num_classes, (strength,)))
         losses[held], is_right[held] = _of_images(solution, features[held], labels[held])
         strengths.append(strength)
     return Probe(is_right, losses, tuple(strengths))
 
 
-def _best_strength(features: Matrix, labels: Labels, num_classes: int, seed: int) -> float:
-    """Return the penalty with the lowest loss on a part of the images, fit on the others."""
+def _inner_folds(labels: Labels, groups: Labels | None, seed: int) -> Labels:
+    """Return the part of each image, of which the first says which penalty to take; -1 where there are too few."""
+    if groups is not None:
+        return fold_units(groups, labels, _NUM_INNER, seed=seed)
     counts = np.bincount(labels)
     num_spread = int(counts[counts > 1].sum())  # images that are not the only one of their class
-    if num_spread < _NUM_INNER:
+    return np.full(len(labels), -1) if num_spread < _NUM_INNER else folds(labels, _NUM_INNER, seed)
+
+
+def _best_strength(features: Matrix, labels: Labels, num_classes: int, inner: Labels) -> float:
+    """Return the penalty with the lowest loss on a part of the images, fit on the others."""
+    if inner.max() < 0:
         return _FEW_IMAGES
-    inner = folds(labels, _NUM_INNER, seed)
     train, held = np.flatnonzero(inner != 0), np.flatnonzero(inner == 0)
     best, lowest, worse = _FEW_IMAGES, np.inf, 0
     for solution in _solutions(features[train], labels[train], num_classes, _STRENGTHS):

@@ -45,7 +45,9 @@ def pooled(data: DataSet) -> Split:
             "at least two classes with at least two images each, without the test split",
             "add images to the classes",
         )
-    return Split(Paths.joined(Paths.of(part.paths) for part in parts), labels)
+    groups = [part.groups for part in parts if part.groups is not None]
+    paths = Paths.joined(Paths.of(part.paths) for part in parts)
+    return Split(paths, labels, groups=np.concatenate(groups) if groups else None)
 
 
 class Sample:

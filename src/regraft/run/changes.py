@@ -35,7 +35,8 @@ Changes = Mapping[str, tuple[Any, Any]]
 # What the weights, the pixels and the comparisons of a run rest on, and why it cannot be another in the same run.
 _ROWS = "the run keeps the images, splits and labels it started with"
 _FIXED = {
-    **{f"data.{key}": _ROWS for key in ("labels", "names", "masks", "class_table", "ignore", "fractions", "fold")},
+    **{f"data.{key}": _ROWS for key in ("labels", "names", "masks", "class_table", "ignore")},
+    **{f"data.{key}": _ROWS for key in ("fractions", "fold", "group")},
     "model": "the weights in the checkpoints are of this network",
     "head": "the weights in the checkpoints are of this head",
     "data.preprocess": "the network has learnt from pixels made this way",

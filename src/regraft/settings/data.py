@@ -11,7 +11,7 @@ from regraft.settings.strict import Count, Number, Strict, Whole, off_word
 __all__ = ["FRACTIONS", "DataSettings", "PreprocessSettings"]
 
 FRACTIONS = (0.70, 0.15, 0.15)
-_CHOICES = ("labels", "names", "masks", "class_table", "ignore", "fractions", "fold")
+_CHOICES = ("labels", "names", "masks", "class_table", "ignore", "fractions", "fold", "group")
 _LARGEST_SHARE = 2.0  # a mean or a standard deviation above this is not a fraction of full brightness
 
 
@@ -57,6 +57,10 @@ class DataSettings(Strict):
     )
     fractions: tuple[Number, Number, Number] = Field(FRACTIONS, description="fractions of train, val, test")
     fold: tuple[StrictInt, StrictInt] | None = Field(None, description="[k, K]: validate on fold k, from 0, of K")
+    group: str | None = Field(
+        None,
+        description="what a split keeps together: a column of the table, `folder`, or a regular expression for paths",
+    )
     batch_size: Count = Field(32, description="images per batch, in stages that do not set it")
     preprocess: Annotated[
         Annotated[Literal["model", "caffe", "tf", "torch", "raw"], Tag("literal[word]")]

@@ -27,6 +27,7 @@ class Images:
         class_names: The names of the labels.
         normaliser: Pixels -> network input.
         palette: In segmentation: red, green, blue of each value of a mask, uint8 (256, 3).
+        groups: The number of each training image's group, which no inner division separates; None where there are none.
     """
 
     pixels: Mapping[str, PixelCache]
@@ -34,6 +35,7 @@ class Images:
     class_names: Sequence[str]
     normaliser: Normaliser
     palette: npt.NDArray[np.uint8] | None = None
+    groups: npt.NDArray[np.int64] | None = None
 
     @property
     def has_masks(self) -> bool:

@@ -89,7 +89,8 @@ def _session(prepared: Prepared, sinks: Sinks, checkpoints: Checkpoints) -> Sess
         sinks.skip(units, phase)
     labels = {name: split.labels for name, split in data.splits.items()}
     palette = None if data.class_table is None else data.class_table.palette
-    images = Images(pixels, labels, data.class_names, Normaliser(preprocessing_of(model), engine.device), palette)
+    normaliser = Normaliser(preprocessing_of(model), engine.device)
+    images = Images(pixels, labels, data.class_names, normaliser, palette, data.train.groups)
     return _notified(Session(model, plan, images, options, engine, sinks, checkpoints, progress))
 
 

@@ -12,6 +12,7 @@ from regraft import commit
 from regraft.cli.options import (
     ClassTableOption,
     DeviceOption,
+    GroupOption,
     IgnoreOption,
     LabelsOption,
     MasksOption,
@@ -34,6 +35,7 @@ def find_lr(
     masks: MasksOption = None,
     class_table: ClassTableOption = None,
     ignore: IgnoreOption = None,
+    group: GroupOption = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -66,6 +68,7 @@ def find_lr(
         "data.masks": masks,
         "data.class_table": class_table and str(class_table),
         "data.ignore": ignored_items(ignore),
+        "data.group": group,
         "model.name": model,
         "model.image_size": image_size,
         "numerics.device": device if device != "auto" else None,

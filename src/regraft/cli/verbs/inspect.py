@@ -10,6 +10,7 @@ from regraft.cli.effects import say_unused
 from regraft.cli.options import (
     ArgumentsOption,
     ClassTableOption,
+    GroupOption,
     IgnoreOption,
     LabelsOption,
     MasksOption,
@@ -37,6 +38,7 @@ def inspect(
     masks: MasksOption = None,
     class_table: ClassTableOption = None,
     ignore: IgnoreOption = None,
+    group: GroupOption = None,
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="Image size in pixels, for output shapes.")
     ] = None,
@@ -58,6 +60,7 @@ def inspect(
         masks=masks,
         class_table=class_table,
         ignore=ignored_items(ignore),
+        group=group,
     )
     unused = {_OPTIONS.get(name, f"--{name.replace('_', '-')}"): True for name in found.unused}
     say_unused(unused, f"the target is {found.kind}")

@@ -12,6 +12,7 @@ from regraft.cli.effects import say_unused
 from regraft.cli.options import (
     ClassTableOption,
     DeviceOption,
+    GroupOption,
     IgnoreOption,
     JsonOption,
     LabelsOption,
@@ -48,6 +49,7 @@ def train(
     masks: MasksOption = None,
     class_table: ClassTableOption = None,
     ignore: IgnoreOption = None,
+    group: GroupOption = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -140,6 +142,7 @@ def train(
         "data.masks": masks,
         "data.class_table": class_table and str(class_table),
         "data.ignore": ignored_items(ignore),
+        "data.group": group,
         "model.name": model,
         "model.image_size": image_size,
         "seed": seed,

@@ -1,7 +1,8 @@
 """Annotations of COCO as masks: polygons and run lengths of one image, drawn into one number for each pixel.
 
-A mask that is no file is named `annotations.json#17`: the annotations of the image 17. Format: cocodataset.org,
-"Data format", and the run lengths of its API (`common/maskApi.c`).
+A mask that is no file is named `annotations.json#17`: the annotations of the image 17; or, of a label tool's export,
+`export.json#3:1,4:480x640`: the third image, the numbers of its classes in string order, its height and width. Format:
+cocodataset.org, "Data format", and the run lengths of its API (`common/maskApi.c`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from regraft import commit
 from regraft.data.decode.image_file import MAX_PIXELS, read_file
 from regraft.data.decode.sniff import RefusedError
 from regraft.data.files import access
+from regraft.data.masks.shapes import FORMS, drawn_form
+from regraft.data.masks.tool_masks import Objects, fetch_of_tool
 
 __all__ = ["REST", "coco_codes", "coco_size", "fetch_annotations", "is_annotated", "reference", "segments_of"]
 
@@ -41,6 +44,11 @@ def is_annotated(data: bytes) -> bool:
 
 def fetch_annotations(path: str) -> bytes | str | None:
     """Return the annotations of one image as bytes, or the reason why there are none; None for an ordinary file."""
+    found = fetch_of_tool(path)
+    if isinstance(found, Objects):
+        return commit.as_json({"coco_mask": found.size, "segments": found.segments, "in_order": True}).encode()
+    if found is not None:
+        return found
     file, _, number = path.rpartition("#")
     if not file.lower().endswith(".json") or not number.isdecimal():
         return None
@@ -49,10 +57,8 @@ def fetch_annotations(path: str) -> bytes | str | None:
     except OSError:
         return "does not exist"
     with _PARSING:
-        found = segments_of(file, status.st_mtime_ns, status.st_size)
-    if isinstance(found, str):
-        return found
-    return found.get(int(number), f"has no image {number}")
+        drawn = segments_of(file, status.st_mtime_ns, status.st_size)
+    return drawn if isinstance(drawn, str) else drawn.get(int(number), f"has no image {number}")
 
 
 @lru_cache(maxsize=4)
@@ -108,8 +114,10 @@ def _drawn(fields: dict[str, Any]) -> Codes:
     if not 0 < height * width <= MAX_PIXELS or min(height, width) < 1:
         raise RefusedError(f"is said to have {width} x {height} pixels")
     shapes = [(category, _shape(segmentation, height, width)) for category, segmentation in fields["segments"]]
+    if not fields.get("in_order"):
+        shapes.sort(key=lambda pair: -int(pair[1].sum()))
     mask = np.full((height, width), REST, dtype=np.uint16)
-    for category, shape in sorted(shapes, key=lambda pair: -int(pair[1].sum())):
+    for category, shape in shapes:
         if not 0 <= category < REST:
             raise RefusedError(f"has the category {category}; it is from 0 to {REST - 1}")
         mask[shape] = category
@@ -118,6 +126,8 @@ def _drawn(fields: dict[str, Any]) -> Codes:
 
 def _shape(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
     """Return the pixels of one annotation, bool (H, W)."""
+    if isinstance(segmentation, dict) and not segmentation.keys().isdisjoint(FORMS):
+        return drawn_form(segmentation, height, width)
     if isinstance(segmentation, dict):
         if list(segmentation["size"]) != [height, width]:
             raise RefusedError(f"has run lengths for {segmentation['size']} in an image of {[height, width]}")

@@ -101,7 +101,9 @@ def _unpacking(head: bytes) -> str | None:
 def require_file(given: Mapping[str, Path | None]) -> None:
     """Raise DataError for files of labels or names that are not there."""
     for key, path in given.items():
-        if path is not None and not access.exists(path):
+        if path is None or access.exists(path):
+            continue
+        if not path.name.startswith("*") or not access.files_like(path.parent, path.name):
             raise DataError(
                 f"There is no file {os.fspath(path)!r}.",
                 f"the file that data.{key} names",

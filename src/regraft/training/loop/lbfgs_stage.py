@@ -75,8 +75,11 @@ def _solutions(
             yield solution, {}
         return
     seed, adjustment = run.session.seed, run.objective.adjustment
+    groups = run.session.images.groups
     choice = run.engine.from_main(
-        lambda: choose_strength(features, labels, num_rows, loss, seed=seed, adjustment=adjustment, few=few)
+        lambda: choose_strength(
+            features, labels, num_rows, loss, seed=seed, adjustment=adjustment, few=few, groups=groups
+        )
     )
     images = quantity(len(labels), "image")
     why = f"{images} of {num_classes} classes are few" if few else f"{quantity(num_val, 'validation image')} are few"
@@ -88,7 +91,7 @@ def _solutions(
 def _told(choice: Choice, why: str) -> str:
     few = f"{why}, so "
     if not choice.num_folds:
-        return f"{few}l2 is {choice.strength:g}: with one image of each class there is nothing to choose it by"
+        return f"{few}l2 is {choice.strength:g}: with one image or group of each class there is nothing to choose it by"
     plain = max(STRENGTHS)  # the strongest of those that validation images choose from
     return (
         f"{few}the l2 is chosen by {choice.num_folds}-fold cross-validation over the training images instead of by "

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regraft.data.groups.units import fold_units
 from regraft.data.split import folds
 from regraft.evaluation.metrics.calibrated import calibrated_losses
 from regraft.training.objective.lbfgs import STRENGTHS, Solution, solve_head
@@ -69,6 +71,7 @@ def choose_strength(
     seed: int,
     adjustment: Tensor | None = None,
     few: bool = True,
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> Choice:
     """Return the best strength of regularisation by cross-validation, each class spread evenly over the folds.
 
@@ -82,18 +85,20 @@ def choose_strength(
         seed: Of the folds.
         adjustment: What that loss adds to the logits.
         few: Whether images are few (`are_few`); else weaker strengths are tried too, while they help.
+        groups: (N,), the number of each image's group, which the folds keep whole; None where nothing was said.
     """
     num_all = len(labels)
     if not few and num_all > _MOST_ROWS:
         parts = folds(labels.cpu().numpy().astype(np.int64), -(-num_all // _MOST_ROWS), seed)
         kept_rows = torch.from_numpy(parts == 0).to(labels.device)
+        groups = None if groups is None else groups[parts == 0]
         features, labels = features[kept_rows], labels[kept_rows]
     strengths = STRENGTHS_FOR_FEW if few else _STRENGTHS
-    counts = torch.bincount(labels.cpu())
-    num_folds = min(_NUM_FOLDS, int(counts.max()))
+    of_row = _folds(labels.cpu().numpy().astype(np.int64), groups, seed)
+    num_folds = int(of_row.max()) + 1
     if num_folds < 2:
         return Choice(_WITHOUT_FOLDS, _WITHOUT_FOLDS, 0, {})
-    fold = torch.from_numpy(folds(labels.cpu().numpy().astype(np.int64), num_folds, seed)).to(labels.device)
+    fold = torch.from_numpy(of_row).to(labels.device)
     solving, targets = [], []
     for number in range(num_folds):
         out = fold == number
@@ -111,6 +116,14 @@ def choose_strength(
     best = min(losses, key=lambda strength: losses[strength])
     num_solved = len(labels) - sum(map(len, targets)) / num_folds  # images that the head of a fold was solved on
     return Choice(best * num_solved / num_all, best, num_folds, losses)
+
+
+def _folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None, seed: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each image; -1 for all of them where no two folds are possible."""
+    if groups is not None:
+        return fold_units(groups, labels, _NUM_FOLDS, seed=seed)
+    num = min(_NUM_FOLDS, int(np.bincount(labels).max()))
+    return np.full(len(labels), -1) if num < 2 else folds(labels, num, seed)
 
 
 def _logits(features: Tensor, solution: Solution, adjustment: Tensor | None) -> Tensor:

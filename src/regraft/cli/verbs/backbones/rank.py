@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from regraft import commit
-from regraft.cli.options import DeviceOption, LabelsOption, NamesOption, ThreadsOption
+from regraft.cli.options import DeviceOption, GroupOption, LabelsOption, NamesOption, ThreadsOption
 from regraft.cli.say import say
 from regraft.commit import as_json as as_json_text
 
@@ -19,6 +19,7 @@ def rank(
     photos: Annotated[str, typer.Argument(help="Images, as for `regraft train`.", show_default=False)],
     labels: LabelsOption = None,
     names: NamesOption = None,
+    group: GroupOption = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +56,7 @@ def rank(
 
     if out is not None:
         commit.require_replaceable(out, PAGE_MARK)  # before minutes are spent
-    data = open_data(photos, seed=seed, labels=labels, names=names)
+    data = open_data(photos, seed=seed, labels=labels, names=names, group=group)
 
     from regraft.compute.numerics import choose_numerics, keep_freed_memory
     from regraft.ranking.rank import rank as ranked

@@ -11,6 +11,7 @@ from regraft import commit
 from regraft.cli.options import (
     ClassTableOption,
     DeviceOption,
+    GroupOption,
     IgnoreOption,
     LabelsOption,
     MasksOption,
@@ -63,15 +64,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            "--group",
-            help="What a split keeps together beside copies: a column of the table, `folder`, or a regular expression "
-            "for paths.",
-            show_default=False,
-        ),
-    ] = None,
+    group: GroupOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 3 where there is a warning.")] = False,
     device: DeviceOption = "auto",

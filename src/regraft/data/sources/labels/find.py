@@ -22,14 +22,21 @@ from regraft.data.sources.labels.table import Table, is_table
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, quoted
 from regraft.errors import DataError
 
-__all__ = ["LIST_SUFFIXES", "list_source"]
+__all__ = ["LIST_SUFFIXES", "folders_of", "list_source", "lists_of", "near_of", "says_labels"]
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
+_ONE_HOT = "_classes.csv"  # of Roboflow, in the folder of each split
+_OF_TRAINING = {"trainlabels": "train"}  # of Kaggle, beside train/ and test/, whose ids may be the same
 _LABEL_LISTS = ("labels", "label", "metadata", "annotations", "trainlabels", "imagelabels")
 
 
 def list_source(
-    source: Path, *, labels: Path | None = None, names: Path | None = None, for_training: bool = True
+    source: Path,
+    *,
+    labels: Path | None = None,
+    names: Path | None = None,
+    group: str | None = None,
+    for_training: bool = True,
 ) -> Listing:
     """Return the labelled files of a source of any kind, by absolute path.
 
@@ -37,6 +44,7 @@ def list_source(
         source: A folder or a list.
         labels: A list that says the labels of the images in the folder `source`.
         names: A file with the names of labels that are numbers.
+        group: A column of a table that is used for something else.
         for_training: Whether the classes must be enough to train on.
 
     Raises:
@@ -51,8 +59,7 @@ def list_source(
             listing = list_folder(source, for_training=for_training)
             return replace(listing, warnings=(*listing.warnings, *_unused(found, names)))
         lists = {"": labels} if labels is not None else _one_for_each(source, found)
-        folders = [source, *dict.fromkeys(path.parent for path in lists.values())]
-        return _listed(source, lists, folders, names, for_training=for_training)
+        return _listed(source, lists, names, group, for_training=for_training)
     if access.is_file(source) and not _is_picture(source):
         if labels is not None:
             raise DataError(
@@ -60,11 +67,41 @@ def list_source(
                 "images have one list of labels",
                 "give the folder of the images, or leave data.labels out",
             )
-        return _listed(source, {"": source}, [source.parent], names, for_training=for_training)
+        lists = {"": source}
+        return _listed(source, lists, names, group, for_training=for_training)
     samples = find_samples(source)
     if samples is not None:
         return _sampled(source, samples, names, for_training=for_training)
     return list_folder(source, for_training=for_training)  # tells what is wrong with the path
+
+
+def lists_of(source: Path, labels: Path | None = None) -> dict[str, Path]:
+    """Return the lists that say the labels of a source, by split ("" for all images); none for folders of classes."""
+    if labels is not None or not access.is_folder(source):
+        return {"": labels or source}
+    found = _lists_in(source)
+    return _one_for_each(source, found) if found and not has_class_folders(source) else {}
+
+
+def says_labels(source: Path) -> bool:
+    """Return whether folders of classes, or lists under one of the default names, say the labels of a folder."""
+    return access.is_folder(source) and (bool(_lists_in(source)) or has_class_folders(source))
+
+
+def near_of(split: str, path: Path) -> str:
+    """Return the folder that the images of a list may lie in beside those of all lists: its own one, or one of its
+    name.
+    """
+    if path.name.lower() == _ONE_HOT:
+        return os.fspath(path.parent)
+    stem = path.stem.lower().replace("_", "").replace("-", "")
+    return path.stem if split else _OF_TRAINING.get(stem, "")
+
+
+def folders_of(source: Path, lists: dict[str, Path]) -> list[Path]:
+    """Return the folders that the paths of lists are relative to."""
+    inside = [source] if access.is_folder(source) else []
+    return [*inside, *dict.fromkeys(path.parent for path in lists.values())]
 
 
 def _unused(lists: dict[str, list[Path]], names: Path | None) -> Iterator[str]:
@@ -77,8 +114,9 @@ def _unused(lists: dict[str, list[Path]], names: Path | None) -> Iterator[str]:
 
 
 def _listed(
-    source: Path, lists: dict[str, Path], folders: list[Path], names: Path | None, *, for_training: bool
+    source: Path, lists: dict[str, Path], names: Path | None, group: str | None, *, for_training: bool
 ) -> Listing:
+    folders = folders_of(source, lists)
     missing = [path for path in (*lists.values(), *([names] if names else ())) if not access.is_file(path)]
     if missing:
         raise DataError(
@@ -90,7 +128,7 @@ def _listed(
     bad = BadRows()
     locator = Locator([os.fspath(folder) for folder in folders])
     warnings: list[str] = []
-    records = _records(lists, bad, locator, warnings)
+    records = _records(lists, bad, locator, warnings, group)
     listing = list_records(records, root, locator, bad, _names(lists, names), for_training=for_training)
     if not len(bad) and not listing.rows:
         bad.add(next(iter(lists.values())), None, "empty lists", "has no rows")
@@ -109,13 +147,15 @@ def _sampled(source: Path, samples: Samples, names: Path | None, *, for_training
     return listing
 
 
-def _records(lists: dict[str, Path], bad: BadRows, locator: Locator, warnings: list[str]) -> Iterator[Record]:
+def _records(
+    lists: dict[str, Path], bad: BadRows, locator: Locator, warnings: list[str], group: str | None
+) -> Iterator[Record]:
     for split, path in lists.items():
-        near = path.stem if split else ""
+        near = near_of(split, path)
         if not is_table(path):
             yield from read_lines(path, bad, split=split, near=near)
             continue
-        table = Table(path, bad, locator, split=split, near=near)
+        table = Table(path, bad, locator, split=split, near=near, group=group)
         yield from table
         warnings += table.warnings
         if not table.has_labels:
@@ -135,7 +175,7 @@ def _lists_in(folder: Path) -> dict[str, list[Path]]:
     for name in access.names_in(folder):
         stem, suffix = os.path.splitext(name.lower())
         stem = stem.replace("_", "").replace("-", "")
-        is_label_list = stem in _LABEL_LISTS and suffix in (".csv", ".tsv")
+        is_label_list = name.lower() == _ONE_HOT or (stem in _LABEL_LISTS and suffix in (".csv", ".tsv"))
         if (
             suffix not in LIST_SUFFIXES
             or not (stem in SPLIT_WORDS or is_label_list)
@@ -143,6 +183,10 @@ def _lists_in(folder: Path) -> dict[str, list[Path]]:
         ):
             continue
         found.setdefault(SPLIT_WORDS.get(stem, ""), []).append(folder / name)
+    if not found:
+        for name in access.names_in(folder):
+            if name.lower() in SPLIT_WORDS and access.has_file(folder / name, _ONE_HOT):
+                found.setdefault(SPLIT_WORDS[name.lower()], []).append(folder / name / _ONE_HOT)
     return found
 
 

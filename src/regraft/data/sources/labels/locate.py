@@ -45,7 +45,8 @@ class Locator:
 
         Args:
             written: What stands in the row.
-            near: The name of a folder to look into as well, such as `train` for the list `train.csv`.
+            near: The name of a folder to look into as well, such as `train` for the list `train.csv`; an absolute path
+                comes before all others.
         """
         folders = self._folders(near)
         for text in (written, written.replace("\\", "/")) if "\\" in written else (written,):
@@ -57,7 +58,7 @@ class Locator:
                     return path, ""
         if "/" in written or "\\" in written:
             return "", ""
-        for folder in folders[len(self.folders) :] + self.folders:
+        for folder in folders if os.path.isabs(near) else folders[len(self.folders) :] + self.folders:
             found = self._index(folder).get(written, ())
             if len(found) == 1:
                 return found[0], ""
@@ -68,7 +69,8 @@ class Locator:
     def _folders(self, near: str) -> list[str]:
         if near not in self._near:
             inside = [os.path.join(folder, near) for folder in self.folders if near]
-            self._near[near] = [*self.folders, *(folder for folder in inside if access.is_folder(folder))]
+            inside = [folder for folder in dict.fromkeys(inside) if access.is_folder(folder)]
+            self._near[near] = [*inside, *self.folders] if os.path.isabs(near) else [*self.folders, *inside]
         return self._near[near]
 
     def hint(self, written: str) -> str:

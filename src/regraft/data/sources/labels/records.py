@@ -26,8 +26,8 @@ _FEW_NUMBERS = 10  # whole numbers of which nobody thinks as measurements
 class Record(NamedTuple):
     """One row: where it stands, the path as it is written, its labels, and its split ("" for none).
 
-    A text as label is not read yet (`a|b` are two labels); with `flags` each class has a column of its own, and the
-    label is a tuple of those that have a 1.
+    A text as label is not read yet (`a|b` are two labels); with `flags` the label is a tuple of all labels of the
+    image: of those classes whose own column has a 1, or, with a column, of what a label tool says.
     """
 
     file: Path
@@ -79,7 +79,7 @@ def list_records(
     rows = _columns(kept, class_names, multilabel=multilabel)
     if not len(bad):
         _check_classes(kept, class_names, bad, for_training=for_training)
-    if found and not multilabel and found[0].flags:
+    if found and not multilabel and found[0].flags and found[0].column is None:
         warnings.append("Every row has a single 1, so each image has one label.")
     warnings += _label_warnings(kept, class_names, names)
     warnings += _path_warnings(locator)
@@ -195,7 +195,7 @@ def _without_repeats(
 def _contradiction(record: Record, own: tuple[str, ...], twin: Record, labels: tuple[str, ...]) -> str:
     here, there = ("|".join(names) or "nothing" for names in (own, labels))
     place = f"row {twin.row}" if twin.file == record.file else f"{twin.file.name}, row {twin.row}"
-    hint = " (several labels of one image stand in one cell: a|b)"
+    hint = "" if record.flags else " (several labels of one image stand in one cell: a|b)"
     return f"{record.path!r} is {here!r} here and {there!r} in {place}{hint}"
 
 

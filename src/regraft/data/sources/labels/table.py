@@ -45,13 +45,23 @@ class Table:
         locator: Tells a first row of data from a header.
         split: The split of all rows, where the file stands for one.
         near: The name of a folder that the images may lie in.
+        group: A column that says which images belong together.
 
     Attributes:
         warnings: What a person should know about its columns, after the rows have been read.
         has_labels: Whether there was a column of labels; a table of a test split may have none.
     """
 
-    def __init__(self, path: Path, bad: BadRows, locator: Locator, *, split: str = "", near: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        bad: BadRows,
+        locator: Locator,
+        *,
+        split: str = "",
+        near: str = "",
+        group: str | None = None,
+    ) -> None:
         self.path = path
         self.warnings: list[str] = []
         self.has_labels = True
@@ -59,6 +69,7 @@ class Table:
         self._locator = locator
         self._split = split
         self._near = near
+        self._group = group
         self._empty: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[Record]:
@@ -75,16 +86,25 @@ class Table:
         if isinstance(columns, str):
             self._refuse(header[1], columns)
             return
-        if columns.unused:
-            self.warnings.append(
-                f"{self.path.name}: columns that were not used: {quoted(columns.unused, _MOST_NAMED)}."
-            )
+        unused = [name for name in columns.unused if name != self._group]
+        if unused:
+            self.warnings.append(f"{self.path.name}: columns that were not used: {quoted(unused, _MOST_NAMED)}.")
         yield from self._records(data, columns)
         if columns.no is not None:
             no = columns.no or "blank"
             self.warnings.append(f"{self.path.name}: its columns hold 1 and {no} and never 0; {no} was read as no.")
         if columns.flags and self._empty:
             self.warnings.append(f"{self.path.name}: columns without a single 1: {quoted(self._empty, _MOST_NAMED)}.")
+
+    def column(self, name: str) -> tuple[list[str], list[tuple[str, str]] | None]:
+        """Return the names of all columns, and for each row its path and the cell of one; None where there is none."""
+        rows = [cells for _, cells in self._rows(BadRows())]
+        columns = choose_columns(rows[0], rows[1] if len(rows) > 1 else (), self._flags_among) if rows else ""
+        if isinstance(columns, str) or name not in columns.names:
+            return list(columns.names) if not isinstance(columns, str) else [], None
+        place = columns.names.index(name)
+        last = max(place, columns.path)
+        return list(columns.names), [(cells[columns.path], cells[place]) for cells in rows[1:] if len(cells) > last]
 
     def _records(self, data: Iterable[tuple[int, list[str]]], columns: Columns) -> Iterator[Record]:
         last, splits = columns.last, dict(columns.splits)
