@@ -26,6 +26,7 @@ def _suffixes(text: str) -> frozenset[str]:
 
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information", "__pycache__"}
+_SYSTEM_NAMES = _SYSTEM_FILES | _SYSTEM_FOLDERS
 # Suffixes that promise an image: accepted here, and judged when they are decoded. The second row are images that
 # regraft does not read: they must come out as quarantined files with a reason, not vanish as "not an image".
 _PICTURES = _suffixes(
@@ -142,12 +143,18 @@ class Walk:
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of this name belongs to a system, not to a data set."""
-    return name.startswith(".") or name.lower() in _SYSTEM_FILES or name.lower() in _SYSTEM_FOLDERS
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def is_picture_name(name: str) -> bool:
     """Return whether the suffix of a file's name promises an image."""
-    return os.path.splitext(name)[1].lower() in _PICTURES
+    return _suffix(name) in _PICTURES
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix of a visible file's name in lower case, with its dot; empty without one."""
+    place = name.rfind(".")
+    return name[place:].lower() if place > 0 else ""
 
 
 def is_folder(entry: Entry) -> bool:
@@ -175,7 +182,7 @@ def _no_picture(entry: Entry) -> str:
         is_file = False
     if not is_file:
         return "broken link" if entry.is_symlink() else "not a regular file"
-    suffix = os.path.splitext(entry.name)[1].lower()
+    suffix = _suffix(entry.name)
     if suffix in _PICTURES:
         return ""
     if suffix in _CAMERA_RAW:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 from regraft.data.files import access
@@ -58,8 +58,8 @@ def has_class_folders(root: Path) -> bool:
         folders = [Path(entry.path) for entry in found if entry.is_dir() and not is_hidden(entry.name)]
     if any(folder.name.lower() in SPLIT_WORDS and _has_folders(folder) for folder in folders):
         return True
-    others = [folder for folder in folders if folder.name.lower() not in SPLIT_WORDS]
-    return len([folder for folder in others if _has_picture(folder)]) > 1
+    others = (folder for folder in folders if folder.name.lower() not in SPLIT_WORDS)
+    return len(list(islice(filter(_has_picture, others), 2))) > 1
 
 
 def _has_picture(folder: Path) -> bool:
