@@ -306,6 +306,25 @@ def test_masks_are_explained_by_class(tmp_path: Path) -> None:
         rows[3].overlay()
 
 
+def test_a_map_of_a_padded_input_lies_over_what_it_covers() -> None:
+    """A U-Net brings its input to a multiple of its stride: the map's last places are partly outside of the image."""
+    model = rg.build_model("unet", num_classes=2, seed=0, encoder="test_efficientnet").eval()
+    stride = model.stride
+    assert isinstance(stride, int)
+    size = (2 * stride + stride // 4, 3 * stride)
+    info = model.regraft_info
+    info.class_names = ("sky", "road")  # type: ignore[union-attr]
+    info.preprocessing = Preprocessing(PixelProgram(size))  # type: ignore[union-attr]
+    image = np.random.default_rng(0).integers(0, 255, (90, 60, 3)).astype(np.uint8)
+    (row,) = rg.explain(model, image)
+    assert row.places is not None
+    assert row.seen is not None
+    assert row.places.shape[0] * size[1] == row.places.shape[1] * 3 * stride  # square places
+    assert (row.seen.view.height, row.seen.view.width) == (90 * 3 * stride / size[0], 60)
+    assert row.seen.view.covers((90, 60)).all()
+    assert row.heat().shape == (90, 60)
+
+
 def test_folds_are_explained_one_by_one(tmp_path: Path) -> None:
     from regraft.models.store.ensemble import Ensemble
 

@@ -215,6 +215,15 @@ def test_networks_for_segmentation(name: str, options: dict[str, object]) -> Non
     assert abs(found).max() > 0
 
 
+@pytest.mark.parametrize("pyramid", [(), (1, 2, 3, 6)])
+def test_a_unet_is_explained_where_the_first_skip_has_joined(pyramid: tuple[int, ...]) -> None:
+    """Not at its coarsest map, past which nearly all goes, and not at a grid that is pooled from it."""
+    model = rg.build_model("unet", num_classes=3, seed=0, encoder="test_efficientnet", pyramid=pyramid).eval()
+    assert isinstance(model.stride, int)
+    side = 4 * model.stride  # its coarsest map has 4x4 places, fewer than the finest grid
+    assert find_last_map(model.requires_grad_(False), torch.zeros(1, 3, side, side)).size == (8, 8)
+
+
 def test_the_model_itself_stays_as_it_was() -> None:
     model, side = network("resnet10t")
     model.train()
@@ -231,3 +240,28 @@ def test_an_own_head_of_several_layers_counts_as_head() -> None:
     set_info(model, ModelInfo("own", head=("3",)))
     assert info_of(model).head == ("3",)
     assert_explained(model.eval(), 32)
+
+
+def test_a_unet_without_what_it_learned_has_another_map() -> None:
+    """Adebayo et al. 2018: with a random classifier, and with random weights behind the encoder."""
+    model = rg.build_model("unet", num_classes=4, seed=0, encoder="test_efficientnet").eval()
+    images = torch.randn(4, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    place = torch.tensor([0, 1, 2, 3])
+
+    def maps_of(network: nn.Module) -> Tensor:
+        found = EvidenceMaps(network, NUMERICS)(
+            images, lambda logits: [class_score(logits, "segmentation", place).sum((1, 2))]
+        )
+        return torch.from_numpy(found[1][0]).flatten(1)
+
+    before = maps_of(model)
+    for part in ("classifier", "decoder"):
+        same = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            for layer in model.get_submodule(part).modules():
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.xavier_normal_(layer.weight)
+            pairs = zip(before, maps_of(model), strict=True)
+            same += [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
+        assert abs(sum(same) / len(same)) < 0.3, part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,10 @@ class View:
         image = Image.fromarray(np.ascontiguousarray(places, dtype=np.float32))
         turned = image.transform((size[1], size[0]), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
         return np.asarray(turned, dtype=np.float32)
+
+    def padded(self, shape: tuple[int, int], padded: tuple[int, int]) -> View:
+        """Return what is covered where a network pads its input, of this height and width, at the bottom and right."""
+        return replace(self, width=self.width * padded[1] / shape[1], height=self.height * padded[0] / shape[0])
 
     def covers(self, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Return which pixels of the image, at `size` (height, width), the network saw."""

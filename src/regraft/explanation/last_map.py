@@ -109,8 +109,9 @@ class _Watch:
 def find_last_map(model: nn.Module, images: Tensor) -> LastMap:
     """Find the map of a network in evaluation mode whose parameters ask for no gradient.
 
-    Of a network that names images: the last map before its head. Of one that names pixels: the last of those maps, or,
-    where each has the image's own resolution, the coarsest map before its decoder.
+    Of a network that names images: the last map before its head. Of one that names pixels: the coarsest of those maps;
+    where each is nearly as fine as the image, as behind skips, the map at which the first of them has joined: what goes
+    through the coarsest one adds next to nothing to the logits of a U-Net, and most of it at the padded borders.
 
     Args:
         model: The network.
@@ -138,12 +139,29 @@ def find_last_map(model: nn.Module, images: Tensor) -> LastMap:
 def _of_pixels(passed: Sequence[_Seen], watch: _Watch, shape: torch.Size) -> LastMap:
     """Pick the map of a network that names pixels."""
     before = [seen for seen in watch.maps if seen.time <= watch.start("decoder")] or watch.maps
-    coarse = [seen for seen in passed if shape[2] // seen.found.size[0] >= _COARSE]
-    choices = coarse or before
+    choices = [seen for seen in passed if _is_coarse(seen, shape)] or _first_joined(before, watch, shape) or before
     if not choices:
         raise SettingsError("The network has no map of places.", "", "`regraft predict RUN IMAGES --overlay`")
-    least = min(seen.found.size[0] * seen.found.size[1] for seen in choices)
-    return [seen.found for seen in choices if seen.found.size[0] * seen.found.size[1] == least][-1]
+    least = min(map(_num_places, choices))
+    return [seen.found for seen in choices if _num_places(seen) == least][-1]
+
+
+def _first_joined(before: Sequence[_Seen], watch: _Watch, shape: torch.Size) -> list[_Seen]:
+    """Return the coarse maps behind the coarsest one, which are finer than it."""
+    coarsest = min(before, key=_num_places, default=None)
+    if coarsest is None:
+        return []
+    end = max(seen.time for seen in watch.maps if seen.found.size == coarsest.found.size)  # pooled grids come before
+    least = _num_places(coarsest)
+    return [seen for seen in watch.maps if seen.time > end and _num_places(seen) > least and _is_coarse(seen, shape)]
+
+
+def _is_coarse(seen: _Seen, shape: torch.Size) -> bool:
+    return int(shape[2]) // seen.found.size[0] >= _COARSE
+
+
+def _num_places(seen: _Seen) -> int:
+    return seen.found.size[0] * seen.found.size[1]
 
 
 def _no_map(info: ModelInfo, *, is_tokens: bool) -> SettingsError:

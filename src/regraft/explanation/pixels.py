@@ -6,6 +6,7 @@ As Seg-Grad-CAM (Vinogradova et al. 2020), with the product place by place inste
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from regraft.explanation.seen import Seen, seen_in
 from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.info import info_of, preprocessing_of
 from regraft.models.describe.inputs import Normaliser
+from regraft.models.segment.padding import padded_size
 
 __all__ = ["explained_masks"]
 
@@ -37,6 +39,7 @@ def explained_masks(
         SettingsError: The network has no map of places.
     """
     maps, preprocessing = EvidenceMaps(model, numerics), preprocessing_of(model)
+    covered = padded_size(model, preprocessing.pixels.size)
     normaliser, coming = Normaliser(preprocessing, numerics.device), iter(sources)
     stream = DecodedStream(sources, preprocessing.pixels, batch_size=_BATCH, threads=numerics.threads)
     try:
@@ -46,7 +49,7 @@ def explained_masks(
                 seen_in(batch, coming, preprocessing.pixels),
                 maps,
                 normaliser,
-                (asked, info_of(model).calibration),
+                (asked, info_of(model).calibration, covered),
             )
     finally:
         stream.close()
@@ -57,7 +60,7 @@ def _batch(
     seen: Sequence[Seen | None],
     maps: EvidenceMaps,
     normaliser: Normaliser,
-    asked: tuple[Question, Calibration | None],
+    asked: tuple[Question, Calibration | None, tuple[int, int]],
 ) -> Iterator[list[Explanation]]:
     good = [(row, one) for row, one in enumerate(seen) if one is not None]
     masks: _Masks | None = None
@@ -81,11 +84,14 @@ class _Masks:
     Args:
         asked: What is asked of each.
         calibration: What the logits of probabilities are divided by.
+        covered: Height and width of what the maps cover: the network's input, padded as it does.
         inside: Which pixels show the image, not its padding, (N, H, W).
     """
 
-    def __init__(self, asked: Question, calibration: Calibration | None, inside: Tensor) -> None:
-        self._asked, self._inside, self._calibration = asked, inside, calibration
+    def __init__(
+        self, asked: Question, calibration: Calibration | None, covered: tuple[int, int], inside: Tensor
+    ) -> None:
+        self._asked, self._inside, self._calibration, self._covered = asked, inside, calibration, covered
         self._largest: list[int] = []
         self._wanted: list[list[int]] = []
         self._shares: list[Tensor] = []
@@ -110,6 +116,8 @@ class _Masks:
     def rows(self, path: str, number: int, found: Sequence[Places], seen: Seen | None) -> list[Explanation]:
         """Return the rows of one image, by its number in the batch."""
         names, rows = self._asked.class_names, []
+        shape = (self._inside.shape[1], self._inside.shape[2])
+        seen = None if seen is None else replace(seen, view=seen.view.padded(shape, self._covered))
         for turn, place in enumerate(self._wanted[number]):
             share, largest = float(self._shares[turn][number]), names[self._largest[number]]
             if share == share:

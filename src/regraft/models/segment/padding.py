@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["crop_like", "pad_to_stride"]
+__all__ = ["crop_like", "pad_to_stride", "padded_size"]
 
 
 def pad_to_stride(images: Tensor, stride: int, least: int) -> Tensor:
@@ -34,3 +34,16 @@ def pad_to_stride(images: Tensor, stride: int, least: int) -> Tensor:
 def crop_like(maps: Tensor, images: Tensor) -> Tensor:
     """Return the upper left part of `maps` (N, C, H', W'), as high and wide as `images`."""
     return maps[..., : images.shape[-2], : images.shape[-1]]
+
+
+def padded_size(model: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width that a network computes with, given images of this size; of other networks the same.
+
+    Args:
+        model: One that pads its input by `pad_to_stride`, or any other.
+        size: Height and width of its input.
+    """
+    told = [getattr(model, name, 1) for name in ("stride", "least")]
+    stride, least = (number if isinstance(number, int) and number > 0 else 1 for number in told)
+    height, width = (max(least, side + -side % stride) for side in size)
+    return height, width
