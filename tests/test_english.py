@@ -19,8 +19,8 @@ Compute Convert Copy Correct Count Cut Decide Decode Decompress Delete Derive De
 Expand Fail Fill Find Fine-tune Finish Flush Fold Forbid Forget Forward Freeze Give Go Group Hand Handle Hash Hold
 Keep Lay Leave Let List Load Locate Lock Log Look Make Map Mark Match Measure Mirror Move Name Note Open Override Pad
 Pair Pick Point Pop Predict Print Put Qualify Raise Read Record Refuse Remove Rename Replace Require Resolve Resume
-Return Rewrite Round Run Save Say Send Set Show Solve Sort Spend Split Start Stop Store Sum Sweep Switch Take Tell
-Train Try Turn Undo Unmap Update Validate Wait Warn Write Yield
+Return Rewrite Round Run Save Say Send Set Show Sign Solve Sort Spend Split Start Stop Store Sum Sweep Switch Take Tell
+Train Try Turn Undo Unmap Update Validate Verify Wait Warn Write Yield
 """
 
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from regraft.settings.stage import Stage
     from regraft.sharing.pull import Pulled, pull
     from regraft.sharing.push import Pushed, push
+    from regraft.sharing.signing import Signed, sign, verify
     from regraft.training.callbacks import Callback
     from regraft.training.preflight.find_lr import RangeTest, find_lr
     from regraft.training.train import train
@@ -126,6 +127,7 @@ _HOMES = {
     "RunRow": "regraft.run.listing",
     "Schedule": "regraft.settings.schedule",
     "SettingsError": "regraft.errors",
+    "Signed": "regraft.sharing.signing",
     "Stage": "regraft.settings.stage",
     "StoppedError": "regraft.errors",
     "StorageError": "regraft.errors",
@@ -175,11 +177,13 @@ _HOMES = {
     "resume_folds": "regraft.folds",
     "run_recipe": "regraft.pipeline",
     "serve": "regraft.serving.server",
+    "sign": "regraft.sharing.signing",
     "slots_of": "regraft.models.describe.slots",
     "surgery_plan": "regraft.models.surgery.preview",
     "tap": "regraft.models.layers.cut",
     "train": "regraft.training.train",
     "unfreeze": "regraft.plan.freezing.freeze",
+    "verify": "regraft.sharing.signing",
     "write_keras": "regraft.weights.writers.keras",
     "write_report": "regraft.report.build",
 }
@@ -226,6 +230,7 @@ __all__ = [
     "RunRow",
     "Schedule",
     "SettingsError",
+    "Signed",
     "Stage",
     "StoppedError",
     "StorageError",
@@ -275,11 +280,13 @@ __all__ = [
     "resume_folds",
     "run_recipe",
     "serve",
+    "sign",
     "slots_of",
     "surgery_plan",
     "tap",
     "train",
     "unfreeze",
+    "verify",
     "write_keras",
     "write_report",
 ]

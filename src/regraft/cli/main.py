@@ -35,7 +35,7 @@ from regraft.cli.verbs.backbones import models, rank
 from regraft.cli.verbs.finished import add_class, compare, explain, export, serve
 from regraft.cli.verbs.images import check
 from regraft.cli.verbs.installation import info
-from regraft.cli.verbs.sharing import pull, push
+from regraft.cli.verbs.sharing import pull, push, sign, verify
 from regraft.errors import RegraftError, StorageError
 from regraft.language.choice import choose_language, chosen_language
 from regraft.machine.processes import is_main_process
@@ -147,6 +147,8 @@ _VERBS: dict[str, Callable[..., Any]] = {  # in the order of `regraft --help`, w
     "serve": serve.serve,
     "push": push.push,
     "pull": pull.pull,
+    "sign": sign.sign,
+    "verify": verify.verify,
     "match": match.match,
     "convert": convert.convert,
     "models": models.models,

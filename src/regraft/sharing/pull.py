@@ -18,6 +18,7 @@ from regraft.exports.proving.proof import replay
 from regraft.models.store.folder import CONFIG, load_model, load_probes, read_config
 from regraft.sharing import hub as the_hub
 from regraft.sharing.layout import KNOWN, LARGEST_TEXT, NEEDED
+from regraft.sharing.signing import SIGNATURE
 from regraft.summary import Summary
 from regraft.wording import quantity
 
@@ -98,8 +99,10 @@ def pull(
                 for path in sorted(path for path in fetched.rglob("*") if path.is_file()):
                     place = final / path.relative_to(fetched)
                     place.parent.mkdir(exist_ok=True)
-                    if path.name != commit.MANIFEST:  # written anew
+                    if path.name not in (commit.MANIFEST, SIGNATURE):  # the one is written anew, the other signs it
                         shutil.move(path, place)
+            if (fetched / SIGNATURE).is_file():
+                commit.write_new(target / SIGNATURE, (fetched / SIGNATURE).read_bytes())
     return Pulled(target, repo, oid, num)
 
 
@@ -122,11 +125,11 @@ def _fetch(hub: HfApi, repo: str, revision: str | None, out: Path) -> str:
         raise _no_model(repo, f"its {commit.MANIFEST} is damaged") from error
     if not isinstance(listed, dict) or not set(NEEDED) <= set(listed):
         raise _no_model(repo, f"its {commit.MANIFEST} does not list all of {', '.join(NEEDED)}")
-    strange = sorted(set(listed) - KNOWN)
+    strange = sorted(set(listed) - KNOWN | set(listed) & {SIGNATURE, commit.MANIFEST})
     if strange:
         raise _no_model(repo, f"its {commit.MANIFEST} lists {strange[0][:100]!r}, which regraft does not write")
     commit.require_space(out, sum(sizes.get(name, 0) for name in listed))
-    for name in listed:
+    for name in (*listed, *([SIGNATURE] if SIGNATURE in sizes else [])):
         if name != CONFIG:
             _download(hub, repo, oid, name, sizes, out)
     shutil.rmtree(out / ".cache", ignore_errors=True)  # notes of the hub's library

@@ -13,6 +13,7 @@ from regraft.errors import SettingsError
 from regraft.sharing.hub import asked, require_names
 from regraft.sharing.layout import KNOWN
 from regraft.sharing.shared_folder import write_shared
+from regraft.sharing.signing import require_signing, sign
 from regraft.summary import Summary
 
 __all__ = ["Pushed", "push"]
@@ -56,6 +57,8 @@ def push(
     message: str | None = None,
     photos: bool = False,
     license: str | None = None,
+    key: str | Path | None = None,
+    password: str | None = None,
     dry_run: bool = False,
     model: nn.Module | None = None,
 ) -> Pushed:
@@ -73,6 +76,8 @@ def push(
         message: Of the commit.
         photos: Whether to put the golden probes themselves and report.html there, which show images of the data set.
         license: Of the model, for its card, such as apache-2.0.
+        key: A private key to sign what is uploaded with, as for `sign`.
+        password: Of the key.
         dry_run: Whether to say what would go, and ask nobody.
         model: The module itself, for a run that trained a module of the user's own.
 
@@ -82,9 +87,13 @@ def push(
         WeightsError: The network does not give the logits of its golden probes; or the hub cannot be reached.
     """
     require_names(repo, revision, token)
+    if key is not None:
+        require_signing()
     with tempfile.TemporaryDirectory(prefix="regraft-push-") as folder:
         staged = Path(folder) / "model"
         write_shared(run, staged, repo=repo, photos=photos, license=license, model=model)
+        if key is not None:
+            sign(staged, key=key, password=password)
         paths = {path.relative_to(staged).as_posix(): path for path in sorted(staged.rglob("*")) if path.is_file()}
         files = {name: path.stat().st_size for name, path in paths.items()}
         if dry_run:

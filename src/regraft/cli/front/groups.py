@@ -52,6 +52,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "regraft push runs/photos-1 USER/NAME --private --license apache-2.0",
         ),
         "pull": ("regraft pull USER/NAME", "regraft pull USER/NAME -o pets --revision v1"),
+        "sign": (
+            "regraft sign runs/photos-1 --key private.pem",
+            "regraft sign runs/photos-1 --key private.pem --certificate mine.crt --chain issuer.crt",
+        ),
+        "verify": (
+            "regraft verify runs/photos-1 --public-key public.pem",
+            "regraft verify pets --certificates root.crt",
+        ),
     },
     "Weights": {
         "match": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,9 @@ def push(
     license: Annotated[
         str | None, typer.Option("--license", help="Of the model, for its card, e.g. apache-2.0.", show_default=False)
     ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Private key, PEM: sign what is uploaded.", show_default=False)
+    ] = None,
     photos: Annotated[
         bool, typer.Option("--photos", help="Also upload what shows images of the data set: probes and report.html.")
     ] = False,
@@ -41,6 +45,7 @@ def push(
     require_names(repo, revision, token)  # said before torch is imported
 
     from regraft.sharing.push import push as upload
+    from regraft.sharing.signing import PASSWORD
 
     found = upload(
         run,
@@ -51,6 +56,8 @@ def push(
         message=message,
         photos=photos,
         license=license,
+        key=key,
+        password=os.environ.get(PASSWORD),
         dry_run=dry_run,
     )
     say(str(found))
