@@ -90,10 +90,14 @@ def replay(model: nn.Module, probes: Mapping[str, Tensor], name: str) -> None:
 
 
 def contents_of(model: nn.Module, probes: Mapping[str, Tensor] | None) -> list[Pixels]:
-    """Return the golden probes as images uint8 (h, w, C), or clouds where there are none."""
+    """Return the golden probes as images of the network's size, uint8 (h, w, C), or clouds where there are none.
+
+    Those of a network for segmentation are parts of images, which are smaller.
+    """
     preprocessing = preprocessing_of(model)
     if probes is not None and preprocessing.channels != "L":  # whose probes have lost their colours
-        return list(Normaliser(preprocessing).restored(probes["images"]))
+        images = Normaliser(preprocessing).restored(probes["images"])
+        return [_at_size(image, preprocessing.pixels.size) for image in images]
     rng = np.random.default_rng(0)
     return [_clouds(rng, preprocessing.pixels.num_channels) for _ in range(8)]
 
@@ -233,6 +237,13 @@ def _of_bands(contents: Sequence[Pixels], num: int, program: PixelProgram) -> It
         final = [resized(plane, program, fill) for plane, fill in zip(planes, program.beside, strict=True)]
         upright, pixels = (np.stack([np.asarray(plane) for plane in each], axis=2) for each in (planes, final))
         yield _Image(f"{height} x {width}", upright, pixels, (height, width))
+
+
+def _at_size(image: Pixels, size: tuple[int, int]) -> Pixels:
+    if image.shape[:2] == size:
+        return image
+    planes = [Image.fromarray(image[:, :, band]).resize((size[1], size[0])) for band in range(image.shape[2])]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)
 
 
 def _clouds(rng: np.random.Generator, channels: int) -> Pixels:
