@@ -12,7 +12,9 @@ import numpy as np
 
 from regraft.data.class_table import ClassTable
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
+from regraft.data.decode.sniff import is_address
 from regraft.data.files import access
+from regraft.data.files.remote.listing import local_source
 from regraft.data.groups.names import Place
 from regraft.data.groups.rows import classes_of_one_group, with_groups
 from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
@@ -22,7 +24,7 @@ from regraft.data.sources.labels.tool_labels import list_tool_labels
 from regraft.data.sources.listing import Listing
 from regraft.data.sources.masks.mask_listing import Classes, list_masks
 from regraft.data.sources.masks.tool_listing import list_tool_masks
-from regraft.data.sources.not_data import require_file, require_local, require_no_archive
+from regraft.data.sources.not_data import require_file, require_no_archive
 from regraft.data.sources.packed import archive_notes, source_name, source_root
 from regraft.data.sources.tool_files import ToolSource, find_tool, named_tool
 from regraft.data.split import divide, folds
@@ -105,8 +107,9 @@ def open_data(
         **({"group": split.group} if split.group is not None else {}),
         **{key: _plain(value) for key, value in said.items() if value is not None},
     }
+    said_as = os.fspath(source) if is_address(os.fspath(source)) else os.fspath(given)
     warnings = (*archive_notes(given), *data.warnings)
-    return replace(data, name=source_name(given), source=os.fspath(given), options=options, warnings=warnings)
+    return replace(data, name=source_name(given), source=said_as, options=options, warnings=warnings)
 
 
 def open_undivided(
@@ -146,12 +149,13 @@ def open_undivided(
 
 
 def _source(given: str | os.PathLike[str]) -> Path:
-    """Return the local path of a data set.
+    """Return the path of a data set; what lies behind an address has one in the cache.
 
     Raises:
-        DataError: It is an address, or an archive of a kind that is not read in place.
+        DataError: The address cannot be listed, or it is an archive of a kind that is not read in place.
     """
-    require_local(given)
+    if is_address(os.fspath(given)):
+        return local_source(os.fspath(given))
     path = _path(given)
     require_no_archive(path)
     return path

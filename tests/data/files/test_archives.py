@@ -29,6 +29,7 @@ from regraft.data.dataset import DataSet
 from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode.image_file import read_file
 from regraft.data.files import access, archives
+from regraft.data.files.disk_file import DiskFile
 from regraft.data.inputs import list_inputs
 from regraft.data.labels import label_names
 from regraft.data.leaks import find_leaks
@@ -190,15 +191,14 @@ def test_order_and_bytes_of_any_names(files: dict[tuple[str, str], bytes], data:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_index_is_made_once_and_again_when_the_archive_changes(
-    plant: Plant, kind: str, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, kind: str, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = plant({"cat": 3, "dog": 3})
     packed = pack(folder, kind)
     before = told(rg.open_data(packed))
     made: list[str] = []
-    for name in ("list_zip", "list_tar"):
-        real = getattr(archives, name)
-        monkeypatch.setattr(archives, name, lambda *given, real=real: made.append("index") or real(*given))
+    real = archives.Archive._listed
+    monkeypatch.setattr(archives.Archive, "_listed", lambda *given: made.append("index") or real(*given))
     archives._KNOWN.clear()  # as in a new process
     assert told(rg.open_data(packed)) == before
     assert made == []
@@ -207,6 +207,8 @@ def test_the_index_is_made_once_and_again_when_the_archive_changes(
     os.utime(packed, (archives.time.time() - 5,) * 2)
     assert told(rg.open_data(packed)) == told(rg.open_data(folder))
     assert made == ["index"]
+    name = archives._place(DiskFile.at(str(packed))).name
+    assert [kept.name for kept in (cache_folder / "archives").glob(f"{name[:16]}-*")] == [name]
     path = str(packed / "cat" / "003.jpg")
     assert read_file(path) == jpeg(77)
     packed.unlink()

@@ -20,6 +20,7 @@ from regraft.data.cache.disk import DiskRows, KeptRows, Part
 from regraft.data.cache.row_program import RowProgram
 from regraft.data.cache.store import checksum
 from regraft.data.dataset import Quarantined
+from regraft.data.files import access
 from regraft.data.paths import Paths
 from regraft.errors import DecodeError
 from regraft.machine.budget import memory_budget, num_cpus
@@ -152,6 +153,7 @@ class PixelCache:
             # The row numbers are checked; the mode "raise" would copy the pixels twice.
             np.take(self.images, rows, axis=0, out=pixels, mode="clip")
         else:
+            access.fetch_ahead(self.paths[int(rows[place])] for place in left)
             for place in left:
                 pixels[place] = _required(self.paths[int(rows[place])], first)
         for place in range(len(rows)) if resizes else ():
@@ -194,6 +196,7 @@ def _decode_files(
 
     def work(rows: Indices) -> Part:
         part = Part(rows, np.zeros((len(rows), 32), dtype=np.uint8))
+        access.fetch_ahead(paths[row] for row in rows.tolist())
         for place, row in enumerate(rows.tolist()):
             data = program.fetch(paths[row])
             if isinstance(data, str):

@@ -11,19 +11,20 @@ import fnmatch
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TextIO
 
 from regraft.data.files.archive_kinds import archive_kind
-from regraft.data.files.archives import Archive, archive_at, archive_of
+from regraft.data.files.archives import Archive, archive_at, archive_of, has_remote
 from regraft.errors import DataError
 
 __all__ = [
     "Entry",
     "entries",
     "exists",
+    "fetch_ahead",
     "files_like",
     "has_file",
     "is_file",
@@ -170,6 +171,20 @@ def walk(folder: Name) -> Iterator[tuple[str, list[str]]]:
         waiting += reversed(inner)
 
 
+def fetch_ahead(paths: Iterable[str]) -> None:
+    """Begin to fetch files that will be read now, in this order, where they are far away; nothing for all others."""
+    if not has_remote():
+        return
+    wanted: dict[int, tuple[Archive, list[int]]] = {}
+    for path in paths:
+        found = _inside(path)
+        row = found[0].index.row(found[1]) if found is not None else None
+        if found is not None and row is not None:
+            wanted.setdefault(id(found[0]), (found[0], []))[1].append(row)
+    for archive, rows in wanted.values():
+        archive.begin(rows)
+
+
 def files_like(folder: Name, pattern: str) -> list[Path]:
     """Return what fits a pattern of names below a folder, sorted; the pattern may name folders with slashes."""
     if os.path.isdir(folder):
@@ -284,15 +299,18 @@ def _state(archive: Archive, inside: str) -> os.stat_result:
         FileNotFoundError: There is no such member.
     """
     file, number = archive.file, archive.index.folder(inside)
-    mode, size = stat.S_IFDIR | 0o555, 0
+    mode, size, changed = stat.S_IFDIR | 0o555, 0, file.mtime
     if number is None:
         row = archive.index.row(inside)
         if row is None:
             raise FileNotFoundError(inside)
         mode, size = stat.S_IFREG | 0o444, int(archive.index.table["size"][row])
         number = len(archive.index.folders) + row
-    seconds = (file.mtime // 10**9, file.mtime // 10**9, file.ctime // 10**9)
+        if archive.index.kind == "remote":
+            changed = int(archive.index.table["packed"][row])
+    entry = changed if archive.index.kind == "remote" else file.ctime
+    seconds = (changed // 10**9, changed // 10**9, entry // 10**9)
     return os.stat_result(
         (mode, number, -1 - file.inode, 1, 0, 0, size, *seconds),
-        {"st_atime_ns": file.mtime, "st_mtime_ns": file.mtime, "st_ctime_ns": file.ctime},
+        {"st_atime_ns": changed, "st_mtime_ns": changed, "st_ctime_ns": entry},
     )

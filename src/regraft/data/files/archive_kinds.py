@@ -6,12 +6,14 @@ import os
 import stat
 import zlib
 
+from regraft.data.files.arrow_tables import is_arrow, is_parquet
 from regraft.data.files.gzip_stream import is_gzip
 from regraft.data.files.index import Kind
+from regraft.data.files.remote.listing import MAGIC
 from regraft.data.files.tar_archive import BLOCK, is_tar
 from regraft.data.files.zip_archive import is_zip
 
-__all__ = ["archive_kind", "archive_stem"]
+__all__ = ["archive_kind", "archive_stem", "is_table_of_images"]
 
 # ZIP archives too, which other programs keep one thing in.
 _DOCUMENTS = (
@@ -19,7 +21,7 @@ _DOCUMENTS = (
     *(".npz", ".pt", ".pth", ".ckpt", ".bin", ".keras", ".safetensors", ".pkl", ".onnx", ".mar", ".whl", ".mlpackage"),
 )
 _OFFICE = b"[Content_Types].xml"  # the first member of a table of Excel, whatever its file is called
-_ENDS = (".tar.gz", ".tgz", ".tar", ".zip")
+_ENDS = (".tar.gz", ".tgz", ".tar", ".zip", ".parquet", ".arrow", ".remote")
 _HEAD = 1 << 12
 
 
@@ -39,7 +41,18 @@ def archive_kind(path: str) -> Kind | None:
         return None if head[30:].startswith(_OFFICE) else "zip"
     if is_tar(head[:BLOCK]):
         return "tar"
+    if head.startswith(MAGIC):
+        return "remote"
+    if is_parquet(head):
+        return "parquet"
+    if is_arrow(head, path):
+        return "arrow"
     return "tar.gz" if is_gzip(head) and is_tar(_first_block(head)) else None
+
+
+def is_table_of_images(path: str) -> bool:
+    """Return whether a file is a table that may hold images: Parquet, or Arrow."""
+    return archive_kind(path) in ("parquet", "arrow")
 
 
 def archive_stem(name: str) -> str:

@@ -7,26 +7,37 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from regraft import commit
 from regraft.data.files.archive_kinds import archive_kind
+from regraft.data.files.arrow_tables import ParquetRows, list_arrow, list_parquet
 from regraft.data.files.disk_file import ChangedError, DiskFile
 from regraft.data.files.gzip_stream import GzipStream
 from regraft.data.files.index import Index, Kind
+from regraft.data.files.remote.listing import list_remote
+from regraft.data.files.remote.rows import RemoteRows
 from regraft.data.files.tar_archive import list_tar
 from regraft.data.files.zip_archive import list_zip, read_zip_member
 from regraft.errors import DataError, StorageError
 from regraft.machine.cache_folder import cache_folder, private_folder
 
-__all__ = ["MAX_BYTES", "Archive", "archive_at", "archive_of"]
+__all__ = ["MAX_BYTES", "Archive", "archive_at", "archive_of", "has_remote"]
 
 MAX_BYTES = 1 << 30  # of one image, or of one list
 _YOUNG_NS = 2_000_000_000  # a file system's clock ticks every two seconds at worst
 _MOST_FOLDERS = 1 << 16
+_AHEAD = 1 << 14  # bytes that are read with a header
 
 _KNOWN: dict[str, Archive | tuple[DiskFile, DataError]] = {}
 _ROOTS: dict[str, str | None] = {}  # the archive that a folder lies in
+_LISTED_BY: dict[Kind, Callable[[DiskFile], Index]] = {
+    "zip": list_zip,
+    "parquet": list_parquet,
+    "arrow": list_arrow,
+    "remote": list_remote,
+}
 _ONE = threading.RLock()
 
 
@@ -41,6 +52,8 @@ class Archive:
     def __init__(self, file: DiskFile, kind: Kind) -> None:
         self.file = file
         self._stream = GzipStream(file) if kind == "tar.gz" else None
+        self._rows: ParquetRows | None = None
+        self._remote = RemoteRows(file, MAX_BYTES) if kind == "remote" else None
         kept = _kept(file)
         self.index = kept if kept is not None and kept.kind == kind else self._listed(kind)
         if kept is not self.index:
@@ -64,6 +77,10 @@ class Archive:
         try:
             if self.index.kind == "zip":
                 return read_zip_member(self.file, self.index, row)
+            if self._remote is not None:
+                return self._remote.read(self.index, row)
+            if self.index.kind == "parquet":
+                return self._from_parquet(row)
             data = self._read(int(self.index.table["offset"][row]), size)
         except ChangedError:
             return "lies in an archive that has changed meanwhile"
@@ -73,18 +90,35 @@ class Archive:
             return f"cannot be read ({error})"
         return data if len(data) == size else "is cut off"
 
+    def begin(self, rows: Iterable[int]) -> None:
+        """Begin to fetch members that `read` will be asked for, where they are far away."""
+        if self._remote is not None:
+            self._remote.begin(self.index, rows)
+
+    def _from_parquet(self, row: int) -> bytes | str:
+        if self._rows is None:
+            self._rows = ParquetRows(self.file)
+        return self._rows.read(self.index, row, self.index.folder_of(row))
+
     def _read(self, place: int, num_bytes: int) -> bytes:
         source = self.file if self._stream is None else self._stream
         return source.read(place, num_bytes)
 
     def _listed(self, kind: Kind) -> Index:
         try:
-            if kind == "zip":
-                return list_zip(self.file)
-            return list_tar(self._read, self.file.size if kind == "tar" else None, self.file.path, kind)
+            if kind in _LISTED_BY:
+                return _LISTED_BY[kind](self.file)
+            if kind == "tar":
+                return list_tar(self.file.ahead(_AHEAD), self.file.size, self.file.path, kind)
+            return list_tar(self._read, None, self.file.path, kind)
         except (ChangedError, OSError) as error:
             reason = getattr(error, "strerror", None) or "it has changed meanwhile"
             raise DataError(f"The archive {self.file.path!r} cannot be read ({reason}).") from None
+
+
+def has_remote() -> bool:
+    """Return whether this process reads from an archive whose members are far away."""
+    return any(isinstance(known, Archive) and known.index.kind == "remote" for known in tuple(_KNOWN.values()))
 
 
 def archive_of(path: str) -> tuple[Archive, str] | None:
@@ -168,8 +202,14 @@ def _keep(file: DiskFile, index: Index) -> None:
         place = _place(file)
         private_folder(place.parent)
         commit.write_bytes(place, index.to_bytes())
+        for older in place.parent.glob(f"{place.name.partition('-')[0]}-*.index"):
+            if older != place:
+                commit.remove_file(older)
 
 
 def _place(file: DiskFile) -> Path:
-    state = f"{file.path}\0{file.size}\0{file.mtime}\0{file.ctime}".encode("utf-8", "surrogatepass")
-    return cache_folder() / "archives" / f"{hashlib.sha256(state).hexdigest()[:32]}.index"
+    path, state = (
+        hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        for text in (file.path, f"{file.size}\0{file.mtime}\0{file.ctime}")
+    )
+    return cache_folder() / "archives" / f"{path}-{state}.index"

@@ -11,15 +11,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["CODE", "MEMBER", "Index", "Kind"]
 
-Kind = Literal["zip", "tar", "tar.gz"]
-_KINDS: dict[str, Kind] = {"zip": "zip", "tar": "tar", "tar.gz": "tar.gz"}
+Kind = Literal["zip", "tar", "tar.gz", "parquet", "arrow", "remote"]
+_KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 
 CODE = ("utf-8", "surrogatepass")
 MEMBER = np.dtype(
@@ -84,6 +84,10 @@ class Index:
     def name(self, row: int) -> str:
         """Return the name of a member in its folder."""
         return self._encoded(row).decode(*CODE)
+
+    def folder_of(self, row: int) -> str:
+        """Return the path of the folder that a file lies in."""
+        return self.folders[int(np.searchsorted(self.places, row, side="right")) - 1]
 
     def row(self, path: str) -> int | None:
         """Return the row of a file; None where there is none of this path."""

@@ -12,7 +12,7 @@ __all__ = ["archives_like", "expanded", "is_pattern", "looks_packed"]
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_ENDS = (".tar", ".tar.gz", ".tgz", ".zip")
+_ENDS = (".tar", ".tar.gz", ".tgz", ".zip", ".parquet", ".arrow")
 _MOST = 100_000
 
 

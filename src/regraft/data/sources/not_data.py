@@ -1,4 +1,4 @@
-"""Sources that are no data set and are often given as one: addresses, other archives, files that are not there."""
+"""Sources that are no data set and are often given as one: archives of other kinds, files that are not there."""
 
 from __future__ import annotations
 
@@ -9,28 +9,18 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
-from regraft.data.decode.sniff import is_address
 from regraft.data.files import access
+from regraft.data.files.archive_kinds import is_table_of_images
 from regraft.data.sources.packed import is_archive
 from regraft.data.sources.walk import is_picture_name
 from regraft.errors import DataError
 
-__all__ = ["is_packed_images", "require_file", "require_local", "require_no_archive"]
+__all__ = ["is_packed_images", "require_file", "require_no_archive"]
 
 _MOST_NAMES, _MOST_BYTES = 1000, 1 << 26  # of an archive that are looked at, of a tar archive that are passed
 
 _MAGIC = ((b"PK\x03\x04", "unzip"), (b"\x1f\x8b", "gunzip -k"), (b"7z\xbc\xaf", "7z x"), (b"Rar!", "unrar x"),
           (b"\xfd7zXZ", "xz -dk"), (b"BZh", "bunzip2 -k"), (b"\x28\xb5\x2f\xfd", "zstd -d"))  # fmt: skip
-
-
-def require_local(source: str | os.PathLike[str]) -> None:
-    """Raise DataError for an address: nothing is downloaded."""
-    if is_address(os.fspath(source)):
-        raise DataError(
-            f"{os.fspath(source)!r} is an address.",
-            "a folder, a list or a table on this machine; regraft downloads no data",
-            "download it, unpack it, and give the folder",
-        )
 
 
 def require_no_archive(path: Path) -> None:
@@ -55,7 +45,8 @@ def require_no_archive(path: Path) -> None:
 
 
 def is_packed_images(path: Path) -> bool:
-    """Return whether a file is an archive of images, where weights may be meant too: many of their files are archives.
+    """Return whether a file is an archive or a table of images, where weights may be meant too: many of their files are
+    archives.
 
     Its first names tell, which are read from its list; nothing is unpacked but the start of a packed tar archive.
 
@@ -64,6 +55,8 @@ def is_packed_images(path: Path) -> bool:
     """
     if not path.is_file():
         return False
+    if is_table_of_images(os.fspath(path)):
+        return True
     try:
         with path.open("rb") as stream:
             head = stream.read(262)

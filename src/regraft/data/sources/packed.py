@@ -45,9 +45,9 @@ def source_name(source: Path) -> str:
     """Return what a data set is called: its folder, or its file without the end."""
     if is_pattern(source.name) and not source.exists():
         return re.split(r"[{*?\[]", source.name)[0].rstrip("-_. ") or source.parent.name
-    if not source.is_file():
-        return source.name
-    return archive_stem(source.name) if is_archive(source) else source.stem
+    if is_archive(source):
+        return archive_stem(source.name)
+    return source.stem if access.is_file(source) else source.name
 
 
 def archive_notes(source: Path) -> tuple[str, ...]:

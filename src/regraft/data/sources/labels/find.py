@@ -11,13 +11,14 @@ from pathlib import Path
 
 from regraft.data.decode.sniff import known_format
 from regraft.data.files import access
+from regraft.data.files.archive_kinds import is_table_of_images
 from regraft.data.sources.bad_rows import BadRows
 from regraft.data.sources.labels.folder import has_class_folders, list_folder
 from regraft.data.sources.labels.locate import Locator
 from regraft.data.sources.labels.names import find_names, read_names
 from regraft.data.sources.labels.path_label_list import read_lines
 from regraft.data.sources.labels.records import Names, Record, list_records
-from regraft.data.sources.labels.samples import Samples, find_samples, read_samples
+from regraft.data.sources.labels.samples import SampleReader, Samples, find_samples
 from regraft.data.sources.labels.table import Table, is_table
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, quoted
 from regraft.errors import DataError
@@ -51,8 +52,10 @@ def list_source(
         DataError: With every mistake at once.
     """
     if access.is_folder(source):
-        found = _lists_in(source) if labels is None else {}
-        samples = find_samples(source) if labels is None and not found and not has_class_folders(source) else None
+        is_table = labels is None and is_table_of_images(os.fspath(source))
+        found = _lists_in(source) if labels is None and not is_table else {}
+        is_other = labels is not None or bool(found) or (not is_table and has_class_folders(source))
+        samples = None if is_other else find_samples(source)
         if samples is not None:
             return _sampled(source, samples, names, for_training=for_training)
         if labels is None and (not found or has_class_folders(source)):
@@ -139,12 +142,16 @@ def _listed(
 
 def _sampled(source: Path, samples: Samples, names: Path | None, *, for_training: bool) -> Listing:
     root, bad = os.fspath(samples.root), BadRows()
-    given = names or find_names(samples.root)
+    reader = SampleReader(samples, bad)
+    records = list(reader)
+    given = names or (None if reader.names else find_names(samples.root))
     known = None if given is None else Names(given, read_names(given), names is not None)
-    listing = list_records(read_samples(samples, bad), root, Locator([root]), bad, known, for_training=for_training)
+    if known is None and reader.names:
+        known = Names(samples.places[0][1], dict(enumerate(reader.names)), given=False)
+    listing = list_records(records, root, Locator([root]), bad, known, for_training=for_training)
     if len(bad):
         raise bad.error(source, root)
-    return listing
+    return replace(listing, warnings=(*reader.warnings, *listing.warnings))
 
 
 def _records(

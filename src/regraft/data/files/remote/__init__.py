@@ -1,0 +1,1 @@
+"""Files behind addresses: listed once, fetched when they are decoded."""
