@@ -26,12 +26,16 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1100)
     parser.add_argument("--height", type=int, default=1455, help="down to the end of the curves of loss and accuracy")
     given = parser.parse_args()
-    shot = screenshot(given.page, given.width, given.height)
-    shot.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(given.picture, optimize=True)
-    size = given.picture.stat().st_size
+    saved(screenshot(given.page, given.width, given.height), given.picture)
+
+
+def saved(shot: Image.Image, picture: Path) -> None:
+    """Write a screenshot as a small PNG file, and say how large it is."""
+    shot.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
+    size = picture.stat().st_size
     if size > MOST_BYTES:
-        raise SystemExit(f"{given.picture}: {size:,} bytes; at most {MOST_BYTES:,}")
-    print(f"{given.picture}: {size:,} bytes, {given.width}x{given.height}")
+        raise SystemExit(f"{picture}: {size:,} bytes; at most {MOST_BYTES:,}")
+    print(f"{picture}: {size:,} bytes, {shot.width}x{shot.height}")
 
 
 def screenshot(page: Path, width: int, height: int) -> Image.Image:
