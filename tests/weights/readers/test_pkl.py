@@ -1,7 +1,7 @@
 """Pickles of NumPy arrays: `.pkl` of Detectron and detectron2, arrays that torch saved, PaddlePaddle's `.pdparams`.
 
-PaddlePaddle is not installed here: its files are written as `paddle.save` of 3.x pickles them, which was compared with
-real files (state dicts, nested in a checkpoint, bfloat16; protocols 2 and 4) tensor by tensor.
+PaddlePaddle is not installed here: what stands for its files is written by these tests, as `paddle.save` of 3.x pickles
+state dicts. No file that PaddlePaddle itself has written is opened.
 """
 
 from __future__ import annotations

@@ -28,24 +28,28 @@ class Network:
 Colours = dict[str, int]
 
 
-def by_graph(model: Network, file: Network, anchors: Mapping[str, str]) -> list[Pair]:
+def by_graph(model: Network, file: Network, anchors: Mapping[str, str], *, kernels_only: bool = False) -> list[Pair]:
     """Return pairs of layers that are unique by their surroundings in both networks.
 
     Args:
         model: The model.
         file: The file's own graph.
         anchors: Layers that are paired already, {model: file}.
+        kernels_only: Whether normalisations are looked through, too: those of the file were folded into its kernels.
     """
+    looked_through = ("other", "norm") if kernels_only else ("other",)
+    sides = [_without(network, looked_through) for network in (model, file)]
+    known = {target: source for target, source in anchors.items() if target in sides[0].inputs}
     for with_pools in (True, False):
-        pairs = _refine(_without_others(model), _without_others(file), anchors, with_pools)
+        pairs = _refine(*sides, known, with_pools)
         if pairs:
             return pairs
     return []
 
 
-def _without_others(network: Network) -> Network:
-    """Look through layers that no model has a counterpart for (a Normalization, an activation with weights)."""
-    skipped = {name for name in network.inputs if name not in network.layers or network.layers[name].kind == "other"}
+def _without(network: Network, kinds: tuple[str, ...]) -> Network:
+    """Look through layers that the other side has no counterpart for (a Normalization, an activation with weights)."""
+    skipped = {name for name in network.inputs if name not in network.layers or network.layers[name].kind in kinds}
     inputs = {
         name: _through(name, network.inputs, skipped, frozenset()) for name in network.inputs if name not in skipped
     }

@@ -215,14 +215,7 @@ class _Rules:
     def _by_evidence(self, weights: WeightFile, graph: FileGraph | None, state: State, fitter: Fitter) -> None:
         """Pair what no name decides: the file's own graph first, then shapes in the order of execution."""
         if graph is not None and state.free_targets and state.free_sources:
-            model = Network(
-                state.targets,
-                {name: frozenset(layer.inputs) for name, layer in state.targets.items() if layer.inputs is not None},
-                {name: frozenset(layer.pools) for name, layer in state.targets.items()},
-            )
-            file = Network(state.sources, graph.inputs, graph.pools)
-            anchors = {pair.target.name: pair.source.name for pair in state.pairs if pair.source.name in graph.inputs}
-            state.take(pair for pair in by_graph(model, file, anchors) if fitter.fits(pair.target, pair.source))
+            self._by_graph(graph, state, fitter)
         aligned = by_structure(
             state.free_targets,
             state.free_sources,
@@ -234,6 +227,20 @@ class _Rules:
         state.take(aligned.pairs)
         state.leave_open(aligned.ambiguous)
         state.findings += aligned.findings
+
+    def _by_graph(self, graph: FileGraph, state: State, fitter: Fitter) -> None:
+        """Pair layers by their surroundings; where the file has fewer normalisations, by those of kernels alone."""
+        model = Network(
+            state.targets,
+            {name: frozenset(layer.inputs) for name, layer in state.targets.items() if layer.inputs is not None},
+            {name: frozenset(layer.pools) for name, layer in state.targets.items()},
+        )
+        file = Network(state.sources, graph.inputs, graph.pools)
+        norms = [sum(layer.kind == "norm" for layer in side.values()) for side in (state.targets, state.sources)]
+        for kernels_only in (False, True) if norms[1] < norms[0] else (False,):
+            anchors = {pair.target.name: pair.source.name for pair in state.pairs if pair.source.name in graph.inputs}
+            found = by_graph(model, file, anchors, kernels_only=kernels_only)
+            state.take(pair for pair in found if fitter.fits(pair.target, pair.source))
 
     def _order_of(self, weights: WeightFile) -> Order:
         """Return the kind of order in the file: definition in PyTorch files, execution in other ordered formats."""
