@@ -38,10 +38,10 @@ def by_graph(model: Network, file: Network, anchors: Mapping[str, str], *, kerne
         kernels_only: Whether normalisations are looked through, too: those of the file were folded into its kernels.
     """
     looked_through = ("other", "norm") if kernels_only else ("other",)
-    sides = [_without(network, looked_through) for network in (model, file)]
-    known = {target: source for target, source in anchors.items() if target in sides[0].inputs}
+    model, file = _without(model, looked_through), _without(file, looked_through)
+    known = {target: source for target, source in anchors.items() if target in model.inputs}
     for with_pools in (True, False):
-        pairs = _refine(*sides, known, with_pools)
+        pairs = _refine(model, file, known, with_pools)
         if pairs:
             return pairs
     return []
