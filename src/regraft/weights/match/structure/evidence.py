@@ -13,26 +13,25 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from regraft.weights.match.structure.paths import Paths
 from regraft.weights.naming.layers import Layer
 from regraft.weights.naming.naming import Pair
 
 __all__ = ["BEHIND", "behind_convolutions", "by_creation_number", "by_numbers", "unconfirmed", "upwards_only"]
-
-Ancestors = Mapping[str, frozenset[str]]
 
 BEHIND = "structure: right behind its convolution"
 _NUMBER = re.compile(r"\d+")
 _MOST_NUMBERS = 8
 
 
-def unconfirmed(pairs: Sequence[Pair], certain: Sequence[Pair], before: Ancestors) -> list[list[Pair]]:
+def unconfirmed(pairs: Sequence[Pair], certain: Sequence[Pair], paths: Paths) -> list[list[Pair]]:
     """Return which of the pairs, made by the order of definition, nothing else confirms; each time those of one shape
     between which the file does not decide.
 
     Args:
         pairs: Pairs by order.
         certain: Pairs by other evidence.
-        before: For each layer of the model all that run before it.
+        paths: What runs before what in the model.
     """
     certain = list(certain)
     classes: dict[Any, list[Pair]] = {}
@@ -40,7 +39,7 @@ def unconfirmed(pairs: Sequence[Pair], certain: Sequence[Pair], before: Ancestor
         classes.setdefault((pair.target.kind, pair.target.signature), []).append(pair)
     waiting = list(classes.values())
     while waiting:
-        anchors, open_parts = _Anchors(certain, before), []
+        anchors, open_parts = _Anchors(certain, paths), []
         for members in waiting:
             for part in anchors.cut(members):
                 if _is_confirmed(part):
@@ -83,13 +82,13 @@ def behind_convolutions(
 class _Anchors:
     """Layers that are certain, in the order of both sides; none, where these orders differ."""
 
-    def __init__(self, certain: Sequence[Pair], before: Ancestors) -> None:
+    def __init__(self, certain: Sequence[Pair], paths: Paths) -> None:
         pairs = sorted((pair for pair in certain if pair.target.kind != "other"), key=lambda pair: pair.target.order)
         rises = all(one.source.order < other.source.order for one, other in pairwise(pairs))
         self._pairs = pairs if rises else []
         self._here = [pair.target.order for pair in self._pairs]
         self._there = [pair.source.order for pair in self._pairs]
-        self._before = before
+        self._paths = paths
 
     def cut(self, members: Sequence[Pair]) -> list[list[Pair]]:
         """Cut pairs in order wherever a layer that is certain runs between two of them, and stands there in the file;
@@ -106,8 +105,8 @@ class _Anchors:
         return parts
 
     def _runs_between(self, anchor: Layer, first: Pair, last: Pair) -> bool:
-        return first.target.name in self._before.get(anchor.name, ()) and anchor.name in self._before.get(
-            last.target.name, ()
+        return self._paths.run_before(first.target.name, anchor.name) and self._paths.run_before(
+            anchor.name, last.target.name
         )
 
 

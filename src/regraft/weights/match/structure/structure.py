@@ -20,6 +20,7 @@ from regraft.weights.match.structure.evidence import (
     unconfirmed,
     upwards_only,
 )
+from regraft.weights.match.structure.paths import Paths
 from regraft.weights.naming.layers import Fits, Layer
 from regraft.weights.naming.naming import Pair
 from regraft.weights.report import Finding
@@ -96,17 +97,17 @@ def by_structure(
         return alignment
     ordered = order in ("execution", "definition")
     free_sources = own_branch(free_targets, free_sources, ordered=ordered)
-    before = ancestors(network)
+    paths = Paths(network)
     layers = {layer.name: layer for layer in free_sources}
     for kind in ("kernel", "norm"):  # normalisations go where the convolutions before them have gone
         certain = [*settled, *alignment.pairs]
         own, theirs = ([one for one in side if _part(one) == kind] for side in (free_targets, free_sources))
         if kind == "norm":
             alignment.pairs += behind_convolutions(own, certain, layers, ordered=ordered)
-        left = _place(own, theirs, before, ordered, alignment)
+        left = _place(own, theirs, paths, ordered, alignment)
         if kind == "kernel":
             alignment.pairs += _by_position(*left, fits)
-        _doubt(alignment, kind, certain, before or {}, order)
+        _doubt(alignment, kind, certain, paths, order)
     num_ordered = sum(pair.rule in (_BY_ORDER, _BY_NUMBERS, BEHIND) for pair in alignment.pairs)
     if num_ordered:
         text = (
@@ -121,7 +122,7 @@ def by_structure(
 def _place(
     targets: list[Layer],
     sources: list[Layer],
-    before: Mapping[str, frozenset[str]] | None,
+    paths: Paths,
     ordered: bool,
     alignment: Alignment,
 ) -> tuple[list[Layer], list[Layer]]:
@@ -131,37 +132,24 @@ def _place(
         targets, sources = ([one for one in side if id(one) not in done] for side in (targets, sources))
         for members, candidates in _classes(targets, sources, key):
             if key is _signature or len(members) == len(candidates):
-                _align(members, candidates, before, ordered, alignment)
+                _align(members, candidates, paths, ordered, alignment)
     done = alignment.done
     return [one for one in targets if id(one) not in done], [one for one in sources if id(one) not in done]
 
 
-def _doubt(
-    alignment: Alignment, kind: str, certain: Sequence[Pair], before: Mapping[str, frozenset[str]], order: Order
-) -> None:
+def _doubt(alignment: Alignment, kind: str, certain: Sequence[Pair], paths: Paths, order: Order) -> None:
     """Leave open what an order of definition, or numbers that may count downwards, have placed alone."""
     new = [pair for pair in alignment.pairs if _part(pair.target) == kind]
     doubtful = [pair for pair in new if pair.rule in (_BY_ORDER, _BY_NUMBERS)]
     certain = [*certain, *(pair for pair in new if pair.rule not in (_BY_ORDER, _BY_NUMBERS))]
     if order == "definition" and doubtful:
-        alignment.reopen(unconfirmed(doubtful, certain, before), _DEFINITION)
+        alignment.reopen(unconfirmed(doubtful, certain, paths), _DEFINITION)
     if order == "none" and doubtful:
         alignment.reopen(upwards_only(doubtful, certain), _NUMBERS)
 
 
 def _part(layer: Layer) -> str:
     return "norm" if layer.kind == "norm" else "kernel"
-
-
-def ancestors(network: Mapping[str, Layer]) -> dict[str, frozenset[str]] | None:
-    """Return for each layer all that run before it on a path to it; None where the paths are not known."""
-    found: dict[str, frozenset[str]] = {}
-    for name, layer in network.items():
-        if layer.inputs is None:
-            continue
-        known = [giver for giver in layer.inputs if giver in found]
-        found[name] = frozenset(known).union(*(found[giver] for giver in known))
-    return found or None
 
 
 def _kind_and_signature(layer: Layer) -> Any:
@@ -200,7 +188,7 @@ def _plausible(targets: Sequence[Layer], sources: Sequence[Layer]) -> bool:
 def _align(
     targets: list[Layer],
     sources: list[Layer],
-    before: Mapping[str, frozenset[str]] | None,
+    paths: Paths,
     ordered: bool,
     alignment: Alignment,
 ) -> None:
@@ -213,11 +201,11 @@ def _align(
     if len(targets) != len(sources):
         _refuse(targets, sources, _COUNTS.format(len(sources), len(targets)), alignment)
         return
-    if in_order is None or before is None:
+    if in_order is None or not paths.are_known:
         _refuse(targets, sources, _NO_ORDER, alignment)
         return
     start = 0
-    for group in _groups(targets, before):
+    for group in paths.cut(targets):
         candidates = in_order[start : start + len(group)]
         start += len(group)
         if len(group) == 1:
@@ -232,17 +220,6 @@ def _in_order(sources: Sequence[Layer], *, ordered: bool) -> tuple[list[Layer] |
         return sorted(sources, key=lambda layer: layer.order), _BY_ORDER
     created = by_creation_number(sources)
     return (created, "structure: order of creation numbers") if created else (by_numbers(sources), _BY_NUMBERS)
-
-
-def _groups(targets: Sequence[Layer], before: Mapping[str, frozenset[str]]) -> list[list[Layer]]:
-    """Cut layers in order of execution wherever all of the first part run before all of the rest."""
-    groups: list[list[Layer]] = [[]]
-    for place, layer in enumerate(targets):
-        groups[-1].append(layer)
-        rest = targets[place + 1 :]
-        if rest and all(one.name in before.get(later.name, ()) for one in groups[-1] for later in rest):
-            groups.append([])
-    return [group for group in groups if group]
 
 
 def _refuse(targets: Sequence[Layer], sources: Sequence[Layer], why: str, alignment: Alignment) -> None:
