@@ -36,6 +36,7 @@ from regraft.cli.verbs.finished import add_class, compare, explain, export, serv
 from regraft.cli.verbs.images import check
 from regraft.cli.verbs.installation import info
 from regraft.cli.verbs.sharing import pull, push, sign, verify
+from regraft.compute.late_compiler import defer_compiler
 from regraft.errors import RegraftError, StorageError
 from regraft.language.choice import choose_language, chosen_language
 from regraft.machine.processes import is_main_process
@@ -168,6 +169,7 @@ def run() -> None:
     """Run the command line; errors of regraft become a few lines on stderr and their exit code."""
     # Importing torch and timm makes 800,000 objects, and the collector's usual pace among them takes 1 s of 8.
     gc.set_threshold(20_000, *gc.get_threshold()[1:])
+    defer_compiler()
     begin()
     open_missing_streams()
     sys.stderr = forgiving(sys.stderr)

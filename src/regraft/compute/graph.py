@@ -8,7 +8,7 @@ from typing import Any
 from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
-__all__ = ["drop_unused", "trace_evaluation", "trace_graph", "trace_layers"]
+__all__ = ["drop_unused", "trace_calls", "trace_evaluation", "trace_graph", "trace_layers"]
 
 
 def trace_graph(model: nn.Module) -> fx.Graph | None:
@@ -40,6 +40,21 @@ def trace_layers(model: nn.Module) -> tuple[fx.Graph, dict[str, Any]] | None:
     return (graph, tracer.outputs) if len(inputs) == 1 else None
 
 
+def trace_calls(model: nn.Module, note: Callable[[str, nn.Module, bool], None]) -> bool:
+    """Call `note` with the name of each module as it begins to run, with itself, and with whether it runs as one.
+
+    Returns:
+        Whether it was traced, which needs no numbers; False where numbers decide the path, or an option may.
+    """
+    tracer = _Tracer()
+    tracer.note = note
+    try:
+        graph = tracer.trace(model)
+    except Exception:  # as above
+        return False
+    return len([node for node in graph.nodes if node.op == "placeholder"]) == 1
+
+
 def drop_unused(graph: fx.Graph) -> None:
     """Erase, in place, what nothing reads; inputs stay."""
     for node in reversed(graph.nodes):
@@ -54,6 +69,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
         self._leaves = (BatchNormAct2d, nn.LocalResponseNorm, *get_notrace_modules())
         self.outputs: dict[str, Any] = {}
+        self.note: Callable[[str, nn.Module, bool], None] = lambda name, module, as_one: None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_leaf = isinstance(m, self._leaves) or getattr(m, "traced_as_one", False) is True
@@ -62,6 +78,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        self.note(self.path_of_module(m), m, self.is_leaf_module(m, self.path_of_module(m)))
         output = super().call_module(m, forward, args, kwargs)
         self.outputs[self.path_of_module(m)] = fx.node.map_aggregate(output, _node_of)
         return output

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["is_main_process", "local_rank", "num_local_processes", "num_processes"]
+__all__ = ["is_launched", "is_main_process", "local_rank", "num_local_processes", "num_processes"]
+
+
+# By which a launcher, MPI's too, tells a process that it has others beside it; and what `accelerate launch` sets.
+_LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def is_launched() -> bool:
+    """Return whether a launcher started this process, if only this one."""
+    return any(name in _LAUNCHED or name.startswith("ACCELERATE_") for name in os.environ)
 
 
 def is_main_process() -> bool:

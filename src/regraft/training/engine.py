@@ -1,5 +1,8 @@
 """The engine: device, autocast, loss scaling and processes; with trackers.py all that imports accelerate.
 
+accelerate joins the processes of a launcher, and scales losses (fp16). A run in one process has no use for it, and does
+not wait for its import.
+
 Several processes (`torchrun`, `accelerate launch`) share each batch of a run: the batch size of a recipe is that of all
 of them together, so a run means the same thing on any number of them.
 """
@@ -13,16 +16,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from regraft.compute.kernels.fast_layers import fast_layers
 from regraft.compute.numerics import Numerics
 from regraft.compute.program import SplitProgram
 from regraft.errors import SettingsError
-from regraft.machine.processes import local_rank
+from regraft.machine.processes import is_launched, local_rank
 from regraft.training.process_group import ProcessGroup
 from regraft.wording import quantity
 
@@ -41,12 +41,10 @@ class Engine(ProcessGroup):
 
     def __init__(self, numerics: Numerics) -> None:
         kind = torch.device(numerics.device).type
-        # accelerate keeps one precision for the whole process; two runs in one process may differ.
-        AcceleratorState._reset_state()
-        self._accelerator = Accelerator(
-            cpu=kind == "cpu", mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[numerics.precision]
-        )
-        rank, num_processes = int(self._accelerator.process_index), int(self._accelerator.num_processes)
+        self._accelerator = _accelerator(kind, numerics.precision)
+        rank, num_processes = 0, 1
+        if self._accelerator is not None:
+            rank, num_processes = int(self._accelerator.process_index), int(self._accelerator.num_processes)
         several = num_processes > 1 and kind == "cuda"
         self.numerics = replace(numerics, device=f"cuda:{local_rank()}") if several else numerics
         super().__init__(rank, num_processes, torch.device(self.numerics.device))
@@ -55,8 +53,16 @@ class Engine(ProcessGroup):
     def autocast(self) -> Iterator[None]:
         """Compute in the run's precision; in bf16 on a CPU, layers in their fastest way."""
         fast = self.numerics.precision == "bf16" and self.device.type == "cpu"
-        with self._accelerator.autocast(), fast_layers() if fast else contextlib.nullcontext():
+        with self._autocast(), fast_layers() if fast else contextlib.nullcontext():
             yield
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._accelerator is not None:
+            own: contextlib.AbstractContextManager[Any] = self._accelerator.autocast()
+            return own
+        if self.numerics.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and lay it out as the numerics say, in place; parameters stay fp32."""
@@ -64,7 +70,10 @@ class Engine(ProcessGroup):
 
     def optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """Return the optimizer, wrapped so that it works with loss scaling (fp16)."""
-        return self._accelerator.prepare_optimizer(optimizer) if self.numerics.precision == "fp16" else optimizer
+        if self._accelerator is None or self.numerics.precision != "fp16":
+            return optimizer
+        wrapped: torch.optim.Optimizer = self._accelerator.prepare_optimizer(optimizer)
+        return wrapped
 
     def skipped(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return whether loss scaling (fp16) let the optimizer's last step out, because a gradient was not finite."""
@@ -72,23 +81,29 @@ class Engine(ProcessGroup):
 
     def scaler_state(self) -> dict[str, Any]:
         """Return the state of the loss scaler (fp16); empty without one."""
-        scaler = self._accelerator.scaler
+        scaler = getattr(self._accelerator, "scaler", None)
         return dict(scaler.state_dict()) if scaler is not None else {}
 
     def restore_scaler(self, state: Mapping[str, Any]) -> None:
         """Load the state that `scaler_state` gave."""
-        scaler = self._accelerator.scaler
+        scaler = getattr(self._accelerator, "scaler", None)
         if scaler is not None and state:
             scaler.load_state_dict(dict(state))
 
     def backward(self, loss: Tensor) -> None:
-        self._accelerator.backward(loss)
+        if self._accelerator is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self._accelerator.backward(loss)
 
     def gradient_norm(self, parameters: Iterable[nn.Parameter], clip_norm: float | None) -> Tensor:
         """Return the norm of the whole gradient, which is clipped to `clip_norm` where given."""
         if clip_norm is None:  # clipping to infinity would read and write every gradient once more
-            self._accelerator.unscale_gradients()
+            if self._accelerator is not None:
+                self._accelerator.unscale_gradients()
             return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._accelerator is None:
+            return torch.nn.utils.clip_grad_norm_(list(parameters), clip_norm)
         norm: Tensor = self._accelerator.clip_grad_norm_(list(parameters), clip_norm)
         return norm
 
@@ -106,10 +121,22 @@ class Engine(ProcessGroup):
             )
         return replace(program, tail_train=wrapped)
 
+    def accumulating(self, program: SplitProgram) -> contextlib.AbstractContextManager[None]:
+        """Return a context whose gradients stay in this process, added up until a backward pass outside it."""
+        tail = None if self.num_processes == 1 else program.tail_train
+        if not isinstance(tail, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        kept: contextlib.AbstractContextManager[None] = tail.no_sync()
+        return kept
+
     def synchronise_norms(self, model: nn.Module) -> nn.Module:
         """Give batch norms the statistics of the whole batch, where torch can (CUDA); keys stay as they are."""
-        several = self.num_processes > 1 and self.device.type == "cuda"
-        return convert_sync_batchnorm(model) if several else model
+        if self.num_processes == 1 or self.device.type != "cuda":
+            return model
+        from timm.layers import convert_sync_batchnorm
+
+        converted: nn.Module = convert_sync_batchnorm(model)
+        return converted
 
     def require_still_norms(self, model: nn.Module, stage: str) -> None:
         """Refuse batch statistics of a part of the batch.
@@ -132,3 +159,15 @@ class Engine(ProcessGroup):
                 "torch synchronises batch norms between CUDA devices only",
                 "set `bn: affine-only` or `bn: frozen` in this stage, or train in one process",
             )
+
+
+def _accelerator(kind: str, precision: str) -> Any:
+    """Return accelerate's hold on the processes and the loss scaling; None for one process that scales no loss."""
+    if not is_launched() and precision != "fp16":
+        return None
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps one precision for the whole process; two runs in one process may differ.
+    AcceleratorState._reset_state()
+    return Accelerator(cpu=kind == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))

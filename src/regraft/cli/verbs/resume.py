@@ -34,10 +34,7 @@ def resume(
     Settings may only change where `--allow-change KEY` names them: more epochs in the last stage of a
     finished run, a further stage, another learning rate.
     """
-    from regraft import pipeline
     from regraft.cli.verbs.train import finish, show_folds
-    from regraft.compute.numerics import keep_freed_memory
-    from regraft.folds import resume_folds
     from regraft.machine.processes import is_main_process
     from regraft.run.folder import open_run
     from regraft.run.folds_folder import is_folds
@@ -45,6 +42,9 @@ def resume(
     output = Output(as_json=as_json)
     with output.ended():
         if is_folds(run):
+            from regraft.compute.numerics import keep_freed_memory
+            from regraft.folds import resume_folds
+
             keep_freed_memory()
             show_folds(resume_folds(run, callbacks=output.callbacks, show=output.shows_progress), output)
             return
@@ -56,6 +56,9 @@ def resume(
                 output.say(f"{run} is finished; nothing to do. Its report: {folder.report}")
                 output.end(run=str(run), model=str(folder.model), report=str(folder.report))
             return
+        from regraft import pipeline
+        from regraft.compute.numerics import keep_freed_memory
+
         settings = _settings(folder, recipe, assignments or ()) if is_changed else None
         keep_freed_memory()
         how: dict[str, Any] = {"recipe": settings, "allow_change": allow_change or ()}

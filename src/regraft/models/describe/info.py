@@ -17,7 +17,7 @@ from regraft.data.decode.preprocess import Preprocessing
 from regraft.errors import SettingsError
 from regraft.models.describe.calibration import Calibration
 from regraft.models.describe.provenance import Provenance
-from regraft.models.describe.trace import Call, own_tensors, plain, trace
+from regraft.models.describe.trace import Call, called, own_tensors, plain, trace
 from regraft.models.describe.trust import Trust
 
 __all__ = ["ModelInfo", "info_of", "named", "preprocessing_of", "set_info", "settings_of"]
@@ -200,19 +200,23 @@ def _timm_head(model: nn.Module, config: dict[str, Any]) -> tuple[str, ...]:
     owners = [name for name, module in modules.items() if own_tensors(module)]
     named = config.get("classifier") or ()
     classifiers = [name for name in ([named] if isinstance(named, str) else named) if name in modules]
-    try:
-        used = trace(model, noting=["forward_features"])
-        whole = used.pop("forward_features()", None)
-        if whole is None:
-            features = set(trace(model, method="forward_features"))
-        else:
-            features = {name for name, call in used.items() if whole.start < call.start < whole.end}
-    except SettingsError:
-        features, used = set(owners), {}
+    used, features = called(model, "forward_features") or _called_on_an_image(model) or (set(), set(owners))
     after = [name for name in owners if name and name in used and name not in features]
     after += [name for name in owners if is_under(name, classifiers) or _AUXILIARY.search(name)]
     tops = _tops(after, owners)
     return (*tops, *(name for name in classifiers if not is_under(name, tops)))
+
+
+def _called_on_an_image(model: nn.Module) -> tuple[set[str], set[str]] | None:
+    """Return the names of the modules that run, and of those within `forward_features`; None where nothing runs."""
+    try:
+        used = trace(model, noting=["forward_features"])
+        whole = used.pop("forward_features()", None)
+        if whole is None:
+            return set(used), set(trace(model, method="forward_features"))
+    except SettingsError:
+        return None
+    return set(used), {name for name, call in used.items() if whole.start < call.start < whole.end}
 
 
 def _tops(chosen: Iterable[str], owners: Iterable[str]) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """Which modules of a network run, in which order, and what shape each one gives: found by running it without computing.
 
 The run happens on torch's meta device (shapes only, no numbers), in eval mode, with the model's parameters and buffers
-left where they are. A network that cannot run there (numbers decide its path) runs for real, on a blank image.
+left where they are. A network that cannot run there (numbers decide its path) runs for real, on a blank image. A small
+one tries that first, with the same result: the meta device brings torch's compiler, whose import takes longer.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from regraft.compute.graph import trace_calls
 from regraft.errors import SettingsError
 from regraft.models.keras.layer import KerasLayer
 from regraft.wording import quantity
 
 __all__ = [
     "Call",
+    "called",
     "image_channels",
     "in_channels",
     "is_convolution",
@@ -33,6 +37,7 @@ __all__ = [
     "trace_sizes",
 ]
 
+_SMALL = 30_000_000  # parameters: an image takes tenths of a second, and the compiler's import seconds
 _SIZES = (224, 256, 288, 299, 384, 512, 128, 96, 64, 32)
 
 
@@ -126,7 +131,7 @@ def trace(
     """
     model = plain(model)
     failures: list[str] = []
-    for run in (_run_on_meta, _run_for_real):
+    for run in (_run_for_real, _run_on_meta) if _is_quick(model) else (_run_on_meta, _run_for_real):
         for channels, size in product(in_channels(model), trace_sizes(model, image_size)):
             try:
                 return _record(model, partial(run, model, method, (1, channels, *size)), noting)
@@ -141,6 +146,43 @@ def trace(
         + ("." if smallest is None else f"; the smallest is {smallest}x{smallest} pixels."),
         details=list(dict.fromkeys(failures))[:4],
     )
+
+
+def called(model: nn.Module, method: str) -> tuple[set[str], set[str]] | None:
+    """Return the names of the modules that run, and of those of them that run within one of the model's methods.
+
+    No image runs through the network. None where only that would tell: where numbers decide its path, or the parts of a
+    module that is traced as one own tensors.
+    """
+    within: set[str] = set()
+    names: set[str] = set()
+    depth, is_clear = 0, True
+    own = getattr(model, method)
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        output = own(*args, **kwargs)
+        depth -= 1
+        return output
+
+    def note(name: str, module: nn.Module, as_one: bool) -> None:
+        nonlocal is_clear
+        parts = [part for part in module.modules() if part is not module]
+        is_clear = is_clear and not (as_one and any(map(own_tensors, parts)))
+        if depth and name not in names:
+            within.add(name)
+        names.add(name)
+
+    if method in vars(model):
+        return None
+    vars(model)[method] = noting
+    try:
+        with _eval_mode(model):
+            traced = trace_calls(model, note)
+    finally:
+        del vars(model)[method]
+    return (names, within) if traced and is_clear and within else None
 
 
 def smallest_size(model: nn.Module) -> int | None:
@@ -182,6 +224,15 @@ class _Method(nn.Module):
             self.model if self.method == "forward" else getattr(self.model, self.method)
         )
         return call(images)
+
+
+def _is_quick(model: nn.Module) -> bool:
+    """Return whether an image takes less time than the import of what the meta device needs."""
+    if "torch._dynamo" in sys.modules or any(isinstance(module, KerasLayer) for module in model.modules()):
+        return False
+    parameters = list(model.parameters())
+    kinds = {(parameter.device.type, parameter.dtype) for parameter in parameters}
+    return kinds == {("cpu", torch.float32)} and sum(map(torch.Tensor.numel, parameters)) <= _SMALL
 
 
 def _run_on_meta(model: nn.Module, method: str, shape: tuple[int, ...]) -> None:

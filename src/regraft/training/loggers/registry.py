@@ -36,7 +36,7 @@ def require_loggers(names: Sequence[str]) -> None:
     Raises:
         SettingsError: Unknown names, or packages that are not installed.
     """
-    unknown = [name for name in names if name not in known_trackers()]
+    unknown = [name for name in names if name not in DEFAULT_LOGGERS and name not in known_trackers()]
     absent = [name for name in names if name not in unknown and not _is_installed(name)]
     if not unknown and not absent:
         return

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
 from regraft import commit
 from regraft.run.records import candidate_name, curves, flat
 from regraft.training.callbacks import Callback
@@ -24,7 +22,15 @@ _STEP_SECONDS = 5.0  # between two losses of single steps: trackers talk to serv
 
 def known_trackers() -> list[str]:
     """Return the names that accelerate knows, those that a program has registered with it included."""
-    return sorted(LOGGER_TYPE_TO_CLASS)
+    return sorted(_trackers())
+
+
+def _trackers() -> dict[str, Any]:
+    """Return accelerate's classes by name; it is imported for runs that name one of them."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    classes: dict[str, Any] = LOGGER_TYPE_TO_CLASS
+    return classes
 
 
 class Tracker(Callback):
@@ -45,7 +51,10 @@ class Tracker(Callback):
 
     def on_run_start(self, session: RunView) -> None:
         """Start or resume the run's page; the recipe is its configuration."""
-        kind = LOGGER_TYPE_TO_CLASS[self.name]
+        from accelerate import PartialState
+
+        PartialState()  # trackers log through it, and a run in one process makes none
+        kind = _trackers()[self.name]
         folder = [str(session.run_folder.path)] if kind.requires_logging_directory else []
         begun = bool(self._page)
         self._tracker = kind(_PROJECT, *folder, **self._arguments(session))

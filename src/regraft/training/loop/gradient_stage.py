@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
 from regraft.data.cache.loader import batch_bounds
 from regraft.errors import DivergedError
@@ -18,7 +18,7 @@ from regraft.plan.optimizers import learning_rate
 from regraft.training.checkpoint.state import Best
 from regraft.training.limits.memory import BatchTooLargeError, is_out_of_memory
 from regraft.training.loop.stage_run import StageRun
-from regraft.training.loop.step import Update, seed_step, training_step
+from regraft.training.loop.step import Batch, Update, seed_step, training_step
 from regraft.training.objective.balance import epoch_order
 from regraft.training.objective.optim import set_rates
 from regraft.training.objective.schedule import EarlyStoppingState, PlateauState
@@ -27,7 +27,6 @@ from regraft.wording import quantity
 __all__ = ["descend", "watch"]
 
 Indices = npt.NDArray[np.int64]
-Batch = tuple[tuple[Tensor, ...], Tensor, float]
 _NUM_NAMED = 8
 _MOST_SKIPPED = 20
 _EPOCHS_PER_STAGE = 1_000_000  # keeps the counters of different stages apart

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,9 @@ from regraft.evaluation.metrics.measure import Measure
 from regraft.training.engine import Engine
 from regraft.training.objective.objective import Objective
 
-__all__ = ["Update", "evaluate", "seed_step", "training_step"]
+__all__ = ["Batch", "Update", "evaluate", "seed_step", "training_step"]
 
+Batch = tuple[tuple[Tensor, ...], Tensor, float]  # features, targets, factor on their mean loss
 _DROPOUT_STREAM = 0xD20
 
 
@@ -53,12 +55,14 @@ class Update:
 def training_step(
     engine: Engine,
     program: SplitProgram,
-    batches: Iterable[tuple[tuple[Tensor, ...], Tensor, float]],
+    batches: Iterable[Batch],
     objective: Objective,
     update: Update,
     where: Callable[[], str],
 ) -> float:
     """Forward and backward over the step's batches, clip, step; returns the mean loss of the images of all processes.
+
+    Processes exchange gradients with the last batch alone, and numbers once at the end.
 
     Args:
         engine: What computes, and which processes share the work.
@@ -77,18 +81,23 @@ def training_step(
     weigh, parameters = objective.weigh, update.parameters
     update.optimizer.zero_grad(set_to_none=True)
     value = counted = 0.0
-    for features, targets, factor in batches:
+    for (features, targets, factor), is_last in _ended(batches):
         if weigh is not None:
             factor = weigh(targets) if factor else 0.0
             counted += factor
-        with engine.autocast():
-            logits = program(features, training=True)
-        part = objective.loss(logits.float(), targets) * factor
-        value += engine.sum(float(part.detach()))[0] / engine.num_processes
-        _require_finite(value, "loss", where)
-        engine.backward(part)
+        with nullcontext() if is_last else engine.accumulating(program):
+            with engine.autocast():
+                logits = program(features, training=True)
+            part = objective.loss(logits.float(), targets) * factor
+            value += float(part.detach())
+            if engine.num_processes == 1:  # the others would wait for one that ends here
+                _require_finite(value, "loss", where)
+            engine.backward(part)
+    value, counted = engine.sum(value, counted)
+    value /= engine.num_processes
+    _require_finite(value, "loss", where)
     if weigh is not None:
-        share = _share(engine, counted)
+        share = engine.num_processes / counted if counted else 0.0  # of a sum over batches that is a mean of processes
         value *= share
         torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], share)
     norm = float(engine.gradient_norm(parameters, update.clip_norm))
@@ -128,10 +137,15 @@ def evaluate(
     return measure.compute()
 
 
-def _share(engine: Engine, counted: float) -> float:
-    """Return the factor that turns the processes' mean of batch sums into a mean over all that counts."""
-    total = engine.sum(counted)[0]
-    return engine.num_processes / total if total else 0.0
+def _ended(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Yield each batch with whether it is the last one."""
+    coming = iter(batches)
+    for batch in coming:
+        following = next(coming, None)
+        while following is not None:
+            yield batch, False
+            batch, following = following, next(coming, None)
+        yield batch, True
 
 
 def _require_finite(value: float, what: str, where: Callable[[], str]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regraft.compute.eager_optimizers import eager
 from regraft.training.objective.losses import Loss
 
 __all__ = ["STRENGTHS", "Solution", "solve_head"]
@@ -76,9 +78,8 @@ def _minimise(
 ) -> tuple[Tensor, Tensor]:
     weight = weight.clone().requires_grad_()
     bias = bias.clone().requires_grad_()
-    solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=iterations, history_size=10, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
-    )
+    how: dict[str, Any] = {"history_size": 10, "tolerance_grad": 1e-6, "line_search_fn": "strong_wolfe"}
+    solver = eager(torch.optim.LBFGS)([weight, bias], max_iter=iterations, **how)
 
     def objective() -> Tensor:
         solver.zero_grad()

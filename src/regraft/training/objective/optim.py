@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from regraft.compute.eager_optimizers import eager
 from regraft.errors import SettingsError
 from regraft.models.describe.trace import plain
 from regraft.plan.length import Length
@@ -68,7 +69,7 @@ def set_rates(
 
 def _create(stage: Stage, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if stage.optimizer == "lbfgs":  # the head is solved; what trains is held by an optimizer that never steps
-        return torch.optim.SGD(groups, lr=learning_rate(stage))
+        return eager(torch.optim.SGD)(groups, lr=learning_rate(stage))
     arguments: dict[str, Any] = {"lr": learning_rate(stage)}
     if has_momentum(stage.optimizer):
         arguments["momentum"] = 0.9 if stage.momentum is None else stage.momentum
