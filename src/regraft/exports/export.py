@@ -13,6 +13,7 @@ from regraft import commit
 from regraft.errors import SettingsError
 from regraft.exports.formats import beside, is_of, is_page, require_exportable
 from regraft.exports.int8.form import in_int8
+from regraft.exports.other.mlflow import CARD, write_mlflow
 from regraft.exports.other.openvino import as_openvino
 from regraft.exports.other.torch_program import as_torch_program
 from regraft.exports.page.heat import with_heat
@@ -31,8 +32,8 @@ class Export(Summary):
     """What `export` wrote.
 
     Attributes:
-        path: The sealed file, or the page.
-        script: A script that runs it without regraft; None for a page and a .pt2.
+        path: The sealed file, the page, or the folder of MLflow's.
+        script: A script that runs it without regraft; None for a page, a .pt2 and a folder.
         card: What there is to know of it; None for a page, which says it itself.
         verified: How it was compared with the run.
         notes: What the file cannot say, by what was asked for, with the reason.
@@ -51,7 +52,7 @@ class Export(Summary):
     def __str__(self) -> str:
         known = self.verified
         if "int8_way" in known:
-            return f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB, {_told_of_int8(known)}\n{self._beside}"
+            return f"{self.path}: {self._num_bytes / 1e6:.1f} MB, {_told_of_int8(known)}\n{self._beside}"
         probes = f"{known['num_probes']} golden probes and " if known["num_probes"] else ""
         largest = known.get("largest_difference")
         apart = (
@@ -60,12 +61,16 @@ class Export(Summary):
             else f"probabilities differ by at most {largest:.1g}"
         )
         opset = f"opset {known['opset']}; " if "opset" in known else ""
-        size = sum(path.stat().st_size for path in (self.path, self.path.with_suffix(".bin")) if path.is_file())
         return (
-            f"{self.path}: {size / 1e6:.1f} MB, {opset}{probes}"
+            f"{self.path}: {self._num_bytes / 1e6:.1f} MB, {opset}{probes}"
             f"{known['num_images']} odd images say the same, {apart}\n"
             f"{self._beside}"
         )
+
+    @property
+    def _num_bytes(self) -> int:
+        files = self.path.iterdir() if self.path.is_dir() else (self.path, self.path.with_suffix(".bin"))
+        return sum(path.stat().st_size for path in files if path.is_file())
 
     @property
     def _beside(self) -> str:
@@ -100,8 +105,9 @@ def export(
     Args:
         run: A run folder, a model folder, or a cross-validation, whose networks go into one file.
         out: NAME.onnx, or NAME.xml with NAME.bin for OpenVINO, or NAME.pt2 of `torch.export`, with NAME.py, a script
-            that runs it, and NAME.md, its card, beside it; or NAME.html. Nothing is overwritten.
-        to: The format: onnx, openvino, torch, html. None takes it from the suffix of `out`.
+            that runs it, and NAME.md, its card, beside it; or NAME.html; or a folder for MLflow. Nothing is
+            overwritten.
+        to: The format: onnx, openvino, torch, html, mlflow. None takes it from the suffix of `out`.
         verify: How many odd images it is compared on: of 12 kinds in turn.
         checkpoint: Of a run, another network than the one it has chosen, as for `load_model`.
         model: The module itself, for a run that trained a module of the user's own.
@@ -140,6 +146,9 @@ def export(
         shown = with_heat(file).data
         _write({target: offline_page(shown, seal, target.stem, web, SealedSession(shown).outputs).encode()})
         return Export(target, None, None, seal.verified, seal.notes)
+    if is_of(target, "mlflow"):
+        write_mlflow(target, file)
+        return Export(target, None, target / CARD, seal.verified, seal.notes)
     files = {target: file.data}
     if is_of(target, "openvino"):
         file, parts = as_openvino(file, target.name, verify, progress)

@@ -19,7 +19,7 @@ from regraft.run.invocation import typed_path
 
 __all__ = ["FORMATS", "beside", "is_of", "is_page", "require_exportable"]
 
-FORMATS: Mapping[str, str] = {"onnx": ".onnx", "html": ".html", "openvino": ".xml", "torch": ".pt2"}
+FORMATS: Mapping[str, str] = {"onnx": ".onnx", "html": ".html", "openvino": ".xml", "torch": ".pt2", "mlflow": ""}
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _WEIGHTS = ".bin"  # of OpenVINO, beside NAME.xml
 
@@ -30,17 +30,17 @@ def is_page(out: str | Path) -> bool:
 
 
 def beside(out: Path) -> tuple[Path, ...]:
-    """Return the names of what is written beside a file: its script and its card; nothing beside a page.
+    """Return the names of what is written beside a file: its script and its card; nothing beside a page or a folder.
 
     A .pt2 file has a card alone: what it takes was resized before.
     """
-    if is_page(out):
+    if is_page(out) or is_of(out, "mlflow"):
         return ()
     return (out.with_suffix(".md"),) if is_of(out, "torch") else (out.with_suffix(".py"), out.with_suffix(".md"))
 
 
 def is_of(out: str | Path, name: str) -> bool:
-    """Return whether a file of this name has a format of this name."""
+    """Return whether a file of this name has a format of this name; without a suffix it is a folder of MLflow's."""
     return Path(out).suffix.lower() == FORMATS[name]
 
 
@@ -105,7 +105,7 @@ def _require_format(out: str | Path, to: str | None) -> None:
     formats = ", ".join(FORMATS)
     if to is not None and to not in FORMATS:
         raise SettingsError(f"There is no format {to!r} to export to{did_you_mean(to, list(FORMATS))}", formats, "")
-    suffix, wanted = Path(out).suffix.lower(), [FORMATS[to]] if to else list(FORMATS.values())
+    suffix, wanted = Path(out).suffix.lower(), [FORMATS[to]] if to else [one for one in FORMATS.values() if one]
     if suffix not in wanted:
         raise SettingsError(
             f"The output {str(out)!r} does not have the suffix of an export.",

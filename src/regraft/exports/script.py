@@ -31,13 +31,14 @@ def script_text(seal: Seal, name: str) -> str:
     )
 
 
-def card_text(seal: Seal, card: str, name: str) -> str:
+def card_text(seal: Seal, card: str, name: str, *, runs: str = "") -> str:
     """Return the card of the file `name`: that of the model folder, and how the file was proven.
 
     Args:
         seal: What the file says of itself.
         card: README.md of the model folder; empty where there is none.
         name: Of the file.
+        runs: What runs it, a sentence; empty for `regraft predict` and the script beside it.
     """
     program = seal.preprocessing.pixels
     height, width = program.size
@@ -62,7 +63,7 @@ itself resizes to {width}x{height} ({program.resize}, {program.interpolation}), 
 {_GIVES[seal.output]}. Its metadata have the class names, thresholds, temperatures and preprocessing.
 Pretrained weights: {seal.license}. SHA-256 of the exported weights: {seal.model_sha256}.
 
-`regraft predict {name} IMAGES`, and the script beside it run the file.
+{runs or f"`regraft predict {name} IMAGES`, and the script beside it run the file."}
 
 Compared with the run before it was written:
 

@@ -17,12 +17,16 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder, model folder, or a cross-validation.", show_default=False)],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="NAME.onnx, .html, .xml or .pt2; nothing is overwritten.", show_default=False),
+        typer.Option(
+            "-o", "--out", help="NAME.onnx, .html, .xml, .pt2 or a folder; nothing is overwritten.", show_default=False
+        ),
     ],
     to: Annotated[
         str | None,
         typer.Option(
-            "--to", help="Format: onnx, html, openvino, torch; default: by the suffix of --out.", show_default=False
+            "--to",
+            help="Format: onnx, html, openvino, torch, mlflow; default: by the suffix of --out.",
+            show_default=False,
         ),
     ] = None,
     verify: Annotated[
