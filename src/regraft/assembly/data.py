@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft.data.dataset import DataSet
-from regraft.data.decode.sniff import is_address
 from regraft.data.files import access
-from regraft.data.files.remote.listing import local_source
 from regraft.data.masks.default_size import default_size
 from regraft.data.open import open_data
+from regraft.data.sources.far import far_source, is_far
 from regraft.data.sources.labels.folder import missing_folder
 from regraft.errors import DataError, SettingsError
 from regraft.models.networks.builtin_models import SEGMENTERS
@@ -45,8 +44,8 @@ def stored_data(run: RunFolder, recipe: Recipe) -> DataSet:
     if stored is None:
         return _open(recipe)
     data = DataSet.from_dict(stored).moved_to(recipe.data.source)
-    if is_address(data.source) and not access.is_folder(data.root):
-        local_source(data.source)  # its listing has left the cache
+    if is_far(data.source) and not access.is_folder(data.root):
+        far_source(data.source)  # what is known of it has left the cache
     _require_some_file(data)
     return data
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from regraft.data.class_table import ClassTable
 from regraft.data.dataset import SPLITS, DataSet, Origin, Split
-from regraft.data.decode.sniff import is_address
 from regraft.data.files import access
-from regraft.data.files.remote.listing import local_source
 from regraft.data.groups.names import Place
 from regraft.data.groups.rows import classes_of_one_group, with_groups
 from regraft.data.labels import Labels, class_counts, labels_from_places, no_labels
 from regraft.data.paths import Paths
+from regraft.data.sources.far import far_source, is_far
 from regraft.data.sources.labels.find import list_source, says_labels
 from regraft.data.sources.labels.tool_labels import list_tool_labels
 from regraft.data.sources.listing import Listing
@@ -107,7 +106,7 @@ def open_data(
         **({"group": split.group} if split.group is not None else {}),
         **{key: _plain(value) for key, value in said.items() if value is not None},
     }
-    said_as = os.fspath(source) if is_address(os.fspath(source)) else os.fspath(given)
+    said_as = os.fspath(source) if is_far(os.fspath(source)) else os.fspath(given)
     warnings = (*archive_notes(given), *data.warnings)
     return replace(data, name=source_name(given), source=said_as, options=options, warnings=warnings)
 
@@ -154,8 +153,8 @@ def _source(given: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: The address cannot be listed, or it is an archive of a kind that is not read in place.
     """
-    if is_address(os.fspath(given)):
-        return local_source(os.fspath(given))
+    if is_far(os.fspath(given)):
+        return far_source(os.fspath(given))
     path = _path(given)
     require_no_archive(path)
     return path

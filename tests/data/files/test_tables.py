@@ -6,9 +6,11 @@ import contextlib
 import io
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -204,7 +206,7 @@ def test_tables_that_cannot_be_used_say_why(tmp_path: Path, monkeypatch: pytest.
     assert "is compressed inside" in refusal(tmp_path / "d.arrow")
     monkeypatch.setattr(arrow_tables, "_LARGEST_GROUP", 100)
     assert "row_group_size=100" in refusal(written(tmp_path / "e.parquet", table()))
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install 'regraft[hf]'" in refusal(written_bytes(tmp_path / "f.parquet", whole))
 
 
@@ -234,6 +236,37 @@ def test_commands_on_a_table(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
     predicted = cli("predict", tiny_run, rows, "--threads", "1")
     assert predicted.code == 0, predicted.err
     assert "00000011.png" in predicted.out
+
+
+def test_a_name_on_the_hub_is_opened_through_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library is a stand-in: there is no hub here."""
+
+    class Rows(NamedTuple):
+        cache_files: list[dict[str, str]]
+
+    parts = {
+        "train": [written(tmp_path / "a.arrow", table(PHOTOS[:4])), written(tmp_path / "b.arrow", table(PHOTOS[4:8]))],
+        "validation": [written(tmp_path / "c.arrow", table(PHOTOS[8:]))],
+    }
+    asked = []
+
+    def load_dataset(name: str, config: str | None) -> dict[str, Rows]:
+        asked.append((name, config))
+        if name == "nothing":
+            raise FileNotFoundError("no such data set")
+        return {split: Rows([{"filename": str(path)} for path in paths]) for split, paths in parts.items()}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    for _ in range(2):
+        data = rg.open_data("hf:owner/pets:small")
+        assert {name: len(split) for name, split in data.splits.items()} == {"train": 8, "val": 4}
+        assert (data.name, data.source, asked[-1]) == ("owner-pets", "hf:owner/pets:small", ("owner/pets", "small"))
+        assert [read_file(path) for path in data.train.paths] == PHOTOS[:8]
+    with pytest.raises(DataError, match="no such data set"):
+        rg.open_data("hf:nothing")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match="is not installed"):
+        rg.open_data("hf:owner/pets")
 
 
 @pytest.mark.oracle
