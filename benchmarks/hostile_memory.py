@@ -25,6 +25,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hostile_containers import Beside, containers
+
 SIZE = 200 * 10**6
 ALLOWED = 4 * SIZE + 256 * 2**20
 CHILD = """
@@ -319,14 +321,14 @@ def config_archive(config: bytes) -> bytes:
     return stream.getvalue()
 
 
-def files() -> dict[str, Callable[[], bytes]]:
+def files() -> dict[str, Callable[[], bytes | Beside]]:
     lists = b'{"a":[' + b"[]," * 1_490_000 + b"[]]}"
     dicts = b"{" + b",".join(b'"%x":{}' % place for place in range(1_490_000)) + b"}"
     numbers = b"{" + b",".join(b'"%x":999' % place for place in range(2_990_000)) + b"}"
     initialiser = field(5, field(1, varint(2**27)) + b"\x10\x06" + field(8, b"w")
                         + field(5, bytes([1]) * 2**26) + field(5, bytes([1]) * 2**26))  # fmt: skip
     floats = field(100, field(100, field(5, np.ones(60_000, "<f4").tobytes())))
-    found: dict[str, Callable[[], bytes]] = {}
+    found: dict[str, Callable[[], bytes | Beside]] = {}
     for kind, program in pickles().items():
         found[f"x.pth {kind}"] = lambda program=program: torch_zip(program())  # type: ignore[misc]
     for kind in ("empty lists", "all remembered", "lists as keys"):
@@ -334,6 +336,7 @@ def files() -> dict[str, Callable[[], bytes]]:
         found[f"x.npy {kind}"] = lambda kind=kind: npy(pickles()[kind]())  # type: ignore[misc]
     for kind, program in NUMPY_PICKLES.items():
         found[f"x.npy {kind}"] = lambda program=program: npy(program())  # type: ignore[misc]
+    found |= containers(SIZE, pickles() | NUMPY_PICKLES, torch_zip, lists)
     return found | {
         "x.safetensors entries": lambda: safetensors(b"{" + b",".join(map(entry, range(420_000))) + b"}"),
         "x.safetensors lists": lambda: safetensors(lists),
@@ -385,7 +388,11 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / kind.split()[0]
-            path.write_bytes(build())
+            made = build()
+            content, beside = (made, {}) if isinstance(made, bytes) else made
+            path.write_bytes(content)
+            for name, other in beside.items():
+                (Path(folder) / name).write_bytes(other)
             if path.stat().st_size < SIZE:
                 os.truncate(path, SIZE)
             most, said = peak(path)
