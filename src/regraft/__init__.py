@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regraft.comparison.compare import Comparison, compare
     from regraft.compute.numerics import Numerics, choose_numerics
     from regraft.conversion import Conversion, convert
+    from regraft.data.cache.contents import CacheContents, clear_cache, list_cache
     from regraft.data.dataset import DataSet
     from regraft.data.masks.masks import read_mask
     from regraft.data.open import open_data
@@ -158,6 +159,9 @@ _HOMES = {
     "list_layers": "regraft.models.layers.layers",
     "list_models": "regraft.models.networks.names",
     "list_runs": "regraft.run.listing",
+    "CacheContents": "regraft.data.cache.contents",
+    "clear_cache": "regraft.data.cache.contents",
+    "list_cache": "regraft.data.cache.contents",
     "load_model": "regraft.models.store.folder",
     "make_plan": "regraft.plan.make",
     "match_weights": "regraft.models.graft.match",
@@ -192,6 +196,7 @@ __all__ = [
     "Addition",
     "Augment",
     "BayesianMaps",
+    "CacheContents",
     "Callback",
     "Checkup",
     "Comparison",
@@ -243,6 +248,7 @@ __all__ = [
     "build_model",
     "check",
     "choose_numerics",
+    "clear_cache",
     "compare",
     "convert",
     "cross_validate",
@@ -258,6 +264,7 @@ __all__ = [
     "inspect",
     "keep_statistics",
     "keras_tensors",
+    "list_cache",
     "list_layers",
     "list_models",
     "list_runs",

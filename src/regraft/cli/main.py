@@ -34,7 +34,7 @@ from regraft.cli.verbs import (
 from regraft.cli.verbs.backbones import models, rank
 from regraft.cli.verbs.finished import add_class, compare, explain, export, serve
 from regraft.cli.verbs.images import check
-from regraft.cli.verbs.installation import info
+from regraft.cli.verbs.installation import cache, info
 from regraft.cli.verbs.sharing import pull, push, sign, verify
 from regraft.compute.late_compiler import defer_compiler
 from regraft.errors import RegraftError, StorageError
@@ -143,6 +143,7 @@ _VERBS: dict[str, Callable[..., Any]] = {  # in the order of `regraft --help`, w
     "compare": compare.compare,
     "rank": rank.rank,
     "info": info.info,
+    "cache": cache.cache,
     "predict": predict.predict,
     "export": export.export,
     "serve": serve.serve,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from regraft import commit
 from regraft.data.cache.cache import CacheMode, PixelCache, num_bytes_of
+from regraft.data.cache.contents import note_data
 from regraft.data.cache.disk import DiskCache, DiskRows
 from regraft.data.cache.row_program import RowProgram
 from regraft.data.check import require_usable
@@ -58,14 +60,19 @@ def decode_all(
     total = sum(len(split) for split in data.splits.values())
     tell = _halved(progress, total) if data.segmentation else (progress, None)
     images = {name: split.paths for name, split in data.splits.items()}
-    caches, budget = _decode_splits(images, program, "images", cache, budget, threads, tell[0], say)
+    caches, budget, store = _decode_splits(images, program, "images", cache, budget, threads, tell[0], say)
+    stores = [store]
     if data.class_table is not None:
         masks = {name: split.masks for name, split in data.splits.items()}
         of_masks = MaskProgram(program, data.class_table)
-        mask_caches, _ = _decode_splits(masks, of_masks, "masks", cache, budget, threads, tell[1], say)
+        mask_caches, _, store = _decode_splits(masks, of_masks, "masks", cache, budget, threads, tell[1], say)
+        stores.append(store)
         checked = paired(data, caches, mask_caches, threads or num_cpus())
     else:
         checked = data.without(item for part in caches.values() for item in part.quarantined)
+    for store in stores:
+        if store is not None:
+            note_data(store, data.root, total)
     require_usable(checked)
     return checked, caches
 
@@ -79,8 +86,8 @@ def _decode_splits(
     threads: int | None,
     progress: Progress | None,
     say: Callable[[str], None],
-) -> tuple[dict[str, PixelCache], int]:
-    """Return a cache for each split, and what is left of the budget."""
+) -> tuple[dict[str, PixelCache], int, Path | None]:
+    """Return a cache for each split, what is left of the budget, and the folder on the disk, where there is one."""
     total = sum(map(len, splits.values()))
     disk = _disk_rows(splits, program, cache, budget, say) if cache in ("auto", "disk") else {}
     done = 0
@@ -98,7 +105,8 @@ def _decode_splits(
         done += len(paths)
         budget -= caches[name].num_bytes if caches[name].images is not None else 0
     say(_account(caches, disk, what))
-    return caches, budget
+    first = next(iter(disk.values()), None)
+    return caches, budget, None if first is None else first.disk.store.folder
 
 
 def _disk_rows(

@@ -1,4 +1,4 @@
-"""Durations as people write them: 90s, 10m, 1h30m."""
+"""Durations as people write them: 90s, 10m, 1h30m, 30d."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pydantic import AfterValidator, Field
 
 __all__ = ["Duration", "seconds_of"]
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_PATTERN = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_PATTERN = re.compile(
+    r"(?:(?P<d>\d+(?:\.\d+)?)d)?(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?",
+    re.ASCII,
+)
 
 
 def seconds_of(text: str) -> float:

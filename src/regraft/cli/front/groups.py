@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "rank": ("regraft rank photos", "regraft rank photos --models 'resnet*' --budget 60s"),
         "info": ("regraft info", "regraft info --json"),
+        "cache": ("regraft cache", "regraft cache clear --older 30d --dry-run"),
     },
     "Use": {
         "predict": (

@@ -10,6 +10,7 @@ from pathlib import Path
 from regraft import commit
 from regraft.data.cache.store import RESERVE_BYTES
 from regraft.errors import StorageError
+from regraft.machine.in_use import is_held
 
 __all__ = ["make_room"]
 
@@ -31,7 +32,8 @@ def make_room(root: Path, own: Path, num_bytes: int, *, share: float) -> bool:
     sizes = {path: _size(path) for path in others}
     kept, total = _size(own), sum(sizes.values())
     limit = share * (free + kept + total)
-    removable = [path for path in others if time.time() - _last_use(path) > _IN_USE_SECONDS]
+    old = [path for path in others if time.time() - _last_use(path) > _IN_USE_SECONDS]
+    removable = [path for path in old if not is_held(path / "store.json")]
     spare = sum(sizes[path] for path in removable)
     if kept + total - spare + num_bytes > limit or free + spare < num_bytes + RESERVE_BYTES:
         return False

@@ -29,6 +29,7 @@ from regraft.data.cache.row_index import FIELDS, READABLE, UNKNOWN, Checksums, D
 from regraft.data.cache.row_program import RowProgram
 from regraft.errors import StorageError
 from regraft.machine.disk import disk_errors
+from regraft.machine.in_use import hold
 
 __all__ = ["RESERVE_BYTES", "PixelStore", "checksum"]
 
@@ -55,6 +56,7 @@ class PixelStore:
         identity = _identity(self.program)
         self.folder = root / hashlib.sha256(commit.as_json(identity).encode()).hexdigest()[:16]
         _prepare(self.folder, identity)
+        self._held = hold(self.folder / "store.json")  # for as long as this store is used
         self._ledger = Ledger(self.folder / "rows.index", FIELDS)
         self._index = RowIndex(self._ledger.dtype)
         self._index.take_in(self._ledger.fresh())

@@ -1,0 +1,49 @@
+"""Files of the cache that a living process uses: held by a shared lock, which ends with the process."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["hold", "is_held"]
+
+_RECENT_SECONDS = 3600.0  # where a file system has no locks, what was used since then is in use
+
+
+def hold(path: Path) -> BinaryIO | None:
+    """Return the file, locked for others that would remove it, until it is closed; None where that cannot be done."""
+    try:
+        import fcntl
+
+        file = path.open("rb")
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a living process holds the file, be it this one."""
+    try:
+        with path.open("rb") as file:
+            return _is_locked(file, path)
+    except OSError:
+        return False
+
+
+def _is_locked(file: BinaryIO, path: Path) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return time.time() - os.stat(path).st_mtime < _RECENT_SECONDS
+    return False
