@@ -109,9 +109,9 @@ def test_a_group_that_says_nothing_is_refused(cli: Cli, herd: Path) -> None:
 def test_what_picks_a_penalty_on_training_images_keeps_groups_whole() -> None:
     """Each group's features are alike and its label is chance: whoever divides groups believes that they tell it."""
     rng = np.random.default_rng(0)
-    groups = np.arange(120) // 6
-    labels = np.repeat(rng.permutation(20) % 2, 6).astype(np.int64)
-    features = rng.normal(size=(20, 24))[groups] + 0.01 * rng.normal(size=(120, 24))
+    groups = np.arange(80) // 4
+    labels = np.repeat(rng.permutation(20) % 2, 4).astype(np.int64)
+    features = rng.normal(size=(20, 16))[groups] + 0.01 * rng.normal(size=(80, 16))
     given = torch.from_numpy(features), torch.from_numpy(labels)
     rows, whole = (choose_strength(*given, 2, build_loss("softmax"), seed=0, groups=kept) for kept in (None, groups))
     assert min(rows.losses.values()) < 0.2

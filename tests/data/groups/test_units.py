@@ -32,7 +32,7 @@ def held(labels: Labels, rows: Rows) -> set[int]:
     return set(np.flatnonzero(labels[rows].any(0))) if labels.ndim == 2 else set(labels[rows].tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(grouped(), st.integers(0, 2**40))
 def test_no_group_is_in_two_splits_and_every_class_is_trained_on(data: tuple[Labels, Rows], seed: int) -> None:
     labels, groups = data
@@ -47,7 +47,7 @@ def test_no_group_is_in_two_splits_and_every_class_is_trained_on(data: tuple[Lab
         np.testing.assert_array_equal(one, two)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(grouped(), st.integers(2, 5), st.integers(0, 2**40))
 def test_no_group_is_in_two_folds_and_every_fold_trains_on_every_class(
     data: tuple[Labels, Rows], num_folds: int, seed: int
