@@ -13,7 +13,7 @@ from tests.conftest import Cli, photos
 import regraft as rg
 from regraft.data.dataset import DataSet
 from regraft.ranking.probe import probe
-from regraft.training.objective.few_photos import choose_strength
+from regraft.training.objective import few_photos
 from regraft.training.objective.losses import build_loss
 
 
@@ -106,16 +106,18 @@ def test_a_group_that_says_nothing_is_refused(cli: Cli, herd: Path) -> None:
         assert (result.code, text in result.err) == (2, True), result.err
 
 
-def test_what_picks_a_penalty_on_training_images_keeps_groups_whole() -> None:
+def test_what_picks_a_penalty_on_training_images_keeps_groups_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each group's features are alike and its label is chance: whoever divides groups believes that they tell it."""
+    monkeypatch.setattr(few_photos, "STRENGTHS_FOR_FEW", (3.0, 0.3))
     rng = np.random.default_rng(0)
     groups = np.arange(80) // 4
     labels = np.repeat(rng.permutation(20) % 2, 4).astype(np.int64)
     features = rng.normal(size=(20, 16))[groups] + 0.01 * rng.normal(size=(80, 16))
     given = torch.from_numpy(features), torch.from_numpy(labels)
-    rows, whole = (choose_strength(*given, 2, build_loss("softmax"), seed=0, groups=kept) for kept in (None, groups))
-    assert min(rows.losses.values()) < 0.2
-    assert min(whole.losses.values()) > 0.4
+    rows, whole = (
+        few_photos.choose_strength(*given, 2, build_loss("softmax"), seed=0, groups=kept) for kept in (None, groups)
+    )
+    assert min(rows.losses.values()) < 0.4 < min(whole.losses.values())
     found = probe(features, labels, groups % 5, 2, groups=groups)
     loose = probe(features, labels, groups % 5, 2)
     assert np.mean(found.strengths) > np.mean(loose.strengths)
