@@ -188,7 +188,7 @@ LAYOUTS: dict[str, Callable[[Path], object]] = {
     "Label Studio, brushes and polygons": lambda here: tools.write_masks(flat(here / "studio"), "studio-brush"),
     "CVAT for images 1.1, polygons and masks": lambda here: tools.write_masks(flat(here / "cvat"), "cvat-mask"),
     "boxes, whose classes are those of the images": boxed,
-    "several photos of each patient": lambda here: table(
+    "several images of each patient": lambda here: table(
         folders(here / "photos").parent / "scans.csv", here / "photos", "{path},{kind},P{patient}", "path,label,patient"
     ),
 }
