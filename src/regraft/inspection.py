@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.commit import as_json
-from regraft.errors import DataError, SettingsError, StorageError, require_type
+from regraft.errors import DataError, SettingsError, StorageError, WeightsError, require_type
 from regraft.run.invocation import typed_path
 from regraft.wording import quantity
 
@@ -107,8 +107,13 @@ def inspect(
     if _is_packed_images(path) or _is_pattern(path):
         return found("an archive of images", _images(path, progress, **data), read=tuple(data))
     if _is_weights(path):
-        return found("a weights file", *_weights(path, key), read=("key",))
-    if path.is_dir():
+        try:
+            return found("a weights file", *_weights(path, key), read=("key",))
+        except WeightsError:
+            if not _is_called_archive(path):
+                raise
+        return found("an archive of images", _images(path, progress, **data), read=tuple(data))
+    if _is_folder(path):
         return found("a folder of images", _images(path, progress, **data), read=tuple(data))
     _require_name(path, str(target))
     described = _network(str(target), image_size, arguments or {})
@@ -162,9 +167,10 @@ def _folds(path: Path) -> dict[str, Any]:
 
 def _require_name(path: Path, target: str) -> None:
     """Raise when the target is a file, or looks like a path to something that is not there."""
+    from regraft.data.files import access
     from regraft.weights.file import SUFFIXES
 
-    if path.exists():
+    if access.exists(path):
         raise SettingsError(
             f"{target!r} is a file.",
             "a run, a model folder, a folder of images, or the name of a network",
@@ -179,16 +185,32 @@ def _require_name(path: Path, target: str) -> None:
         )
 
 
+def _is_folder(path: Path) -> bool:
+    from regraft.data.files import access
+
+    return access.is_folder(path)
+
+
 def _is_list(path: Path) -> bool:
+    from regraft.data.files import access
     from regraft.data.sources.labels.find import LIST_SUFFIXES
 
-    return path.suffix.lower() in LIST_SUFFIXES and path.is_file()
+    return path.suffix.lower() in LIST_SUFFIXES and access.is_file(path)
 
 
 def _is_packed_images(path: Path) -> bool:
     from regraft.data.sources.not_data import is_packed_images
 
     return is_packed_images(path)
+
+
+def _is_called_archive(path: Path) -> bool:
+    """Return whether a file is called like an archive, and not like weights too, as `model.pth.tar` is."""
+    from regraft.data.files.archive_kinds import archive_stem
+    from regraft.data.files.shards import looks_packed
+    from regraft.weights.file import SUFFIXES
+
+    return looks_packed(path.name) and not archive_stem(path.name).lower().endswith(tuple(SUFFIXES))
 
 
 def _is_pattern(path: Path) -> bool:

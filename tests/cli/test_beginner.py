@@ -36,6 +36,58 @@ def flat(here: Path) -> str:
     return "alone/flat"
 
 
+def zipped_flat(here: Path) -> str:
+    shutil.make_archive("flat", "zip", here / "photos" / "cat")
+    return "flat.zip"
+
+
+def zip_in_zip(here: Path) -> str:
+    shutil.make_archive("inner/photos", "zip", here, "photos")
+    shutil.make_archive("outer", "zip", here / "inner")
+    return "outer.zip"
+
+
+def error_page(here: Path) -> str:
+    (here / "photos.zip").write_text("<html><body>404 not found</body></html>")
+    return "photos.zip"
+
+
+def cut_off(here: Path) -> str:
+    name = Path(shutil.make_archive("photos", "zip", here, "photos"))
+    name.write_bytes(name.read_bytes()[:2000])
+    return "photos.zip"
+
+
+PACKED_WRONG = {
+    "flat": (zipped_flat, ("4 images are directly in it", "`--labels`")),
+    "zip in zip": (zip_in_zip, ("only 1 file and", "Archives in it are not opened: 'photos.zip'.")),
+    "error page": (error_page, ("is called like an archive, and is none", "download")),
+    "cut off": (cut_off, ("is cut off", "a whole ZIP archive")),
+}
+
+
+@pytest.mark.parametrize(("make", "texts"), PACKED_WRONG.values(), ids=PACKED_WRONG)
+def test_archives_that_are_no_data_set(cli: Cli, here: Path, make, texts) -> None:  # type: ignore[no-untyped-def]
+    name = make(here)
+    for verb in ("train", "inspect"):
+        result = cli(verb, name)
+        assert result.code == 3, result.err
+        for text in texts:
+            assert text in result.err
+
+
+def test_paths_into_an_archive_are_inspected(cli: Cli, here: Path) -> None:
+    shutil.make_archive("set", "zip", here, "photos")
+    for path, text in (
+        ("set.zip/photos/cat", "It is one class of"),
+        ("set.zip/photos/cat/000.png", "is a file"),
+        ("set.zip/photos/cow", "There is no file or folder"),
+    ):
+        assert text in cli("inspect", path).err
+    assert "cat 3" in cli("inspect", "set.zip/photos").out
+    assert "did you mean 'set.zip'?" in cli("train", "sett.zip").err
+
+
 def no_masks(here: Path) -> str:
     photos(here / "seg", {"images": 3})
     (here / "seg" / "masks").mkdir()

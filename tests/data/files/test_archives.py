@@ -304,6 +304,18 @@ def test_names_that_windows_wrote(tmp_path: Path) -> None:
     assert read_file(str(packed / "cat" / "1.jpg")) == jpeg(1)
 
 
+def test_names_in_an_encoding_that_nobody_tells_are_pointed_out(tmp_path: Path) -> None:
+    for name, told in (("猫狗".encode("gbk"), True), ("Vögel".encode("cp437"), False), ("猫".encode(), False)):
+        packed = tmp_path / "x.zip"
+        with zipfile.ZipFile(packed, "w") as file:
+            for n in range(2):
+                for folder in ("Q" * len(name), "dog"):
+                    file.writestr(f"{folder}/{n}.jpg", jpeg(n))
+        packed.write_bytes(packed.read_bytes().replace(b"Q" * len(name), name))
+        warnings = rg.open_data(packed, fractions=(1, 0, 0)).warnings
+        assert any("in an encoding that the archive does not tell" in text for text in warnings) is told
+
+
 def test_files_on_the_disk_take_their_own_way(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = plant({"cat": 2, "dog": 2})
     shutil.copy(pack(folder, ".zip"), folder / "cat" / "more.zip")

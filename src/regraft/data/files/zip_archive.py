@@ -6,6 +6,7 @@ The standard library's `zipfile` makes an object of each member, half a kilobyte
 from __future__ import annotations
 
 import bz2
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ _FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF
 _UTF_8, _ENCRYPTED = 0x800, 0x2041  # flags: also strong encryption, and headers that are encrypted
 _UNIX, _LINK = 3, 0o120000
 _BOMB_BYTES, _BOMB_RATIO = 1 << 26, 200  # a member larger than this is not packed this much smaller
+_BOXES = re.compile("[\u2500-\u259f]")
 _SPARE = 256  # bytes of extra fields that one reading takes along
 
 
@@ -53,9 +55,15 @@ def list_zip(file: DiskFile) -> Index:
         DataError: It is cut off, damaged, or divided over several files.
     """
     place, num_bytes, num_members, shift = _directory(file)
-    members = Members("zip")
+    members, strange = Members("zip"), ""
     for entry, name, extra in _entries(file, place, num_bytes, num_members):
         _add(members, entry, name, extra, shift)
+        strange = strange or _misread(name, entry[4])
+    if strange:
+        members.notes.append(
+            f"Names such as {strange!r} are in an encoding that the archive does not tell; packed anew with names in "
+            "UTF-8, it shows them as they were."
+        )
     _mark_overlaps(members, place)
     return members.index()
 
@@ -185,6 +193,12 @@ def _text(raw: bytes, flags: int) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("utf-8", "surrogateescape") if flags & _UTF_8 else raw.decode("cp437")
+
+
+def _misread(raw: bytes, flags: int) -> str:
+    """Return a name that holds what nobody writes in one, lines of boxes: it is in an encoding of another country."""
+    name = "" if raw.isascii() else _text(raw, flags)
+    return name if _BOXES.search(name) else ""
 
 
 def _unpacked(body: bytes, size: int, method: int) -> bytes | str:

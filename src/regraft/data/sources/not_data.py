@@ -11,6 +11,7 @@ from pathlib import Path
 
 from regraft.data.files import access
 from regraft.data.files.archive_kinds import is_table_of_images
+from regraft.data.files.shards import looks_packed
 from regraft.data.sources.packed import is_archive
 from regraft.data.sources.walk import is_picture_name
 from regraft.errors import DataError
@@ -35,6 +36,12 @@ def require_no_archive(path: Path) -> None:
     except OSError:
         return
     command = _unpacking(head)
+    if command is None and looks_packed(path.name):
+        raise DataError(
+            f"{str(path)!r} is {'empty' if not head else 'called like an archive, and is none'}.",
+            "a whole archive, .zip, .tar or .tar.gz",
+            "download or copy it again",
+        )
     if command is None or _is_table(path):
         return
     raise DataError(

@@ -13,6 +13,7 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 
 from regraft.data.files import access
+from regraft.data.files.shards import looks_packed
 from regraft.data.paths import Paths
 from regraft.data.sources.listing import SPLIT_WORDS, Listing, looks_of, quoted, twin_warnings
 from regraft.data.sources.walk import STRAY_PICTURE, Walk, is_hidden, is_picture_name
@@ -87,7 +88,7 @@ def missing_folder(root: Path) -> DataError:
     wanted = root.relative_to(parent).parts[0] if root != parent else root.name
     try:
         with access.entries(parent) as found:
-            close = nearest(wanted, [entry.name for entry in found if entry.is_dir()])
+            close = nearest(wanted, [entry.name for entry in found if entry.is_dir() or looks_packed(entry.name)])
     except OSError:
         close = ""
     return DataError(
@@ -167,15 +168,19 @@ def _listing(root: Path, files: Files, walk: Walk, *, for_training: bool) -> Lis
 
 def _without_classes(root: Path, ignored: Counter[str]) -> Iterator[str]:
     """Yield a folder of files alone: one class of a data set, or images whose classes nothing says."""
-    num = sum(map(is_picture_name, access.names_in(root)))
+    names = access.names_in(root)
+    num = sum(map(is_picture_name, names))
     if not num:
-        yield f"It holds no class folders, only {sum(ignored.values())} files and hidden folders."
+        yield f"It holds no class folders, only {quantity(sum(ignored.values()), 'file')} and hidden folders."
+        packed = [name for name in names if looks_packed(name)]
+        if packed:
+            yield f"Archives in it are not opened: {quoted(packed)}."
         return
     yield (
         f"{quantity(num, 'image is', 'images are')} directly in it, without class folders: nothing says what "
         f"{'it shows' if num == 1 else 'they show'}."
     )
-    if has_class_folders(root.parent):
+    if not root.is_file() and has_class_folders(root.parent):  # an archive is no class of the folder that it lies in
         yield f"It is one class of {str(root.parent)!r}; give that folder to use all classes."
     else:
         yield "Put the images of each class into a folder of its own, or name a list of their labels with `--labels`."
