@@ -54,7 +54,7 @@ def error_page(here: Path) -> str:
 
 def cut_off(here: Path) -> str:
     name = Path(shutil.make_archive("photos", "zip", here, "photos"))
-    name.write_bytes(name.read_bytes()[:2000])
+    name.write_bytes(name.read_bytes()[:-60])
     return "photos.zip"
 
 
@@ -84,7 +84,7 @@ def test_paths_into_an_archive_are_inspected(cli: Cli, here: Path) -> None:
         ("set.zip/photos/cow", "There is no file or folder"),
     ):
         assert text in cli("inspect", path).err
-    assert "cat 3" in cli("inspect", "set.zip/photos").out
+    assert "labels: one for each image" in cli("inspect", "set.zip/photos").out
     assert "did you mean 'set.zip'?" in cli("train", "sett.zip").err
 
 
