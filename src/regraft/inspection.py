@@ -214,9 +214,10 @@ def _is_called_archive(path: Path) -> bool:
 
 
 def _is_pattern(path: Path) -> bool:
-    from regraft.data.files.shards import is_pattern
+    """Return whether a path is a pattern of archives; others are patterns of networks."""
+    from regraft.data.files.shards import is_pattern, looks_packed
 
-    return is_pattern(str(path)) and not path.exists()
+    return is_pattern(str(path)) and looks_packed(path.name) and not path.exists()
 
 
 def _is_weights(path: Path) -> bool:
