@@ -97,6 +97,18 @@ def test_creation_numbers_stand_in_for_an_order() -> None:
     assert _source_of(report, "c.weight") == ["conv2d_10/kernel:0"]
 
 
+@pytest.mark.parametrize("names", [("conv2d_2", "conv2d_1", "conv2d"), ("first", "last/conv2d", "last/conv2d_0")])
+def test_creation_numbers_that_fall_or_are_equal_decide_nothing(names: tuple[str, ...]) -> None:
+    """The first layer is certain, the only one of its shape: `conv2d_2` cannot be created after what runs behind it."""
+    numbered = dict(zip(names, _CHAIN_FILE.values(), strict=True))
+    report = match(_file(numbered, ordered=False), _slots(_CHAIN))
+    assert {name for group in report.ambiguous for name in group.targets} == {
+        *("b.weight", "b.bias", "c.weight", "c.bias")
+    }
+    with pytest.raises(WeightsError, match="ambiguous"):
+        report.require()
+
+
 _BRANCHES = {
     "stem": ("conv", (4, 3, 3, 3), [""]),
     "left": ("conv", (4, 4, 3, 3), ["stem"]),

@@ -17,7 +17,15 @@ from regraft.weights.match.structure.paths import Paths
 from regraft.weights.naming.layers import Layer
 from regraft.weights.naming.naming import Pair
 
-__all__ = ["BEHIND", "behind_convolutions", "by_creation_number", "by_numbers", "unconfirmed", "upwards_only"]
+__all__ = [
+    "BEHIND",
+    "against_creation",
+    "behind_convolutions",
+    "by_creation_number",
+    "by_numbers",
+    "unconfirmed",
+    "upwards_only",
+]
 
 BEHIND = "structure: right behind its convolution"
 _NUMBER = re.compile(r"\d+")
@@ -133,11 +141,44 @@ def counts_on(first: str, second: str) -> bool:
 
 
 def by_creation_number(sources: Sequence[Layer]) -> list[Layer] | None:
-    """Return layers called `conv2d`, `conv2d_1`, ... by their number; None where the names are not of that kind."""
-    stems = {re.sub(r"_\d+$", "", layer.name) for layer in sources}
-    if len(stems) != 1 or not re.search(r"(conv|batch_norm|dense|normalization)", next(iter(stems))):
+    """Return layers called `conv2d`, `conv2d_1`, ... by their number; None where the names are not of that kind, or two
+    have one number.
+    """
+    counted = {_creation(layer.name): layer for layer in sources}
+    stems = {stem for stem, _ in counted}
+    if len(counted) != len(sources) or len(stems) != 1:
         return None
-    return sorted(sources, key=lambda layer: int((re.search(r"_(\d+)$", layer.name) or [0, 0])[1]))
+    if not re.search(r"(conv|batch_norm|dense|normalization)", next(iter(stems))):
+        return None
+    return [counted[key] for key in sorted(counted)]
+
+
+def against_creation(pairs: Sequence[Pair], certain: Sequence[Pair], paths: Paths) -> list[list[Pair]]:
+    """Return which of the pairs, made by creation numbers, these numbers speak against: of two layers that were created
+    one after the other the later runs first; each time those of one shape.
+
+    Args:
+        pairs: Pairs by creation numbers.
+        certain: Pairs by other evidence.
+        paths: What runs before what in the model.
+    """
+    created = sorted((*pairs, *certain), key=lambda pair: _creation(pair.source.name))
+    wrong = {
+        _creation(one.source.name)[0]
+        for one, other in pairwise(created)
+        if _creation(one.source.name)[0] == _creation(other.source.name)[0]
+        and paths.run_before(other.target.name, one.target.name)
+    }
+    classes: dict[Any, list[Pair]] = {}
+    for pair in pairs:
+        classes.setdefault((pair.target.kind, pair.target.signature), []).append(pair)
+    return [members for members in classes.values() if any(_creation(one.source.name)[0] in wrong for one in members)]
+
+
+def _creation(name: str) -> tuple[str, int]:
+    """Return what a layer is called, and its number among those called so: none is 0."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number[:18])) if stem and number.isdecimal() else (name, 0)
 
 
 def by_numbers(sources: Sequence[Layer]) -> list[Layer] | None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from regraft.weights.match.structure.branch import own_branch
 from regraft.weights.match.structure.evidence import (
     BEHIND,
+    against_creation,
     behind_convolutions,
     by_creation_number,
     by_numbers,
@@ -47,6 +48,8 @@ _NUMBERS = (
 )
 _BY_ORDER = "structure: order of execution"
 _BY_NUMBERS = "structure: order of numbers"
+_BY_CREATION = "structure: order of creation numbers"
+_ORDERED = (_BY_ORDER, _BY_NUMBERS, _BY_CREATION)
 _COUNTS = f"the file has {{}} layers of this shape and the model {{}}; {_DECIDES}"
 
 
@@ -108,7 +111,7 @@ def by_structure(
         if kind == "kernel":
             alignment.pairs += _by_position(*left, fits)
         _doubt(alignment, kind, certain, paths, order)
-    num_ordered = sum(pair.rule in (_BY_ORDER, _BY_NUMBERS, BEHIND) for pair in alignment.pairs)
+    num_ordered = sum(pair.rule in (*_ORDERED, BEHIND) for pair in alignment.pairs)
     if num_ordered:
         text = (
             f"{quantity(num_ordered, 'layer was', 'layers were')} placed by the order of the file's layers, or of the "
@@ -141,7 +144,10 @@ def _doubt(alignment: Alignment, kind: str, certain: Sequence[Pair], paths: Path
     """Leave open what an order of definition, or numbers that may count downwards, have placed alone."""
     new = [pair for pair in alignment.pairs if _part(pair.target) == kind]
     doubtful = [pair for pair in new if pair.rule in (_BY_ORDER, _BY_NUMBERS)]
-    certain = [*certain, *(pair for pair in new if pair.rule not in (_BY_ORDER, _BY_NUMBERS))]
+    created = [pair for pair in new if pair.rule == _BY_CREATION]
+    certain = [*certain, *(pair for pair in new if pair.rule not in _ORDERED)]
+    if created:
+        alignment.reopen(against_creation(created, certain, paths), _NUMBERS)
     if order == "definition" and doubtful:
         alignment.reopen(unconfirmed(doubtful, certain, paths), _DEFINITION)
     if order == "none" and doubtful:
@@ -219,7 +225,7 @@ def _in_order(sources: Sequence[Layer], *, ordered: bool) -> tuple[list[Layer] |
     if ordered:
         return sorted(sources, key=lambda layer: layer.order), _BY_ORDER
     created = by_creation_number(sources)
-    return (created, "structure: order of creation numbers") if created else (by_numbers(sources), _BY_NUMBERS)
+    return (created, _BY_CREATION) if created else (by_numbers(sources), _BY_NUMBERS)
 
 
 def _refuse(targets: Sequence[Layer], sources: Sequence[Layer], why: str, alignment: Alignment) -> None:
