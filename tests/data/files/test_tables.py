@@ -228,6 +228,13 @@ def test_damage_never_ends_in_a_traceback(tmp_path: Path, form: str, data: st.Da
         with_readable(rg.open_data(path))
 
 
+def test_a_table_whose_columns_of_images_are_hidden_is_refused(tmp_path: Path) -> None:
+    rows = table(meta={}).rename_columns([".image", "label"])
+    with pytest.raises(DataError) as refused:
+        rg.open_data(written(tmp_path / "stream.arrow", rows))
+    assert "has no column of images" in str(refused.value)
+
+
 def test_commands_on_a_table(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
     rows = written(tmp_path / "pets.parquet", table())
     found = cli("inspect", rows)

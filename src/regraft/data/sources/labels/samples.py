@@ -96,6 +96,9 @@ class SampleReader:
 
     def _rows(self, split: str, place: Path) -> Iterator[Record]:
         columns = [name for name in access.names_in(place) if not is_hidden(name)]
+        if not columns:
+            self._bad.add(place, None, "tables without images", "has no column of images that has a name")
+            return
         column = next((name for name in IMAGE_COLUMNS if name in columns), columns[0])
         labels = table_labels(os.fspath(place), (*LABELS, *_MANY_LABELS))
         if labels is None or (split == "test" and not any(map(_is_label, labels.values))):
