@@ -57,7 +57,7 @@ def tiny(folder: Path) -> tuple[Path, Path]:
     data = rg.open_data(folder / "photos")
     model = rg.adapt(rg.build_model("test_efficientnet"), classes=data.class_names, image_size=32)
     run = rg.train(model, rg.make_plan(model, [rg.Stage("head", epochs=1)]), data, out=folder / "run", show=False)
-    return rg.export(run, folder / "tiny.onnx", verify=0).path, folder / "photos"
+    return rg.export(run.path, folder / "tiny.onnx", verify=0).path, folder / "photos"
 
 
 def measured(file: Path, photos: Path, requests: int, clients: int) -> None:
