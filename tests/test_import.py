@@ -84,11 +84,11 @@ def test_commands_import_what_their_path_needs(tiny_run: Path, tiny_photos: Path
 
 @pytest.mark.slow
 def test_training_imports_no_compiler(tiny_photos: Path, tmp_path: Path) -> None:
-    """From photos to a report: optimizers of torch, head and layers, evaluation."""
+    """From photos and the default weights to a report: matching, head and layers, evaluation."""
     options = "--image-size 32 --model test_efficientnet --set model.weights=none --set data.batch_size=8"
     found = imported_by(
         f"find-lr '{tiny_photos}' {options} --stage all --steps 10",
-        f"train '{tiny_photos}' {options} --epochs 1 --out '{tmp_path / 'run'}'",
+        f"train '{tiny_photos}' --image-size 32 --set data.batch_size=8 --epochs 1 --out '{tmp_path / 'run'}'",
     )
     for verb in ("find-lr", "train"):
         assert found[verb] == ["torch", "timm", "torchvision"], verb

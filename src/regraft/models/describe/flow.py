@@ -1,11 +1,13 @@
 """What runs before what in a model: its layers in the order of execution, and what reaches each of them.
 
-The model is run once on torch's meta device (shapes only) while every operation is watched: which parameters it uses,
-and which layers' outputs reach it. That also sees functional uses of a weight, which module hooks do not.
+The model is run once on torch's meta device (shapes only), or a small one on an image (as in `trace`), while every
+operation is watched: which parameters it uses, and which layers' outputs reach it. That also sees functional uses of a
+weight, which module hooks do not.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +17,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from regraft.models.describe.trace import _eval_mode, in_channels, plain, trace_sizes
+from regraft.models.describe.trace import _eval_mode, _is_quick, in_channels, plain, trace_sizes
 
 __all__ = ["NO_PADS", "Flow", "Pads", "flow_of"]
 
@@ -55,17 +57,23 @@ def flow_of(model: nn.Module) -> Flow | None:
     lost: Flow | None = None
     sizes = trace_sizes(model)
     sizes += [(side, side) for side in _MORE_SIZES if (side, side) not in sizes]
+    devices = ("real", "meta") if _is_quick(model) else ("meta", "real")  # with the same result
     for channels in in_channels(model):
         for size in sizes:
-            for device in ("meta", "real"):
+            flows: dict[str, Flow] = {}
+            for device in devices:
                 try:
                     flow, followed = _watch(model, (1, channels, *size), device)
                 except Exception:
                     # Whatever a foreign forward raises on an image that it does not take: the next one is tried.
                     continue
-                if followed or (lost is not None and device == "real"):
+                if followed:
                     return flow
-                lost = lost or flow
+                flows[device] = flow
+            lost = lost or flows.get("meta")
+            if "real" in flows and lost is not None:
+                return flows["real"]
+            lost = lost or flows.get("real")
     return lost
 
 
@@ -151,6 +159,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if flat:
                 self.flow.flattened.setdefault(owner, flat)
         return _Origin(frozenset(), owners)
+
+
+# As it is written: torch wraps it, and the wrapper imports torch's compiler in order to be exempt from it.
+_Watcher.__torch_dispatch__ = inspect.unwrap(_Watcher.__torch_dispatch__)  # type: ignore[method-assign]
 
 
 def _pooling(func: Any) -> frozenset[str]:
