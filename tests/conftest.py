@@ -31,6 +31,9 @@ settings.load_profile("untimed")
 
 REAL_FSYNC = os.fsync
 TINY_MODEL = "test_efficientnet"
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device; on a machine with one, type `uv run pytest -m gpu`"
+)
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from tests.conftest import needs_cuda
 
 from regraft.data.augment.augment import apply
 from regraft.errors import SettingsError
@@ -189,7 +190,7 @@ def test_sample_numbers_must_fit_the_batch() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@needs_cuda
 def test_cuda_shows_the_same_pictures() -> None:
     here = apply(POOL, EVERYTHING, seed=7, epoch=1, sample_ids=range(9))
     there = apply(POOL.cuda(), EVERYTHING, seed=7, epoch=1, sample_ids=range(9)).cpu()

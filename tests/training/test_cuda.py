@@ -19,13 +19,10 @@ from regraft.compute.numerics import Numerics, choose_numerics
 from regraft.compute.program import inference_program
 from regraft.training.engine import Engine
 from regraft.training.features.feature_store import Features
-from tests.conftest import TINY_MODEL, Cli
+from tests.conftest import TINY_MODEL, Cli, needs_cuda
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-]
-TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices here")
+pytestmark = [pytest.mark.gpu, needs_cuda]
+TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 TINY = ("--model", TINY_MODEL, "--image-size", "32", "--set", "model.weights=none", "--set", "data.batch_size=8")
 
 
