@@ -1,10 +1,14 @@
-"""A million files: seconds and memory of opening them, and memory over the steps of an epoch.
+"""A million files: seconds and memory of opening them, memory over an epoch, and how busy one keeps the processors.
 
-    uv run python benchmarks/index.py [--files 1000000] [--classes 100] [--epoch-files 50000] [--folder FOLDER]
+    uv run python benchmarks/index.py [--files 1000000] [--classes 100] [--epoch-files 50000] [--train-files 0]
+                                      [--folder FOLDER]
 
 Aims: at most 60 s and at most 300 MB resident for the index of a million files; memory that stays flat over an epoch,
-streamed and from the cache on the disk. The files of the index are hard links to small JPEGs, 50,000 to each; those of
-the epoch all differ. Everything is made in a temporary folder, and each figure is taken in a fresh process.
+streamed and from the cache on the disk. `--train-files 200000` trains EfficientNet-lite0 (or `--model`) for an epoch on
+images that are streamed from the disk, and prints how busy that keeps the processors (aim: at least 95 %): seconds of
+the processors by seconds of the clock and the number of processors, from the first step to the last. The files of the
+index are hard links to small JPEGs, 50,000 to each; those of the epochs all differ. Everything is made in a temporary
+folder, and each figure is taken in a fresh process.
 """
 
 from __future__ import annotations
@@ -69,6 +73,37 @@ print(json.dumps({
 }))
 """
 
+TRAIN = """
+import json, os, sys, time
+import psutil
+import regraft as rg
+
+folder, name, side, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+process, at = psutil.Process(), {}
+
+def used():
+    times = process.cpu_times()
+    return time.perf_counter(), times.user + times.system + times.children_user + times.children_system
+
+class Clock(rg.Callback):
+    def on_step_end(self, stage, loss):
+        at.setdefault("first", used())
+        at["last"], at["steps"] = used(), stage.progress.step
+
+recipe = {
+    "model": {"name": name, "image_size": side, "weights": "none"}, "log": [], "seed": 1,
+    "data": {"source": folder, "batch_size": batch, "cache": "off", "fractions": [0.99, 0.01, 0]},
+    "stages": [{"name": "all", "train": "all", "optimizer": "sgd", "lr": 0.01, "epochs": 1}],
+    "defaults": {"augment": {"flip": "horizontal"}},
+}
+rg.run_recipe(recipe, out=sys.argv[5], show=False, callbacks=[Clock()])
+clock, processor = (last - first for first, last in zip(at["first"], at["last"]))
+print(json.dumps({
+    "images": at["steps"] * batch, "seconds": clock, "busy": processor / clock / len(os.sched_getaffinity(0)),
+    "resident": process.memory_info().rss / 1e6,
+}))
+"""
+
 
 def jpeg(side: int, number: int) -> bytes:
     """A small picture whose bytes no other number has: the number stands in a comment."""
@@ -111,6 +146,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--epoch-files", type=int, default=50_000)
+    parser.add_argument("--train-files", type=int, default=0)
+    parser.add_argument("--model", default="tf_efficientnet_lite0", help="that is trained, with random weights")
     parser.add_argument("--side", type=int, default=64, help="of the pictures, in pixels")
     parser.add_argument("--rounds", type=int, default=3, help="of the index; the median counts")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
@@ -140,6 +177,14 @@ def main() -> None:
             print(
                 f"cache {cache}: {run['rows']:,} rows, decoded in {run['decoded']:.0f} s, two epochs in "
                 f"{run['seconds']:.0f} s; MB resident by the step: {shown}; growth {log[-1] - log[1]:+.1f} MB",
+                flush=True,
+            )
+        if arguments.train_files:
+            make(Path(place) / "train", arguments.train_files, arguments.classes, arguments.side, linked=False)
+            run = measured(TRAIN, f"{place}/train", arguments.model, arguments.side, BATCH, f"{place}/run")
+            print(
+                f"an epoch of {run['images']:,} streamed images, {arguments.model}: {run['seconds']:.0f} s, processors "
+                f"{run['busy']:.1%} busy (aim: at least 95 %), {run['resident']:.0f} MB resident; {machine()}",
                 flush=True,
             )
 
