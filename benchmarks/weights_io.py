@@ -1,11 +1,14 @@
 """Read, match and convert VGG16 with its top from a Keras .h5 (553 MB): against reading and copying its bytes once.
 
-uv run python benchmarks/weights_io.py [--rounds 5] [--threads 2] [--folder DIR]
+uv run python benchmarks/weights_io.py [--rounds 5] [--threads 2] [--folder DIR] [--tensors 10000 100000]
 
 The file is written first (random values), so it lies in the page cache. In one process after all imports, in turn:
 (a) the floor: read the bytes of the file and copy them once; (b) read_weights, match_weights and graft into a model
 that was built before. Medians and the median of the rounds' ratios are printed, and by how much the process's peak
 memory in (b) rose above what it held before, measured in a process of its own; the aim is file + 2 x largest tensor.
+`--tensors` measures how reading and matching grow instead: narrow networks with so many tensors, in safetensors files
+behind a prefix: a chain of convolutions and batch norms, a ViT, and a ViT in the names and the divided attention of
+Hugging Face's library (aims: 10,000 within 5 s, 100,000 within 20 s), in seconds of the processor.
 """
 
 from __future__ import annotations
@@ -21,8 +24,12 @@ import threading
 import time
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 MB = 1e6
 
@@ -104,11 +111,87 @@ def measure_memory(path: Path) -> None:
     print(peak.rise)
 
 
+def chain(num_tensors: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Convolutions and batch norms, and their file behind a prefix."""
+    from torch import nn
+
+    blocks = [nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)) for _ in range(num_tensors // 6)]
+    model = nn.Sequential(*blocks)
+    return model, {f"module.net.{name}": value for name, value in model.state_dict().items()}
+
+
+def vit(num_tensors: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A ViT of timm, and its file behind a prefix."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = VisionTransformer(img_size=32, embed_dim=8, depth=num_tensors // 12, num_heads=2, num_classes=3)
+    return model, {f"model.backbone.{name}": value for name, value in model.state_dict().items()}
+
+
+def divided_vit(num_tensors: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A ViT of timm, and its file in Hugging Face's names, where query, key and value are three layers."""
+    model, _ = vit(12 * num_tensors // 16)
+    names = {
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    }
+    found = {}
+    for name, value in model.state_dict().items():
+        path, _, kind = name.rpartition(".") if "." in name else (name, "", "")
+        start = ""
+        if path.startswith("blocks."):
+            _, number, path = path.split(".", 2)
+            start = f"encoder.layer.{number}."
+        if path == "head":
+            found[f"classifier.{kind}"] = value
+        elif path == "attn.qkv":
+            for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                found[f"vit.{start}attention.attention.{part}.{kind}"] = piece.contiguous()
+        else:
+            found["vit." + start + names[path] + (f".{kind}" if kind else "")] = value
+    return model, found
+
+
+def grow(counts: list[int], folder: Path, rounds: int) -> None:
+    """Print how long files of so many tensors take."""
+    import safetensors.torch
+    import torch
+
+    import regraft as rg
+
+    torch.set_num_threads(1)
+    print(f"{platform.machine()}, {date.today()}, load {os.getloadavg()[0]:.1f}; medians of {rounds}, one thread")
+    for make in (chain, vit, divided_vit):
+        for count in counts:
+            model, tensors = make(count)
+            path = folder / f"{make.__name__}.safetensors"
+            safetensors.torch.save_file(tensors, path)
+            took = []
+            for _ in range(rounds):
+                began = time.process_time()
+                report = rg.match_weights(rg.read_weights(path), model)
+                took.append(time.process_time() - began)
+                report.require("all")
+            print(
+                f"{make.__name__}: {len(tensors):,} tensors of the file, {report.counts['matched']:,} of the network "
+                f"matched, {statistics.median(took):.1f} s of the processor",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--tensors", type=int, nargs="*", help="measure the growth with their number instead")
     parser.add_argument("--memory", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -116,6 +199,9 @@ def main() -> None:
         measure_memory(options.memory)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if options.tensors:
+            grow(options.tensors, Path(folder), options.rounds)
+            return
         path = Path(folder) / "vgg16.h5"
         write_file(path)
         compare(path, options.rounds, options.threads)

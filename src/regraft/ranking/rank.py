@@ -40,7 +40,8 @@ def rank(
     """Compare backbones on one's own images without training them: each one's features are computed once.
 
     A linear classifier on these is cross-validated, its penalty chosen inside each fold; the order is that of its
-    accuracy. A test split is not looked at. Up to 2,000 images are taken, as many of each class as its share is.
+    log loss, with networks without weights behind the others. A test split is not looked at. Up to 2,000 images are
+    taken, as many of each class as its share is.
     Figures are deterministic, but for seconds.
 
     Args:
@@ -114,10 +115,14 @@ def _next_step(candidates: Sequence[Candidate]) -> str:
     return "`regraft models` shows where weights are; the extra `backbones` has two more"
 
 
-def _order(item: Tried) -> tuple[float, float, str]:
-    """Return what a candidate is sorted by: its accuracy, then its log loss, then its name."""
+def _order(item: Tried) -> tuple[bool, float, str]:
+    """Return what a candidate is sorted by: whether it has weights, its log loss, its name.
+
+    The loss of an image says more than whether it is right, and so tells more networks apart. Random features may
+    separate simple images well; what fine-tuning starts from is nothing.
+    """
     row = item.row
-    return -(row.accuracy or 0.0), row.log_loss or 0.0, row.label
+    return row.weights == "none", row.log_loss or 0.0, row.label
 
 
 def _behind(item: Tried, first: Tried) -> RankedModel:

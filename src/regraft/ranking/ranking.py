@@ -68,7 +68,7 @@ class RankedModel(Summary):
 
 @dataclass(frozen=True, repr=False)
 class Ranking(Summary):
-    """Backbones in the order of their cross-validated accuracy; equal ones in that of their log loss.
+    """Backbones in the order of their cross-validated log loss, those without weights behind the others.
 
     Attributes:
         rows: Best first; those that could not be ranked last.

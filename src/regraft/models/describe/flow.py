@@ -8,7 +8,7 @@ weight, which module hooks do not.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from regraft.models.describe.trace import _eval_mode, _is_quick, in_channels, plain, trace_sizes
 
@@ -111,7 +112,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.flow = Flow()
         self._owners = owners
-        self._origins: dict[int, tuple[torch.Tensor, _Origin]] = {}
+        self._origins: MutableMapping[torch.Tensor, _Origin] = WeakIdKeyDictionary()  # or a run would keep all its maps
         self._note(image, _Origin(frozenset(), frozenset([""])))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -127,8 +128,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         owner = self._owners.get(id(tensor))
         if owner is not None:
             return _Origin(frozenset([owner]), None)
-        known = self._origins.get(id(tensor))
-        return known[1] if known else None
+        return self._origins.get(tensor)
 
     def follows(self, tensor: torch.Tensor) -> bool:
         """Return whether it is known to come from the image."""
@@ -136,7 +136,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return origin is not None and origin.layers is not None
 
     def _note(self, tensor: torch.Tensor, origin: _Origin) -> None:
-        self._origins[id(tensor)] = (tensor, origin)  # the tensor is kept, so that its id stays its own
+        self._origins[tensor] = origin
 
     def _made(self, func: Any, args: Any, origins: list[_Origin], output: Any) -> _Origin:
         owners = frozenset().union(*(origin.owners for origin in origins if origin.layers is None))

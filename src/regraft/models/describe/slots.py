@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from regraft.models.describe.flow import NO_PADS, Pads, flow_of
-from regraft.models.describe.info import info_of
+from regraft.models.describe.info import ModelInfo, info_of
 from regraft.models.describe.trace import plain
 from regraft.models.keras.layer import KerasLayer, kind_of
 from regraft.weights.naming.layers import Slot
@@ -24,10 +24,15 @@ _NORM_ROLES = {
 }
 
 
-def slots_of(model: nn.Module) -> tuple[Slot, ...]:
-    """Return every tensor of the model's state dict as a `Slot`, in order of execution (unused layers behind)."""
+def slots_of(model: nn.Module, info: ModelInfo | None = None) -> tuple[Slot, ...]:
+    """Return every tensor of the model's state dict as a `Slot`, in order of execution (unused layers behind).
+
+    Args:
+        model: Any module.
+        info: Its description, where it is known; None derives it.
+    """
     model = plain(model)
-    info = info_of(model)
+    info = info_of(model) if info is None else info
     flow = flow_of(model)
     modules = dict(model.named_modules())
     names = list(model.state_dict(keep_vars=True))
@@ -37,6 +42,8 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
     else:
         places = {owner: place for place, owner in enumerate(flow.order)}
         places |= {owner: len(places) + place for place, owner in enumerate(owners) if owner not in places}
+    inputs = {} if flow is None else {owner: tuple(sorted(of)) for owner, of in flow.inputs.items()}
+    pools = {} if flow is None else {owner: tuple(sorted(of)) for owner, of in flow.pools.items()}
     slots = []
     for name, tensor in model.state_dict(keep_vars=True).items():
         if not isinstance(tensor, torch.Tensor):
@@ -54,13 +61,13 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
                 order=places[owner],
                 part=info.part_of(name),
                 kind=kind_of(module),
-                inputs=tuple(sorted(flow.inputs.get(owner, ()))) if flow and owner in flow.inputs else None,
+                inputs=inputs.get(owner),
                 attributes=_attributes(module, flow.pads.get(owner) if flow else None)
                 | _activation(module, modules.get(owner.rpartition(".")[0]), owner)
                 | _heads(module, modules.get(owner.rpartition(".")[0]), owner),
                 flattened=(flattened[2], *flattened[:2]) if flattened and channels_last else flattened,
                 rows="HWC" if channels_last else "CHW",
-                pools=tuple(sorted(flow.pools.get(owner, ()))) if flow else (),
+                pools=pools.get(owner, ()),
             )
         )
     return tuple(sorted(slots, key=lambda slot: slot.order))

@@ -7,7 +7,6 @@ one tries that first, with the same result: the meta device brings torch's compi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ __all__ = [
     "trace_sizes",
 ]
 
-_SMALL = 30_000_000  # parameters: an image takes tenths of a second, and the compiler's import seconds
+_SMALL = 30_000_000  # parameters: an image takes tenths of a second
 _SIZES = (224, 256, 288, 299, 384, 512, 128, 96, 64, 32)
 
 
@@ -102,10 +101,21 @@ def trace_sizes(model: nn.Module, image_size: int | tuple[int, int] | None = Non
     config = getattr(model, "pretrained_cfg", None) or {}
     known = [
         stored.pixels.size if stored is not None else None,  # the size that a head that flattens was built for
+        _stated_size(model),
         config.get("input_size", ())[-2:] if isinstance(config, dict) else None,
     ]
     sizes = [(int(size[0]), int(size[1])) for size in known if size]
     return list(dict.fromkeys([*sizes, *((size, size) for size in _SIZES)]))
+
+
+def _stated_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return the image size that a vision transformer's positions were made for, where a module keeps it."""
+    for module in model.modules():
+        size = getattr(module, "img_size", None) or getattr(module, "image_size", None)
+        size = (size, size) if isinstance(size, int) else size
+        if isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            return size[0], size[1]
+    return None
 
 
 def trace(
@@ -227,8 +237,10 @@ class _Method(nn.Module):
 
 
 def _is_quick(model: nn.Module) -> bool:
-    """Return whether an image takes less time than the import of what the meta device needs."""
-    if "torch._dynamo" in sys.modules or any(isinstance(module, KerasLayer) for module in model.modules()):
+    """Return whether an image takes less time than the meta device does: a millisecond and more for each layer, and
+    once the import of what it needs.
+    """
+    if any(isinstance(module, KerasLayer) for module in model.modules()):
         return False
     parameters = list(model.parameters())
     kinds = {(parameter.device.type, parameter.dtype) for parameter in parameters}

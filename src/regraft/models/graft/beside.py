@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from regraft.models.describe.info import info_of
+from regraft.models.describe.info import ModelInfo
 from regraft.models.describe.trace import plain
 from regraft.weights.limits import is_own_file
 from regraft.weights.report import Finding
@@ -23,14 +23,13 @@ _COMPARED = ("stride", "padding", "eps", "kernel_size", "groups", "dilation")
 _MOST_NAMED = 4
 
 
-def differences_from_config(path: Path, model: nn.Module) -> list[Finding]:
+def differences_from_config(path: Path, model: nn.Module, info: ModelInfo) -> list[Finding]:
     """Compare a model with the network that the `config.json` beside its weights names, where timm knows it.
 
     Equal tensors may belong to other strides, paddings, epsilons, activations or poolings; what layers of one name do
     is compared, the head apart.
     """
     named = _architecture(path.parent / "config.json") if path.suffix in (".safetensors", ".bin", ".pth") else None
-    info = info_of(model)
     if named is None or named == info.architecture.partition(".")[0] or not timm.is_model(named):
         return []
     with torch.device("meta"):

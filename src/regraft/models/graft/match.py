@@ -65,12 +65,13 @@ def match_weights(
         "key": key,
         "in_order": in_order,
     }
-    if part != "all" and info_of(model).origin.encoder is not None:
+    info = info_of(model)
+    if part != "all" and info.origin.encoder is not None:
         return match_encoder(weights, model, skip=skip, map=map or {}, part=part, **options)
-    report = match(weights, slots_of(model), skip=skip, map=map, model=info_of(model).architecture, **options)
+    report = match(weights, slots_of(model, info), skip=skip, map=map, model=info.architecture, **options)
     findings = [_hinted(finding, report.model) for finding in report.findings]
     if weights.path.is_file() and any(match.sources for match in report.matched):
-        findings += differences_from_config(weights.path, model)
+        findings += differences_from_config(weights.path, model, info)
     return replace(report, findings=tuple(findings))
 
 

@@ -69,7 +69,8 @@ def _matched(
     part: str | None,
     options: Mapping[str, Any],
 ) -> MatchReport:
-    info, slots = info_of(model), slots_of(model)
+    info = info_of(model)
+    slots = slots_of(model, info)
     by_hand = {
         name.removeprefix(_PREFIX): other.removeprefix(_PREFIX)
         for name, other in map.items()

@@ -111,8 +111,11 @@ def by_family(target: Side, source: Side, fits: Fits) -> Spoken:
                 others = [one for one in spoken if not (dialect.own and one[0] is dialect)]
                 named = addresses(sources, dialect, whole=False, prefix=prefix) if others else {}
                 for target_dialect, target_named in others:
+                    is_same = dialect is target_dialect
+                    is_told = not (is_same and _only_numbers(target))
                     rule = f"family {family.name}: {dialect.name} -> {target_dialect.name}"
-                    name = f"{family.name}: {dialect.name}"
+                    rule = rule if is_told else f"the same numbers below {prefix or '(nothing)'}"
+                    name = f"{family.name}: {dialect.name}" if is_told else ""
                     meeting = [
                         Pair(targets[a], sources[b], rule, dialect.scaled, name, address, unbiased=dialect.unbiased)
                         for a, b, address in _same_address(target_named, named)
@@ -121,12 +124,18 @@ def by_family(target: Side, source: Side, fits: Fits) -> Spoken:
                     num_fit = _believable(pairs, fits)
                     if num_fit > best_fit:
                         placed = {pair.source.name for pair in meeting}
-                        unplaced = {name: address for name, address in named.items() if name not in placed}
+                        left = named if is_told else {}
+                        unplaced = {name: address for name, address in left.items() if name not in placed}
                         best_fit = num_fit
                         loose = [pair for pair in meeting if _is_single(pair, target)]
-                        begins = begins_late(sources, dialect, prefix=prefix)
-                        best = Spoken(pairs, unplaced, loose, begins, dialect is target_dialect)
+                        begins = begins_late(sources, dialect, prefix=prefix) if is_told else ""
+                        best = Spoken(pairs, unplaced, loose, begins, is_same)
     return best
+
+
+def _only_numbers(side: Side) -> bool:
+    """Return whether names are numbers alone, as in a nested `Sequential`: those of no network in particular."""
+    return all(part.isdigit() for name in side.layers for part in dotted(name).split("."))
 
 
 def _is_of(pair: Pair, target: Side, source: Side) -> bool:
