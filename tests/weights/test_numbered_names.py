@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,18 @@ def test_the_network_they_are_of_keeps_its_epsilon(tmp_path: Path) -> None:
     save_file(file.state_dict(), tmp_path / "file.safetensors")
     report = rg.match_weights(rg.read_weights(tmp_path / "file.safetensors"), model)
     assert any(finding.attribute == "eps" and finding.serious for finding in report.findings)
+
+
+def test_many_copies_are_told_in_a_line(tmp_path: Path) -> None:
+    """A file of thirty members, each the whole network."""
+
+    def network() -> nn.Sequential:
+        return nn.Sequential(OrderedDict(stem=nn.Conv2d(3, 8, 3), neck=nn.Conv2d(8, 4, 3)))
+
+    members = nn.ModuleDict({f"member{number}": network() for number in range(30)})
+    save_file(members.state_dict(), tmp_path / "members.safetensors")
+    report = rg.match_weights(rg.read_weights(tmp_path / "members.safetensors"), network())
+    (group,) = report.ambiguous
+    assert "30 networks of this shape" in group.decides
+    assert "and 24 more" in group.decides
+    assert len(group.decides) < 500

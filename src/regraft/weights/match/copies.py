@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from regraft.weights.naming.layers import Layer
 from regraft.weights.naming.naming import Pair
+from regraft.weights.words import MOST_NAMED, some
 
 __all__ = ["choice", "common_path", "other_copies"]
 
@@ -94,8 +95,9 @@ def _prefixes(anchors: Iterable[str], free: Mapping[str, Layer]) -> list[str]:
 def choice(prefixes: Sequence[str]) -> str:
     """Return the sentence that names what to type to choose one of the copies."""
     names = [re.sub(r"[./]+$", "", prefix) for prefix in prefixes]
-    named = " and ".join(repr(name) if name else "no prefix" for name in names)
-    typed = " or ".join(f"--from {name}" for name in names if name)
+    quoted = [repr(name) if name else "no prefix" for name in names]
+    typed = " or ".join(f"--from {name}" for name in names[:MOST_NAMED] if name)
+    named = " and ".join(quoted) if len(names) <= MOST_NAMED else some(quoted)
     left_out = next(prefix for prefix in prefixes if prefix)
     return (
         f"the file holds {len(names)} networks of this shape, under {named}: choose one with {typed} "
