@@ -31,7 +31,7 @@ _QUOTED = re.compile(r"'([^'\\]*)'")
 _INT, _FLOAT, _STRING = 3, 2, 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a hostile file has millions of them
 class Node:
     """One node; `tensors` are the attributes that are tensors (of `Constant`)."""
 
@@ -44,7 +44,7 @@ class Node:
     module: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Use:
     """What one node uses one tensor as."""
 
