@@ -13,6 +13,7 @@ from torch import nn
 import regraft as rg
 from regraft import pipeline
 from regraft.compute.numerics import choose_numerics
+from regraft.data.decode import image_file
 from regraft.training.callbacks import Callback
 
 
@@ -53,8 +54,23 @@ class Leaving(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def note_reads(path: Path) -> None:
+    """Write the name of each image that is read from an archive into a file, a line each."""
+    read = image_file.read_member
+
+    def noted(name: str | Path) -> bytes | str | None:
+        with path.open("a") as file:
+            file.write(f"{name}\n")
+        return read(name)
+
+    image_file.read_member = noted
+
+
 def main(photos: str, out: str, kind: str, *more: str) -> None:
+    cache = os.environ.get("WORKER_CACHE", "auto")
     data = rg.open_data(photos)
+    if "WORKER_READS" in os.environ:
+        note_reads(Path(f"{os.environ['WORKER_READS']}-{os.environ.get('RANK', '0')}"))
     network = unet_without_norms() if data.segmentation else normed(kind)
     model = rg.adapt(network, classes=data.class_names, image_size=32)
     if more:
@@ -67,6 +83,7 @@ def main(photos: str, out: str, kind: str, *more: str) -> None:
         out=out,
         numerics=choose_numerics("cpu", "fp32", 1),
         callbacks=[Leaving()] if kind == "lost" else [],
+        cache=cache,  # type: ignore[arg-type]
         show=False,
     )
 

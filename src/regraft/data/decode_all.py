@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from regraft import commit
 from regraft.data.cache.cache import CacheMode, PixelCache, num_bytes_of
@@ -17,6 +18,7 @@ from regraft.data.masks.masks import MaskProgram
 from regraft.data.masks.pairs import paired
 from regraft.errors import StorageError
 from regraft.machine.budget import memory_budget, num_cpus
+from regraft.machine.processes import ALONE, Team, local_rank, num_local_processes
 
 __all__ = ["decode_all"]
 
@@ -35,6 +37,7 @@ def decode_all(
     threads: int | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
+    team: Team = ALONE,
 ) -> tuple[DataSet, dict[str, PixelCache]]:
     """Decode every split of a data set, and move its unreadable files to the quarantine.
 
@@ -52,20 +55,22 @@ def decode_all(
         threads: Decoding threads; None takes one for each processor.
         progress: Called with (files done, files in all).
         say: Called with a line that says where the pixels are.
+        team: The processes that share the files: each reads a part of them, and all have the same result.
 
     Raises:
         DataError: If a split, or a class to train on, has no readable image left.
     """
-    budget = 0 if cache == "off" else memory_budget() if budget_bytes is None else budget_bytes
+    budget = 0 if cache == "off" else _memory(team) if budget_bytes is None else budget_bytes
+    how = _How(cache, threads, say, team)
     total = sum(len(split) for split in data.splits.values())
     tell = _halved(progress, total) if data.segmentation else (progress, None)
     images = {name: split.paths for name, split in data.splits.items()}
-    caches, budget, store = _decode_splits(images, program, "images", cache, budget, threads, tell[0], say)
+    caches, budget, store = _decode_splits(images, program, "images", how, budget, tell[0])
     stores = [store]
     if data.class_table is not None:
         masks = {name: split.masks for name, split in data.splits.items()}
         of_masks = MaskProgram(program, data.class_table)
-        mask_caches, _, store = _decode_splits(masks, of_masks, "masks", cache, budget, threads, tell[1], say)
+        mask_caches, _, store = _decode_splits(masks, of_masks, "masks", how, budget, tell[1])
         stores.append(store)
         checked = paired(data, caches, mask_caches, threads or num_cpus())
     else:
@@ -77,19 +82,31 @@ def decode_all(
     return checked, caches
 
 
+class _How(NamedTuple):
+    """How every split is decoded."""
+
+    cache: CacheMode
+    threads: int | None
+    say: Callable[[str], None]
+    team: Team
+
+
+def _memory(team: Team) -> int:
+    """Return the bytes that each process may take: the same for all of them."""
+    return memory_budget() if team.num_processes == 1 else min(team.gather(memory_budget() // num_local_processes()))
+
+
 def _decode_splits(
     splits: Mapping[str, Sequence[str]],
     program: RowProgram,
     what: str,
-    cache: CacheMode,
+    how: _How,
     budget: int,
-    threads: int | None,
     progress: Progress | None,
-    say: Callable[[str], None],
 ) -> tuple[dict[str, PixelCache], int, Path | None]:
     """Return a cache for each split, what is left of the budget, and the folder on the disk, where there is one."""
     total = sum(map(len, splits.values()))
-    disk = _disk_rows(splits, program, cache, budget, say) if cache in ("auto", "disk") else {}
+    disk = _agreed_rows(splits, program, how, budget) if how.cache in ("auto", "disk") else {}
     done = 0
     caches: dict[str, PixelCache] = {}
     for name, paths in splits.items():
@@ -98,15 +115,31 @@ def _decode_splits(
             program,
             budget_bytes=budget,
             disk=disk.get(name),
-            threads=threads,
+            threads=how.threads,
             split=name,
             progress=_shifted(progress, done, total),
+            team=how.team,
         )
         done += len(paths)
         budget -= caches[name].num_bytes if caches[name].images is not None else 0
-    say(_account(caches, disk, what))
     first = next(iter(disk.values()), None)
+    if first is not None and how.team.num_processes > 1:
+        here, decoded = how.team.rank - local_rank(), how.team.gather(first.disk.num_decoded)
+        first.disk.num_decoded = sum(decoded[here : here + num_local_processes()])
+    how.say(_account(caches, disk, what))
     return caches, budget, None if first is None else first.disk.store.folder
+
+
+def _agreed_rows(
+    splits: Mapping[str, Sequence[str]], program: RowProgram, how: _How, budget: int
+) -> dict[str, DiskRows]:
+    """Return the disk cache of each split, where every process has one; the first process of a machine makes room."""
+    disk: dict[str, DiskRows] = {}
+    for is_turn in (local_rank() == 0, local_rank() != 0):
+        if is_turn:
+            disk = _disk_rows(splits, program, how.cache, budget, how.say)
+        how.team.gather(None)
+    return disk if all(how.team.gather(bool(disk))) else {}
 
 
 def _disk_rows(

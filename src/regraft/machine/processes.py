@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["is_launched", "is_main_process", "local_rank", "num_local_processes", "num_processes"]
+__all__ = [
+    "ALONE",
+    "Team",
+    "is_launched",
+    "is_main_process",
+    "local_rank",
+    "num_local_processes",
+    "num_processes",
+]
+
+Value = TypeVar("Value")
 
 
 # By which a launcher, MPI's too, tells a process that it has others beside it; and what `accelerate launch` sets.
@@ -34,6 +46,37 @@ def num_processes() -> int:
 def num_local_processes() -> int:
     """Return the number of processes of this run on this machine."""
     return max(1, _number("LOCAL_WORLD_SIZE", 1))
+
+
+class Team(Protocol):
+    """The processes of one run, as they share work that needs no torch.
+
+    Attributes:
+        rank: The number of this process, from 0.
+        num_processes: How many there are.
+    """
+
+    rank: int
+    num_processes: int
+
+    def gather(self, value: Value) -> list[Value]:
+        """Return the value of every process, in order."""
+
+    def exchange(self, rows: Sequence[Any], bounds: Sequence[tuple[int, int]]) -> None:
+        """Fill each process's rows [start, end) of these arrays in every process, in place."""
+
+
+class _Alone:
+    rank, num_processes = 0, 1
+
+    def gather(self, value: Value) -> list[Value]:
+        return [value]
+
+    def exchange(self, rows: Sequence[Any], bounds: Sequence[tuple[int, int]]) -> None:
+        pass
+
+
+ALONE: Team = _Alone()
 
 
 def _number(name: str, default: int) -> int:

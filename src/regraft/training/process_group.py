@@ -7,7 +7,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ __all__ = ["ProcessGroup"]
 
 Indices = npt.NDArray[np.int64]
 Value = TypeVar("Value")
+_WIRE_BYTES = 64_000_000  # sent at once: on its way, a part takes room on the device
 _LOST = ("closed by peer", "connection reset", "broken pipe", "nccl", "gloo", "timed out", "connection refused")
 
 
@@ -112,17 +113,19 @@ class ProcessGroup:
             dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]
 
-    def exchange(self, rows: Sequence[Tensor], bounds: Sequence[tuple[int, int]]) -> None:
-        """Fill each process's rows [start, end) of these tensors in every process, in place."""
+    def exchange(self, rows: Sequence[Tensor | npt.NDArray[Any]], bounds: Sequence[tuple[int, int]]) -> None:
+        """Fill each process's rows [start, end) of these tensors, or arrays, in every process, in place."""
         if self.num_processes == 1:
             return
         with self._together():
-            for tensor in rows:
+            for tensor in map(torch.as_tensor, rows):
+                step = max(1, _WIRE_BYTES // max(1, tensor[:1].nbytes))
                 for source, (start, end) in enumerate(bounds):
-                    if end > start:
-                        part = tensor[start:end].to(self._wire)
+                    for first in range(start, end, step):
+                        last = min(first + step, end)
+                        part = tensor[first:last].to(self._wire)
                         dist.broadcast(part, source)
-                        tensor[start:end] = part.to(tensor.device)
+                        tensor[first:last] = part.to(tensor.device)
 
     def from_main(self, make: Callable[[], Value]) -> Value:
         """Return the result of `make` in the main process, which alone calls it; its error ends all processes."""

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,10 @@ from regraft.data.cache.store import checksum
 from regraft.data.dataset import Quarantined
 from regraft.data.files import access
 from regraft.data.paths import Paths
-from regraft.errors import DecodeError
+from regraft.errors import DecodeError, StorageError
 from regraft.machine.budget import memory_budget, num_cpus
 from regraft.machine.prefetch import in_order
+from regraft.machine.processes import ALONE, Team, local_rank, num_local_processes
 
 __all__ = ["CACHES", "CacheMode", "PixelCache", "num_bytes_of"]
 
@@ -50,6 +51,8 @@ class PixelCache:
         threads: Decoding threads; None takes one for each processor. The result does not depend on it.
         split: The name that quarantined files are listed under.
         progress: Called with (files done, files in all) from the calling thread.
+        team: The processes that share the files; each reads a part, and all of them know the rest afterwards. Those of
+            one machine share its disk. All are given the same files and the same budget, and a disk or none.
 
     Attributes:
         paths: The readable files, one for each row.
@@ -73,6 +76,7 @@ class PixelCache:
         threads: int | None = None,
         split: str = "",
         progress: Progress | None = None,
+        team: Team = ALONE,
     ) -> None:
         shape = (len(paths), *program.first.row_shape)
         self.program = program
@@ -81,7 +85,11 @@ class PixelCache:
         if disk is None and self.num_bytes <= (memory_budget() if budget_bytes is None else budget_bytes):
             images = np.zeros(shape, dtype=np.uint8)
         digests = np.zeros((len(paths), 32), dtype=np.uint8) if disk is None else disk.digests
-        reasons = _decode_files(paths, program.first, images, digests, disk, threads or num_cpus(), progress)
+        share = _share(len(paths), team, on_disk=disk is not None)
+        target = _Target(images, digests, disk)
+        reasons = _decode_files(paths, program.first, target, share, threads or num_cpus(), progress)
+        if team.num_processes > 1:
+            reasons = _exchanged(target, reasons, share, team)
         good = np.setdiff1d(np.arange(len(paths)), np.array(list(reasons), dtype=np.int64), assume_unique=True)
         self.good = good
         self.paths: Sequence[str] = Paths.of(paths).take(good)
@@ -183,16 +191,45 @@ def _required(path: str, program: RowProgram) -> Pixels:
     )
 
 
+class _Target(NamedTuple):
+    """Where what becomes of files goes."""
+
+    images: Pixels | None
+    digests: Pixels
+    disk: DiskRows | None
+
+
+def _share(num: int, team: Team, *, on_disk: bool) -> tuple[int, int]:
+    """Return the first of the rows that this process reads, and their end."""
+    if team.num_processes == 1:
+        return 0, num
+    number, of = (local_rank(), num_local_processes()) if on_disk else (team.rank, team.num_processes)
+    return num * number // of, num * (number + 1) // of
+
+
+def _exchanged(target: _Target, reasons: dict[int, str], share: tuple[int, int], team: Team) -> dict[int, str]:
+    """Give every process what the others have found out; returns the reasons of all rows."""
+    images, digests, disk = target
+    told = team.gather((share, reasons))
+    team.exchange([digests, *([] if images is None else [images])], [bounds for bounds, _ in told])
+    if disk is not None:
+        try:
+            disk.disk.store.refresh()
+        except StorageError as error:
+            disk.disk.stop_keeping(error)
+    return {row: reason for _, found in told for row, reason in found.items()}
+
+
 def _decode_files(
     paths: Sequence[str],
     program: RowProgram,
-    images: Pixels | None,
-    digests: Pixels,
-    disk: DiskRows | None,
+    target: _Target,
+    share: tuple[int, int],
     threads: int,
     progress: Progress | None,
 ) -> dict[int, str]:
     """Fill the arrays row by row, or the disk; returns the reason for each row that has no pixels."""
+    images, digests, disk = target
 
     def work(rows: Indices) -> Part:
         part = Part(rows, np.zeros((len(rows), 32), dtype=np.uint8))
@@ -217,8 +254,9 @@ def _decode_files(
         return part
 
     todo = np.arange(len(paths)) if disk is None else disk.missing
+    todo = todo[(todo >= share[0]) & (todo < share[1])]
     reasons = {} if disk is None else dict(disk.reasons)
-    done, size = len(paths) - len(todo), max(1, min(_CHUNK, _CHUNK_BYTES // num_bytes_of(program, 1)))
+    done, size = share[1] - share[0] - len(todo), max(1, min(_CHUNK, _CHUNK_BYTES // num_bytes_of(program, 1)))
     for part in in_order(work, (todo[start : start + size] for start in range(0, len(todo), size)), threads):
         digests[part.rows] = part.digests
         reasons |= part.reasons
@@ -226,9 +264,9 @@ def _decode_files(
             disk.keep(part)
         done += len(part.rows)
         if progress is not None:
-            progress(done, len(paths))
+            progress(done * len(paths) // (share[1] - share[0]), len(paths))
     if progress is not None and not len(todo) and len(paths):
-        progress(done, len(paths))
+        progress(len(paths), len(paths))
     return reasons
 
 

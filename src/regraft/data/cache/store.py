@@ -75,6 +75,14 @@ class PixelStore:
         slots[slots >= self.num_bytes // self.row_bytes] = UNKNOWN  # the end of the file is gone
         return slots, checks
 
+    def refresh(self) -> None:
+        """Learn of the rows that other processes have added.
+
+        Raises:
+            StorageError: The index cannot be read.
+        """
+        self._index.take_in(self._ledger.fresh())
+
     def add(self, digests: Digests, pixels: Sequence[Pixels], checks: Checksums) -> None:
         """Keep rows under their content hashes; those that another process has kept meanwhile are left out.
 

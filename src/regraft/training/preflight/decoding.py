@@ -59,6 +59,7 @@ def decode_rows(
         threads=engine.numerics.threads,
         progress=on_progress,
         say=sinks.line,
+        team=engine,
     )
 
 
