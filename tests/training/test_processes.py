@@ -20,13 +20,17 @@ from tests.training import worker
 WORKER = Path(worker.__file__)
 
 
-def launch(num: int, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
-    """Start `num` workers as a launcher does, through the environment; wait for all of them."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+    return port
+
+
+def launch(num: int, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
+    """Start `num` workers as a launcher does, through the environment; wait for all of them."""
     together = {"WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num), "MASTER_ADDR": "127.0.0.1"}
-    environment = {**os.environ, **together, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **together, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORKER.parents[2]), os.environ.get("PYTHONPATH")]))
     workers = [
         subprocess.Popen(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +28,7 @@ from regraft.models.describe.info import info_of
 from regraft.models.store.folder import load_model, load_probes, write_model
 from regraft.models.surgery.surgery import adapt
 from regraft.run.folder import RunFolder, create_run, require_new
+from regraft.run.invocation import command_line
 from regraft.run.order import require_run_first
 from regraft.settings.head import Head
 from regraft.summary import Summary
@@ -176,7 +175,7 @@ def _write(run: RunFolder, addition: Addition, added: NewImages, statistics: Sta
     commit.write_json(target.splits, _splits(run, added, statistics.class_names))
     commit.write_json(target.classes, list(statistics.class_names))
     commit.write_json(target.environment, environment())
-    commit.write_text(target.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+    commit.write_text(target.command, command_line() + "\n")
     record = {**addition.to_dict(), "run": str(run.path.resolve())}
     before = (run.read(run.additions) or {}).get("additions", [])
     commit.write_json(target.additions, {"additions": [*before, record]})

@@ -11,9 +11,11 @@ __all__ = [
     "Team",
     "is_launched",
     "is_main_process",
+    "launch_id",
     "local_rank",
     "num_local_processes",
     "num_processes",
+    "num_restarts",
 ]
 
 Value = TypeVar("Value")
@@ -46,6 +48,17 @@ def num_processes() -> int:
 def num_local_processes() -> int:
     """Return the number of processes of this run on this machine."""
     return max(1, _number("LOCAL_WORLD_SIZE", 1))
+
+
+def launch_id() -> str:
+    """Return what torchrun calls its job (`--rdzv-id`, or a name of its own making); empty where it has no name."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return "" if name == "none" else name
+
+
+def num_restarts() -> int:
+    """Return how often torchrun has started its processes again after one of them failed."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 class Team(Protocol):

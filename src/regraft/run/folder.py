@@ -11,8 +11,9 @@ from typing import Any
 
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
+from regraft.machine.processes import launch_id, num_restarts
 from regraft.run.file_suffix import refuse_export
-from regraft.run.invocation import typed_path
+from regraft.run.invocation import command_line, typed_path
 from regraft.run.lock import LOCK, is_held, locked
 from regraft.run.paths import RunPaths
 from regraft.run.records import network_name
@@ -23,6 +24,7 @@ __all__ = [
     "RunFolder",
     "create_run",
     "holds_model",
+    "is_started_again",
     "next_free",
     "open_run",
     "require_new",
@@ -32,6 +34,7 @@ _BEFORE_THE_RECIPE = (
     "checkpoints",
     "last",
     "command",
+    "launch",
     "environment",
     "classes",
     "architecture",
@@ -49,8 +52,19 @@ _STATES = {
     "finished": " that is finished",
 }
 _RECORDS = (
-    *("recipe", "command", "environment", "changes", "status", "classes", "splits", "match", "audit", "metrics"),
-    *("metrics_csv", "tensorboard", "log", "checkpoints", "last", "best", "networks", "predictions", "report"),
+    *("recipe", "command", "launch", "environment", "changes", "status", "classes", "splits", "match", "audit"),
+    *(
+        "metrics",
+        "metrics_csv",
+        "tensorboard",
+        "log",
+        "checkpoints",
+        "last",
+        "best",
+        "networks",
+        "predictions",
+        "report",
+    ),
     *("model", "batches", "neighbours"),
 )
 _NETWORK = {"stage": str, "epoch": int, "value": NUMBER, "step": int, "thresholds": {str: NUMBER}, "soup": [int]}
@@ -238,6 +252,22 @@ def _begin_again(run: RunFolder) -> str:
     """Return the command that began a run, as far as it was recorded."""
     command = stored_text(run.command).strip() if run.command.is_file() else ""
     return f"the same command again: `{command}`" if command else "the same command again"
+
+
+def is_started_again(out: str | Path) -> bool:
+    """Return whether a launcher such as torchrun has started this command before, and `out` holds the run it began.
+
+    It is the same launch where the launcher counts a restart, or where its job has the same number: a machine that
+    replaces another one counts from 0.
+    """
+    run = RunFolder(Path(out))
+    if not run.recipe.is_file() or not (num_restarts() or launch_id()):
+        return False
+    try:
+        same_command = stored_text(run.command).strip() == command_line()
+        return same_command and (num_restarts() > 0 or stored_text(run.launch).strip() == launch_id())
+    except StorageError:
+        return False
 
 
 def next_free(root: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["as_typed", "begin", "command_name", "seconds_so_far", "typed_path"]
+__all__ = ["as_typed", "begin", "command_line", "command_name", "seconds_so_far", "typed_path"]
 
 _called_at = [0.0]  # of the last command that another program called
 _WRITTEN = re.compile(r"`regraft (?=[A-Za-z-])")
@@ -26,6 +26,11 @@ def command_name() -> str:
     if program.stem == "regraft" and len(program.parts) > 1 and not _is_same(found, program):
         return shlex.quote(str(program))
     return "regraft"
+
+
+def command_line() -> str:
+    """Return this process's command as a run's folder keeps it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def as_typed(text: str) -> str:

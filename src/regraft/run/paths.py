@@ -28,6 +28,11 @@ class _Entries:
         return self.path / "command.txt"
 
     @property
+    def launch(self) -> Path:
+        """The number that torchrun gave its job, for one that is restarted."""
+        return self.path / "launch.txt"
+
+    @property
     def environment(self) -> Path:
         return self.path / "environment.json"
 

@@ -133,7 +133,7 @@ def train(
     network by validation is kept, be it one between the two. Images with masks train a U-Net: its decoder on the
     frozen encoder, then all of it.
     """
-    from regraft.run.folder import require_new
+    from regraft.run.folder import is_started_again, require_new
 
     options: dict[str, Any] = {
         "data.source": data,
@@ -157,6 +157,11 @@ def train(
         if feature_cache and feature_cache.isdecimal()
         else feature_cache,
     }
+    if out is not None and not dry_run and is_started_again(out):
+        from regraft.cli.verbs.resume import resume
+
+        resume(out, recipe=None, assignments=None, allow_change=None, as_json=as_json)
+        return
     output = Output(as_json=as_json)
     with output.ended():
         if out is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ import yaml
 from torch import nn
 
 from regraft import commit
-from regraft.machine.processes import num_processes
+from regraft.machine.processes import launch_id, num_processes
 from regraft.models.describe.info import info_of
 from regraft.run.folder import RunFolder
+from regraft.run.invocation import command_line
 from regraft.visible import visible
 
 __all__ = ["environment", "plain", "recipe_text", "write_records"]
@@ -34,7 +33,9 @@ def write_records(run: RunFolder, recipe: Mapping[str, Any], model: nn.Module, c
         chosen: What was chosen in the recipe and why, a line each: comments at its head.
     """
     info = info_of(model)
-    commit.write_text(run.command, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+    commit.write_text(run.command, command_line() + "\n")
+    if launch_id():
+        commit.write_text(run.launch, launch_id() + "\n")
     commit.write_json(run.environment, environment())
     commit.write_json(run.classes, list(info.class_names or ()))
     if info.origin.match is not None:
