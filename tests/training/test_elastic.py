@@ -30,12 +30,16 @@ SETTINGS = {
 TRAIN = ["-m", "regraft", "train", "--out", "run", *(f"--set={key}={value}" for key, value in SETTINGS.items())]
 
 
+# Without it, the processes of a restart look for each other where those before them were.
+FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
 def launched(folder: Path, *options: str, command: list[str]) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *options, *command],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "REGRAFT_CACHE": str(folder / "cache")},
+        env={**os.environ, **FRESH_STORE, "OMP_NUM_THREADS": "1", "REGRAFT_CACHE": str(folder / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,6 +10,7 @@ of them together, so a run means the same thing on any number of them.
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from regraft.compute.kernels.fast_layers import fast_layers
 from regraft.compute.numerics import Numerics
 from regraft.compute.program import SplitProgram
-from regraft.errors import SettingsError
-from regraft.machine.processes import is_launched, local_rank
+from regraft.errors import LostProcessError, SettingsError
+from regraft.machine.processes import is_launched, local_rank, num_processes
 from regraft.training.process_group import ProcessGroup
 from regraft.wording import quantity
 
@@ -170,4 +171,15 @@ def _accelerator(kind: str, precision: str) -> Any:
 
     # accelerate keeps one precision for the whole process; two runs in one process may differ.
     AcceleratorState._reset_state()
-    return Accelerator(cpu=kind == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+    try:
+        return Accelerator(cpu=kind == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+    except RuntimeError as error:  # dist.DistError is one
+        if num_processes() == 1:
+            raise
+        text = " ".join(str(error).split())
+        raise LostProcessError(
+            f"Process {os.environ.get('RANK', '0')} could not meet the other processes of this run ({text[:160]}).",
+            "all of them are alive and reach each other",
+            "`export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` before torchrun on each machine: otherwise processes that it "
+            "restarts look for each other at old addresses",
+        ) from error
