@@ -180,6 +180,6 @@ def _accelerator(kind: str, precision: str) -> Any:
         raise LostProcessError(
             f"Process {os.environ.get('RANK', '0')} could not meet the other processes of this run ({text[:160]}).",
             "all of them are alive and reach each other",
-            "`export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` before torchrun on each machine: otherwise processes that it "
-            "restarts look for each other at old addresses",
+            "`export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` before torchrun on each machine: otherwise processes that "
+            "it restarts look for each other at old addresses",
         ) from error

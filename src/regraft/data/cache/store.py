@@ -76,7 +76,7 @@ class PixelStore:
         return slots, checks
 
     def refresh(self) -> None:
-        """Learn of the rows that other processes have added.
+        """Read which rows other processes have added.
 
         Raises:
             StorageError: The index cannot be read.
