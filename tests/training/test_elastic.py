@@ -107,4 +107,4 @@ def test_two_launchers_share_a_run_as_two_machines_do(photos: Path, tmp_path: Pa
     machines = [launched(tmp_path / "two", *together, command=command) for _ in range(2)]
     found = ended(*machines)
     assert [code for code, _, _ in found] == [0, 0], "a job that is started again under its own number goes on"
-    assert "finished; nothing to do" in "".join(out for _, out, _ in found)
+    assert "is finished; nothing to resume" in "".join(told for _, _, told in found)

@@ -157,13 +157,11 @@ def train(
         if feature_cache and feature_cache.isdecimal()
         else feature_cache,
     }
-    if out is not None and not dry_run and is_started_again(out):
-        from regraft.cli.verbs.resume import resume
-
-        resume(out, recipe=None, assignments=None, allow_change=None, as_json=as_json)
-        return
     output = Output(as_json=as_json)
     with output.ended():
+        if out is not None and not dry_run and is_started_again(out):
+            _go_on(out, output)
+            return
         if out is not None:
             require_new(out)
         only = None if stages is None else [name.strip() for name in stages.split(",")]
@@ -209,6 +207,20 @@ def _carry_out(
     callbacks, show = output.callbacks, output.shows_progress
     run = run_recipe(recipe, out=out, data=data, callbacks=callbacks, show=show, started=started)
     finish(run.path, output)
+
+
+def _go_on(out: Path, output: Output) -> None:
+    """Resume the run that this command began before its launcher started it again."""
+    from regraft.compute.numerics import keep_freed_memory
+    from regraft.pipeline import resume
+    from regraft.run.folder import open_run
+
+    keep_freed_memory()
+    run = open_run(out)
+    was_complete = run.is_finished and run.report.exists()
+    resume(run, callbacks=output.callbacks, show=output.shows_progress)
+    if not was_complete:
+        finish(out, output)
 
 
 def show_folds(folds: Folds, output: Output) -> None:
