@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,12 @@ def test_the_name_that_export_proposes_is_free(tiny_run: Path, tmp_path: Path, c
     result = cli("export", tiny_run, "-o", tmp_path / "net.foo")
     assert result.code == 2
     assert "net-3.onnx" in result.err
+
+
+def test_a_mistyped_archive_is_told_with_the_one_that_is_meant(tmp_path: Path, cli: Cli) -> None:
+    for name in ("photos.zip", "cut.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("cat/0.jpg", b"")
+    path = tmp_path / "phots.zip"
+    told = cli("train", str(path), *NO_WEIGHTS)
+    assert_error(told, 3, f"There is no archive {str(path)!r}; did you mean 'photos.zip'?")

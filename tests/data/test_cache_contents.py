@@ -94,3 +94,4 @@ def test_an_empty_cache_and_wrong_words(cli: Cli, tmp_path: Path, monkeypatch: p
     assert cli("cache", "clear").code == 0
     for words in (["clean"], ["--dry-run"], ["--older", "1d"], ["clear", "--older", "soon"]):
         assert cli("cache", *words).code == 2, words
+    assert cli("cache", "clear", "--older", "3x").err.count("a duration") == 1

@@ -17,7 +17,8 @@ from tests.sharing.fake_hub import READER, TOKEN, FakeHub, Repository, stalled, 
 
 import regraft as rg
 from regraft import commit
-from regraft.sharing.results import told_path
+from regraft.run.folder import RunFolder
+from regraft.sharing.results import recipe_text, told_path
 
 REPO = "maria/colours"
 WRITTEN = Path(__file__).parents[1] / "run" / "written"
@@ -376,3 +377,13 @@ def test_paths_are_told_by_their_last_name() -> None:
         "/": "data",
     }
     assert {path: told_path(path) for path in told} == told
+
+
+def test_a_pattern_of_groups_is_no_path_of_this_machine(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    path = tmp_path / "run" / "recipe.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["data"] |= {"group": "/patient[0-9]+/", "source": "/home/me/photos"}
+    path.write_text(yaml.safe_dump(settings))
+    told = yaml.safe_load(recipe_text(RunFolder(tmp_path / "run")))["data"]
+    assert (told["group"], told["source"]) == ("/patient[0-9]+/", "photos")

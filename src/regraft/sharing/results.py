@@ -48,7 +48,11 @@ def recipe_text(run: RunFolder) -> str:
     Raises:
         StorageError: It is damaged.
     """
-    return yaml.safe_dump(_without_paths(run.settings()), sort_keys=False, allow_unicode=True)
+    settings = run.settings()
+    told = _without_paths(settings)
+    if isinstance(settings["data"].get("group"), str):
+        told["data"]["group"] = settings["data"]["group"]  # a pattern of paths inside the data set
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
 
 
 def told_path(text: str) -> str:

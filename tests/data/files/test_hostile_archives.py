@@ -131,6 +131,7 @@ def test_a_file_that_is_a_folder_too(tmp_path: Path) -> None:
     data = with_readable(rg.open_data(packed))
     assert [item.path.removeprefix(f"{packed}/") for item in data.quarantined] == ["cat/0.jpg/inner.jpg"]
     assert sum(map(len, data.splits.values())) == len(GOOD) - 1
+    assert any("1 member is a file and a folder at once" in line and "'cat/0.jpg'" in line for line in data.warnings)
 
 
 def patched(path: Path, name: str, field: int, form: str, *values: int) -> Path:

@@ -243,7 +243,7 @@ def _seconds(text: str) -> float:
     try:
         return seconds_of(text)
     except ValueError as error:
-        raise SettingsError(f"older {text!r} {error}.", "a duration such as 30d or 12h") from None
+        raise SettingsError(f"older {text!r} {error}.", next_step="`--older 30d` or `--older 12h`") from None
 
 
 def _of_data(item: CacheItem, data: CachedData) -> str:

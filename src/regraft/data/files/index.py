@@ -102,12 +102,11 @@ class Index:
                 high = middle
         return low if low < rows.stop and self._encoded(low) == wanted else None
 
-    def mark_clashes(self) -> None:
-        """Note which members are files and folders at once."""
-        for path in self.folders[1:]:
-            row = self.row(path)
-            if row is not None:
-                self.faults[row] = "is a file and a folder at once"
+    def mark_clashes(self) -> list[str]:
+        """Note which members are files and folders at once, and return their paths: as folders they are listed."""
+        clashes = [(path, row) for path in self.folders[1:] if (row := self.row(path)) is not None]
+        self.faults.update((row, "is a file and a folder at once") for _, row in clashes)
+        return [path for path, _ in clashes]
 
     def to_bytes(self) -> bytes:
         """Return the index as bytes; `from_bytes` gives an equal one back."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from regraft.data.files.index import CODE, MEMBER, Index, Kind
 from regraft.data.files.member_names import inner_path, unsafe_reason
+from regraft.wording import quantity
 
 __all__ = ["Members"]
 
@@ -109,8 +111,11 @@ class Members:
             table[name] = self.column(name)[order]
         table["start"] = starts[order]
         index = Index(self.kind, tuple(self._folders), places, table, text, faults, tuple(self.notes), self._said())
-        index.mark_clashes()
-        return index
+        clashes = index.mark_clashes()
+        if not clashes:
+            return index
+        what = quantity(len(clashes), "member is a file and a folder", "members are files and folders")
+        return replace(index, notes=(*index.notes, f"{what} at once, and the file is left out: {clashes[0]!r}."))
 
     def _folder(self, path: str) -> int:
         number = self._folders.get(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from itertools import chain, islice, repeat
 from pathlib import Path
 
@@ -81,18 +82,23 @@ def _require_folder(root: Path) -> None:
 
 
 def missing_folder(root: Path) -> DataError:
-    """Return the error for a folder that is not there, with the nearest one that is."""
+    """Return the error for a folder, or an archive, that is not there, with the nearest one that is."""
     parent = root.parent
     while not access.is_folder(parent) and parent != parent.parent:
         parent = parent.parent
     wanted = root.relative_to(parent).parts[0] if root != parent else root.name
+    kind, end = ("archive", wanted[wanted.index(".", 1) :]) if looks_packed(wanted) else ("folder", "")
     try:
         with access.entries(parent) as found:
-            close = nearest(wanted, [entry.name for entry in found if entry.is_dir() or looks_packed(entry.name)])
+            names = [entry.name for entry in found if entry.is_dir() or looks_packed(entry.name)]
+        # The ending that archives share says nothing about which one is meant.
+        stems = {name.removesuffix(end): name for name in names if name.endswith(end)}
+        close = quoted(stems[stem] for stem in get_close_matches(wanted.removesuffix(end), stems, cutoff=0.5))
+        close = close or nearest(wanted, [name for name in names if name not in stems.values()])
     except OSError:
         close = ""
     return DataError(
-        f"There is no folder {str(root)!r}{f'; did you mean {close}?' if close else '.'}",
+        f"There is no {kind} {str(root)!r}{f'; did you mean {close}?' if close else '.'}",
         next_step=f"check the spelling, or give the full path; the nearest folder that exists is {str(parent)!r}",
     )
 
