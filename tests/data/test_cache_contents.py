@@ -17,7 +17,7 @@ from regraft.data.cache.room import make_room
 from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode_all import decode_all
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no shared locks, and keeps open files itself")
+needs_locks = pytest.mark.skipif(os.name == "nt", reason="Windows has no shared locks, and keeps open files itself")
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def test_it_is_listed_by_data_set(cli: Cli, cached: Path, tmp_path: Path) -> Non
     assert {item["kind"] for item in found["items"]} >= {"decoded images", "exports", "indexes of archives"}
 
 
+@needs_locks
 def test_clearing_leaves_nothing_and_a_dry_run_everything(cli: Cli, cached: Path) -> None:
     before = sorted(cached.rglob("*"))
     result = cli("cache", "clear", "--dry-run")
@@ -63,6 +64,7 @@ def test_clearing_leaves_nothing_and_a_dry_run_everything(cli: Cli, cached: Path
     assert rg.list_cache().items == ()
 
 
+@needs_locks
 def test_what_a_living_process_uses_is_kept(cli: Cli, cached: Path, tmp_path: Path) -> None:
     code = (
         "import sys, regraft as rg\n"

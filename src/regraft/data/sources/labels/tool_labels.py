@@ -18,12 +18,20 @@ from regraft.data.sources.tool_files import ToolFile, ToolSource
 from regraft.data.tools.annotated import Annotated, Export
 from regraft.wording import quantity
 
-__all__ = ["image_folders", "list_tool_labels", "split_words", "tell_faults"]
+__all__ = ["begun", "list_tool_labels", "split_words"]
 
 _RARE = 20  # one image of as many with several labels is a mistake; more of them are meant
 _COLUMN = Column("", many=True)
 
 _Rows = Sequence[tuple[ToolFile, Annotated]]
+
+
+def begun(source: Path, tool: ToolSource) -> tuple[BadRows, list[str], Locator]:
+    """Return the faults of an export so far, the folders of its images, and what finds the images in them."""
+    bad = BadRows()
+    tell_faults(tool, bad)
+    folders = image_folders(source, tool)
+    return bad, folders, Locator(folders)
 
 
 def list_tool_labels(source: Path, tool: ToolSource, *, for_training: bool = True) -> Listing:
@@ -32,10 +40,7 @@ def list_tool_labels(source: Path, tool: ToolSource, *, for_training: bool = Tru
     Raises:
         DataError: With every mistake at once.
     """
-    bad = BadRows()
-    tell_faults(tool, bad)
-    folders = image_folders(source, tool)
-    locator = Locator(folders)
+    bad, folders, locator = begun(source, tool)
     rows, warnings = _labelled([_by_shapes(file, image) for file, image in tool.images], bad)
     if any(not image.labels for _, image in tool.images) and not any(image.labels for _, image in tool.images):
         warnings.append("No image has a class as a whole: its classes are those of its objects.")

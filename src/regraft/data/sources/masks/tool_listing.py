@@ -8,9 +8,7 @@ from pathlib import Path
 from regraft.data.masks.coco import REST
 from regraft.data.masks.mask_check import upright_size
 from regraft.data.masks.tool_masks import tool_reference
-from regraft.data.sources.bad_rows import BadRows
-from regraft.data.sources.labels.locate import Locator
-from regraft.data.sources.labels.tool_labels import image_folders, split_words, tell_faults
+from regraft.data.sources.labels.tool_labels import begun, split_words
 from regraft.data.sources.listing import Listing
 from regraft.data.sources.masks.class_list import Entry
 from regraft.data.sources.masks.coco import by_name
@@ -28,10 +26,7 @@ def list_tool_masks(source: Path, tool: ToolSource, classes: Classes) -> Listing
     Raises:
         DataError: With every mistake at once.
     """
-    bad = BadRows()
-    tell_faults(tool, bad)
-    folders = image_folders(source, tool)
-    locator = Locator(folders)
+    bad, folders, locator = begun(source, tool)
     names = sorted({shape.label for _, image in tool.images for shape in image.shapes})
     number = {name: place for place, name in enumerate(names, start=1)}
     warnings: list[str] = []
