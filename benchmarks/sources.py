@@ -1,11 +1,13 @@
 """What an archive costs beside the folder that was packed: first and second epoch, and the index of a large one.
 
-    uv run python benchmarks/sources.py [--images 400] [--members 1000000]
+    uv run python benchmarks/sources.py [--images 400] [--members 1000000] [--mbit 100] [--milliseconds 50]
 
 First: decode every image into the cache on the disk, from a folder, .zip, .tar, .tar.gz and .parquet of the same JPEGs
 of 500 x 375 pixels (the system's cache is warm in every case; the order changes from round to round, the fastest round
 counts). Second: open the data set again and give every row out in batches. Index: seconds, and peak memory above
-that of an idle process, to list a .tar of so many members of 10 bytes, and to load that list from the cache.
+that of an idle process, to list a .tar of so many members of 10 bytes, and to load that list from the cache. Far:
+decode the same JPEGs behind a list over HTTP, from a server of this machine behind a line of so many Mbit/s and
+milliseconds there and back (`link.py`), and what the line takes for the bytes alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import io
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -39,6 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--members", type=int, default=1_000_000)
+    parser.add_argument("--mbit", type=float, default=100)
+    parser.add_argument("--milliseconds", type=float, default=50)
     parser.add_argument("--index-only", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.index_only is not None:
@@ -47,6 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         if options.images:
             epochs(Path(place), options.images)
+            far(Path(place), options.mbit, options.milliseconds)
         if options.members:
             large(Path(place), options.members)
 
@@ -107,6 +113,38 @@ def packed(folder: Path, num: int) -> dict[str, Path]:
     labels = pa.array([name[0] for name in sorted(files)])
     pq.write_table(pa.table({"image": images, "label": labels}), sources["parquet"], row_group_size=100)
     return sources
+
+
+def far(place: Path, mbit: float, milliseconds: float) -> None:
+    """Time the first epoch of what `packed` wrote, behind a line."""
+    folder = place / "photos"
+    files = sorted(folder.rglob("*.jpg"))
+    (folder / "list.txt").write_text(
+        "".join(f"{file.relative_to(folder).as_posix()} {file.parent.name}\n" for file in files)
+    )
+    floor = sum(file.stat().st_size for file in files) / (mbit * 1e6 / 8)
+    command = [sys.executable, Path(__file__).with_name("link.py"), folder]
+    options = [f"--mbit={mbit}", f"--milliseconds={milliseconds}"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
+        if server.stdout is None:
+            raise RuntimeError("a pipe was asked for")
+        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/list.txt"
+        found: dict[str, list[float]] = {"listed": [], "first": []}
+        for turn in range(ROUNDS):
+            os.environ["REGRAFT_CACHE"] = str(place / f"cache-far-{turn}")
+            archives._KNOWN.clear()
+            began = time.perf_counter()
+            data = rg.open_data(url)
+            found["listed"].append(time.perf_counter() - began)
+            began = time.perf_counter()
+            decode_all(data, PixelProgram((224, 224)), cache="disk")
+            found["first"].append(time.perf_counter() - began)
+        server.terminate()
+    listed, first = (statistics.median(found[what]) for what in ("listed", "first"))
+    print(
+        f"{len(files)} JPEGs behind {mbit:g} Mbit/s and {milliseconds:g} ms: listed in {listed:.2f} s, first epoch in "
+        f"{first:.2f} s, {floor / first:.0%} of what the line carries ({floor:.2f} s; medians of {ROUNDS})"
+    )
 
 
 def large(place: Path, num: int) -> None:

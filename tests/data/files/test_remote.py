@@ -22,7 +22,7 @@ from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode.image_file import read_file
 from regraft.data.decode_all import decode_all
 from regraft.data.files import archives
-from regraft.data.files.remote import fetch, listing
+from regraft.data.files.remote import fetch, listing, web
 from regraft.data.readable import with_readable
 from regraft.errors import DataError
 
@@ -103,7 +103,7 @@ class Server:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(fetch, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(web, "_SILENT_SECONDS", 0.5)
     made = Server()
     yield made
     made.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,6 +36,7 @@ CacheMode = Literal["auto", "off", "ram", "disk"]
 CACHES: tuple[CacheMode, ...] = ("auto", "off", "ram", "disk")
 
 _CHUNK = 16  # files for one task: enough to hide the cost of a task, few enough for a smooth progress bar
+_AHEAD = 32  # files that are fetched before their task begins
 _CHUNK_BYTES = 4_000_000  # of pixels that wait to be written to the disk
 
 
@@ -220,6 +221,16 @@ def _exchanged(target: _Target, reasons: dict[int, str], share: tuple[int, int],
     return {row: reason for _, found in told for row, reason in found.items()}
 
 
+def _chunks(rows: Indices, size: int, paths: Sequence[str]) -> Iterator[Indices]:
+    """Yield rows by so many; the files of those that follow are on their way where they are far."""
+    begun = 0
+    for start in range(0, len(rows), size):
+        until = min(start + size + _AHEAD, len(rows))
+        access.fetch_ahead(paths[row] for row in rows[begun:until].tolist())
+        begun = until
+        yield rows[start : start + size]
+
+
 def _decode_files(
     paths: Sequence[str],
     program: RowProgram,
@@ -233,7 +244,6 @@ def _decode_files(
 
     def work(rows: Indices) -> Part:
         part = Part(rows, np.zeros((len(rows), 32), dtype=np.uint8))
-        access.fetch_ahead(paths[row] for row in rows.tolist())
         for place, row in enumerate(rows.tolist()):
             data = program.fetch(paths[row])
             if isinstance(data, str):
@@ -257,7 +267,7 @@ def _decode_files(
     todo = todo[(todo >= share[0]) & (todo < share[1])]
     reasons = {} if disk is None else dict(disk.reasons)
     done, size = share[1] - share[0] - len(todo), max(1, min(_CHUNK, _CHUNK_BYTES // num_bytes_of(program, 1)))
-    for part in in_order(work, (todo[start : start + size] for start in range(0, len(todo), size)), threads):
+    for part in in_order(work, _chunks(todo, size, paths), threads):
         digests[part.rows] = part.digests
         reasons |= part.reasons
         if disk is not None:

@@ -22,7 +22,9 @@ from regraft import commit
 from regraft.data.files.disk_file import DiskFile
 from regraft.data.files.index import Index
 from regraft.data.files.members import Members
-from regraft.data.files.remote.fetch import Remote, RemoteError, fetch, file_system, look, mark_of, scheme_of
+from regraft.data.files.remote.answer import Remote, RemoteError, scheme_of
+from regraft.data.files.remote.fetch import fetch, look
+from regraft.data.files.remote.store import file_system, mark_of
 from regraft.errors import DataError
 from regraft.machine.cache_folder import cache_folder, private_folder
 
@@ -141,8 +143,9 @@ def _of_store(url: str, before: dict[str, Any] | None) -> dict[str, Any]:
         found = {}
     except PermissionError as error:
         raise DataError(f"{url!r} may not be read ({' '.join(str(error).split())[:120]}).") from None
-    except OSError as error:
+    except Exception as error:  # stores raise what their libraries do
         raise RemoteError(" ".join(str(error).split())[:120]) from None
+    system.invalidate_cache()  # or each file would be as it was listed, whatever became of it
     start = root.rstrip("/") + "/"
     rows = [
         (path.removeprefix(start), int(told.get("size") or 0), mark_of(told))

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from regraft.data.files.disk_file import DiskFile
 from regraft.data.files.index import Index
-from regraft.data.files.remote.fetch import RemoteError, fetch
+from regraft.data.files.remote.answer import RemoteError
+from regraft.data.files.remote.fetch import fetch
 from regraft.data.files.remote.listing import PARALLEL, mark_number, read_listing, url_of
 
 __all__ = ["RemoteRows"]

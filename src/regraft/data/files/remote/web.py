@@ -1,0 +1,103 @@
+"""Files over HTTP, on connections that are kept: a new one costs two or three ways there and back, and a slow start."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+
+from regraft.data.files.remote.answer import Remote, RemoteError, TryAgainError
+
+__all__ = ["get", "head"]
+
+_SILENT_SECONDS = 20.0  # that a server may send nothing
+_SLOWEST = 20_000  # bytes per second; what comes slower is a stall
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_NO_HEAD = (405, 501)
+_CHUNK = 1 << 18
+_HEADERS = {"User-Agent": "regraft", "Accept-Encoding": "identity"}
+
+
+def get(url: str, most: int) -> tuple[bytes, Remote]:
+    """Return the bytes of a file, and what is said of it.
+
+    Args:
+        url: Its address.
+        most: The largest size that is taken.
+
+    Raises:
+        RemoteError: It is not there, may not be read, or is too large.
+        TryAgainError: It did not come, or not whole.
+    """
+    began, data = time.monotonic(), bytearray()
+    with _answer("GET", url) as answer:
+        told = _told(answer)
+        for part in answer.iter_raw(_CHUNK):
+            data += part
+            if len(data) > most:
+                raise RemoteError(f"has more than the limit of {most / 2**30:.0f} GiB")
+            if time.monotonic() - began > _SILENT_SECONDS + len(data) / _SLOWEST:
+                raise TryAgainError("the server stalls")
+    if told.size >= 0 and len(data) != told.size:
+        raise TryAgainError(f"{len(data):,} of {told.size:,} bytes came")
+    return bytes(data), Remote(len(data), told.mark)
+
+
+def head(url: str) -> Remote:
+    """Return what a server says of a file, without its bytes.
+
+    Raises:
+        RemoteError: It is not there, or may not be read.
+        TryAgainError: No answer came.
+    """
+    with _answer("HEAD", url, allowed=_NO_HEAD) as answer:
+        if answer.status_code not in _NO_HEAD:
+            return _told(answer)
+    with _answer("GET", url, {"Range": "bytes=0-0"}) as answer:
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        return Remote(int(whole) if whole.isdigit() else _told(answer).size, _told(answer).mark)
+
+
+@functools.lru_cache(maxsize=1)
+def _client(process: int) -> httpx2.Client:
+    """Return the connections of one process; those of its parent are not its own."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=15.0)
+    return httpx2.Client(headers=_HEADERS, limits=limits, timeout=None, follow_redirects=True)
+
+
+@contextmanager
+def _answer(
+    method: str, url: str, headers: dict[str, str] | None = None, *, allowed: tuple[int, ...] = ()
+) -> Iterator[httpx2.Response]:
+    try:
+        client = _client(os.getpid())
+        with client.stream(method, url, headers=headers, timeout=_SILENT_SECONDS) as answer:
+            if answer.is_error and answer.status_code not in allowed:
+                _refuse(answer)
+            yield answer
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+        raise TryAgainError(f"the server does not answer ({error or type(error).__name__})") from None
+    except httpx2.TransportError as error:
+        raise TryAgainError(f"the connection breaks off ({type(error).__name__})") from None
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise RemoteError(f"the address is not valid ({error})") from None
+    except httpx2.HTTPError as error:
+        raise RemoteError(f"cannot be asked for ({error})") from None
+
+
+def _refuse(answer: httpx2.Response) -> None:
+    code = answer.status_code
+    if code not in _AGAIN:
+        raise RemoteError(f"the server answers {code} {answer.reason_phrase}".rstrip())
+    after = answer.headers.get("Retry-After", "")
+    raise TryAgainError(f"the server answers {code}", float(after) if after.isdigit() else None)
+
+
+def _told(answer: httpx2.Response) -> Remote:
+    size = answer.headers.get("Content-Length") or ""
+    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    return Remote(int(size) if size.isdigit() else -1, mark)
