@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -88,6 +89,42 @@ def test_what_a_living_process_uses_is_kept(cli: Cli, cached: Path, tmp_path: Pa
         process.kill()
     assert "decoded images" in cli("cache", "clear").out
     assert not stores[0].exists()
+
+
+@needs_locks
+def test_what_a_run_on_an_archive_or_an_address_goes_by_is_kept(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is needed every day: without its listing a data set that is far away cannot be opened offline."""
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    photos(tmp_path / "pets", {"cat": 2, "dog": 2})
+    shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
+    os.utime(tmp_path / "pets.zip", (1_600_000_000,) * 2)
+    code = (
+        "import sys, fsspec, regraft as rg\n"
+        "store = fsspec.filesystem('memory')\n"
+        f"store.put({str(tmp_path / 'pets')!r}, 'memory://pets', recursive=True)\n"
+        f"held = rg.open_data({str(tmp_path / 'pets.zip')!r}), rg.open_data('memory://pets')\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        items = {item.kind: item for item in rg.list_cache().items}
+        assert set(items) == {"indexes of archives", "listings of addresses"}
+        assert all(item.in_use for item in items.values())
+        assert items["listings of addresses"].what == "pets"
+        result = cli("cache", "clear")
+        assert result.out.count("kept, in use: ") == 2
+        process.kill()
+    old = Path(items["listings of addresses"].path)
+    for file in old.iterdir():
+        os.utime(file, (0, 0))
+    (old / "used.lock").touch()  # listed long ago, used today
+    assert "addresses" not in cli("cache", "clear", "--older", "1d", "--dry-run").out
+    assert cli("cache", "clear").code == 0
+    assert rg.list_cache().items == ()
 
 
 def test_an_empty_cache_and_wrong_words(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["hold", "is_held"]
+__all__ = ["MARKER", "hold", "hold_to_the_end", "is_held", "note_use"]
 
+MARKER = "used.lock"  # stands for all that lies in a folder
 _RECENT_SECONDS = 3600.0  # where a file system has no locks, what was used since then is in use
+_HELD: dict[Path, BinaryIO | None] = {}
 
 
 def hold(path: Path) -> BinaryIO | None:
@@ -26,6 +29,18 @@ def hold(path: Path) -> BinaryIO | None:
         file.close()
         return None
     return file
+
+
+def hold_to_the_end(path: Path) -> None:
+    """Hold a file for as long as this process lives."""
+    _HELD[path] = hold(path)
+
+
+def note_use(folder: Path) -> None:
+    """Note that what lies in a folder is used now, and in use until this process ends."""
+    with contextlib.suppress(OSError):
+        (folder / MARKER).touch()
+        hold_to_the_end(folder / MARKER)
 
 
 def is_held(path: Path) -> bool:

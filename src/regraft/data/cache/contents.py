@@ -1,4 +1,4 @@
-"""What regraft's cache holds: decoded images by data set, exports, indexes of archives; and clearing it."""
+"""What regraft's cache holds: decoded images by data set, exports, indexes, listings; and clearing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from regraft import commit
 from regraft.errors import SettingsError, StorageError
 from regraft.machine.cache_folder import cache_folder
-from regraft.machine.in_use import is_held
+from regraft.machine.in_use import MARKER, is_held
 from regraft.settings.duration import seconds_of
 from regraft.summary import Summary
 from regraft.visible import visible
@@ -24,6 +24,7 @@ from regraft.wording import duration, quantity
 __all__ = ["CacheContents", "CacheItem", "CachedData", "clear_cache", "list_cache", "note_data"]
 
 _IMAGES = "decoded images"
+_LISTINGS = "listings of addresses"
 _KINDS = {"exports": "exports", "archives": "indexes of archives", "numerics": "measured numerics"}
 _RECORD_BYTES = 64  # of one row in rows.index
 
@@ -48,7 +49,8 @@ class CacheItem:
     """One part of the cache, which can be removed alone.
 
     Attributes:
-        kind: `decoded images`, `exports`, `indexes of archives`, `measured numerics`, or `other`.
+        kind: `decoded images`, `exports`, `indexes of archives`, `listings of addresses`, `measured numerics`, or
+            `other`.
         path: The file or folder.
         what: What decoded images were made for, such as `224x224 squash`; else its name.
         num_bytes: Its size.
@@ -169,8 +171,11 @@ def _items(folder: Path) -> Iterator[CacheItem]:
         if path.is_file() and path.suffix != ".lock":
             yield _file("other", path, in_use=used)  # the hashes of files, which every store goes by
     for name, kind in _KINDS.items():
-        yield from (_file(kind, path) for path in _inside(folder / name) if path.is_file())
-    known = {"pixels", "features", *_KINDS}  # features are files without a name, which go with their process
+        held = is_held(folder / name / MARKER)
+        own = (path for path in _inside(folder / name) if path.is_file() and path.name != MARKER)
+        yield from (_file(kind, path, in_use=held) for path in own)
+    yield from (_listing(path) for path in _inside(folder / "remote") if path.is_dir())
+    known = {"pixels", "features", "remote", *_KINDS}  # features are files without a name, which go with their process
     for path in _inside(folder):
         if path.name not in known:
             files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
@@ -189,6 +194,13 @@ def _store(path: Path) -> CacheItem:
     used = max([_time(header), *(item.last_used for item in data)])
     order = tuple(sorted(data, key=lambda item: -item.last_used))
     return CacheItem(_IMAGES, os.fspath(path), _program(header), num_bytes, used, is_held(header), num_images, order)
+
+
+def _listing(path: Path) -> CacheItem:
+    files = [file for file in _inside(path) if file.name != MARKER]
+    what = next((file.stem for file in files), path.name)
+    used = max(map(_time, (path / MARKER, *files)))
+    return CacheItem(_LISTINGS, os.fspath(path), what, sum(map(_bytes, files)), used, is_held(path / MARKER))
 
 
 def _program(header: Path) -> str:
@@ -210,10 +222,10 @@ def _file(kind: str, path: Path, *, in_use: bool = False) -> CacheItem:
 def _remove(path: Path) -> bool:
     """Remove a part unless a process has begun to use it; return whether it is gone."""
     if path.is_dir():
-        if is_held(path / "store.json"):
+        if is_held(path / "store.json") or is_held(path / MARKER):
             return False
         commit.remove(path)
-    elif is_held(path):
+    elif is_held(path) or is_held(path.parent / MARKER):
         return False
     else:
         commit.remove_file(path)

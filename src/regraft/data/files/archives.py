@@ -22,6 +22,7 @@ from regraft.data.files.tar_archive import list_tar
 from regraft.data.files.zip_archive import list_zip, read_zip_member
 from regraft.errors import DataError, StorageError
 from regraft.machine.cache_folder import cache_folder, private_folder
+from regraft.machine.in_use import note_use
 
 __all__ = ["MAX_BYTES", "Archive", "archive_at", "archive_of", "has_remote"]
 
@@ -190,7 +191,11 @@ def _root_above(folder: str) -> str | None:
 def _kept(file: DiskFile) -> Index | None:
     """Return the index that the cache holds of this state of a file; None where it holds none."""
     with contextlib.suppress(StorageError, OSError, LookupError, TypeError, ValueError):
-        return Index.from_bytes(_place(file).read_bytes())
+        place = _place(file)
+        index = Index.from_bytes(place.read_bytes())
+        os.utime(place)
+        note_use(place.parent)
+        return index
     return None
 
 
@@ -202,6 +207,7 @@ def _keep(file: DiskFile, index: Index) -> None:
         place = _place(file)
         private_folder(place.parent)
         commit.write_bytes(place, index.to_bytes())
+        note_use(place.parent)
         for older in place.parent.glob(f"{place.name.partition('-')[0]}-*.index"):
             if older != place:
                 commit.remove_file(older)

@@ -8,7 +8,6 @@ import os
 import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import BinaryIO
 
 from regraft import commit
 from regraft.errors import RegraftError
@@ -16,7 +15,7 @@ from regraft.exports.formats import require_exportable
 from regraft.exports.running.session import SealedSession
 from regraft.exports.seal import FORMAT
 from regraft.machine.cache_folder import cache_folder, private_folder
-from regraft.machine.in_use import hold
+from regraft.machine.in_use import hold_to_the_end
 from regraft.models.store.find import find_model_folder
 from regraft.run.folds_folder import fold_runs
 
@@ -24,7 +23,6 @@ __all__ = ["found_export", "made_export"]
 
 _MOST_FILES = 20
 _FILES = ("config.json", "model.safetensors", "trust.safetensors", "probes.safetensors")
-_HELD: dict[Path, BinaryIO | None] = {}  # exports that this process has opened: `regraft cache clear` leaves them
 _WRITING = threading.Lock()  # what is swept away is of other processes, never of another thread
 _PACKAGES = ("regraft", "onnxruntime", "torch", "timm", "numpy", "pillow")
 
@@ -73,7 +71,7 @@ def _opened(path: Path, threads: int | None) -> SealedSession | None:
         return None
     private_folder(path.parent)
     session = SealedSession(path, threads=threads)
-    _HELD[path] = hold(path)
+    hold_to_the_end(path)
     with contextlib.suppress(OSError):
         os.utime(path)  # was used now
     return session

@@ -27,6 +27,7 @@ from regraft.data.files.remote.fetch import fetch, look
 from regraft.data.files.remote.store import file_system, mark_of
 from regraft.errors import DataError
 from regraft.machine.cache_folder import cache_folder, private_folder
+from regraft.machine.in_use import note_use
 
 __all__ = ["MAGIC", "PARALLEL", "list_remote", "local_source", "mark_number", "read_listing", "url_of"]
 
@@ -59,7 +60,8 @@ def local_source(url: str) -> Path:
             "a list or a table over HTTP (.txt, .csv), whose rows are paths beside it, or a folder of s3://, gs://, hf://",
             "download it, and give the file",
         )
-    name = re.sub(r"[^\w.-]+", "-", urlsplit(url).path.rstrip("/").rpartition("/")[2] or "images")
+    parts = urlsplit(url)
+    name = re.sub(r"[^\w.-]+", "-", parts.path.rstrip("/").rpartition("/")[2] or parts.hostname or "images")
     key = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     place = private_folder(private_folder(cache_folder() / "remote") / key) / f"{os.path.splitext(name)[0]}.remote"
     before = _before(place)
@@ -72,6 +74,7 @@ def local_source(url: str) -> Path:
         listing = before
     if listing is not before:
         commit.write_bytes(place, MAGIC + json.dumps(listing).encode("ascii"))
+    note_use(place.parent)
     return place / urlsplit(url).path.rpartition("/")[2] if is_list else place
 
 
