@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.commit import as_json
-from regraft.errors import DataError, SettingsError, StorageError, WeightsError, require_type
+from regraft.errors import DataError, SettingsError, StorageError, WeightsError, nearest, require_type
 from regraft.run.invocation import typed_path
 from regraft.wording import quantity
 
@@ -168,6 +168,7 @@ def _folds(path: Path) -> dict[str, Any]:
 def _require_name(path: Path, target: str) -> None:
     """Raise when the target is a file, or looks like a path to something that is not there."""
     from regraft.data.files import access
+    from regraft.models.networks.names import closest_name, is_buildable
     from regraft.weights.file import SUFFIXES
 
     if access.exists(path):
@@ -177,9 +178,12 @@ def _require_name(path: Path, target: str) -> None:
             "the folder's name, or `regraft predict RUN FILE` for an image",
         )
     is_path = "/" in target or "\\" in target or target.startswith((".", "~"))
-    if is_path or path.suffix.lower() in (*SUFFIXES, ".csv", ".jpg", ".jpeg", ".png", ".zip"):
+    is_path = is_path or path.suffix.lower() in (*SUFFIXES, ".csv", ".jpg", ".jpeg", ".png", ".zip")
+    near = nearest(path.name, access.names_in(path.parent)) if access.is_folder(path.parent) else ""
+    is_name = is_buildable(target) or closest_name(target) or any(sign in target for sign in "*?[")
+    if is_path or (near and not is_name):
         raise DataError(
-            f"There is no file or folder {target!r}.",
+            f"There is no file or folder {target!r}{f'; did you mean {near}?' if near else '.'}",
             "a run, a model folder, a folder of images, a weights file, or the name of a network",
             "check the spelling of the path",
         )

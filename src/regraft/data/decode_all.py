@@ -93,7 +93,7 @@ class _How(NamedTuple):
 
 def _memory(team: Team) -> int:
     """Return the bytes that each process may take: the same for all of them."""
-    return memory_budget() if team.num_processes == 1 else min(team.gather(memory_budget() // num_local_processes()))
+    return memory_budget() if team.num_processes == 1 else min(team.gather(memory_budget()))
 
 
 def _decode_splits(

@@ -7,6 +7,8 @@ import math
 import os
 from pathlib import Path
 
+from regraft.machine.processes import num_local_processes
+
 __all__ = ["memory_budget", "num_cpus"]
 
 _MEMORY_FILES = (
@@ -22,7 +24,7 @@ _CPU_FILES = (
 
 def memory_budget() -> int:
     """Return half of the memory that this process may still take, in bytes: the machine's or its container's, the
-    less.
+    less, divided by the processes that were launched together on this machine.
     """
     import psutil
 
@@ -30,7 +32,7 @@ def memory_budget() -> int:
     for limit, used in _MEMORY_FILES:
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(0, free) // 2
+    return max(0, free) // 2 // num_local_processes()
 
 
 def num_cpus() -> int:
