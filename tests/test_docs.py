@@ -22,7 +22,11 @@ from tests.conftest import Cli, photos
 
 DOCS = Path(__file__).parents[1] / "docs"
 PROSE = ("security.md", "architecture.md", "weights-matrix.md")
-SLOW = ("alexnet", "vgg16-in-three-steps")  # whole networks of half a gigabyte; their recipes run small in test_recipes
+SLOW = (
+    *("alexnet", "vgg16-in-three-steps"),  # whole networks of half a gigabyte; their recipes run small in test_recipes
+    *("backbones", "coming-from", "folds", "resume", "serve", "swap-layers", "take-it-anywhere", "training"),
+    "vgg-weights-in-my-unet",
+)
 BLOCK = re.compile(r"^(<!-- not run -->\n)?```(python|text|console)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 

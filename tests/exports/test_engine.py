@@ -55,6 +55,7 @@ def test_an_exported_file_in_python(sealed: rg.Export, tiny_run: Path, tiny_phot
         rg.predict("none.onnx", image)
 
 
+@pytest.mark.slow
 def test_the_engine_onnx_makes_an_export_once(
     cache: Path, tiny_run: Path, tiny_photos: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:

@@ -216,6 +216,7 @@ def test_a_file_that_says_something_else_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fail_at", [1, 2, 3])
 def test_a_full_disk_leaves_nothing(
     tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int
@@ -308,6 +309,7 @@ class Unheard(torch.nn.Module):
         return images + torch.linalg.eigvals(images @ images.transpose(-1, -2)).real.sum()
 
 
+@pytest.mark.slow
 def test_a_layer_that_onnx_cannot_have_is_named(tmp_path: Path, tiny_photos: Path) -> None:
     def network() -> torch.nn.Module:
         torch.manual_seed(0)

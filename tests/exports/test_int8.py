@@ -94,6 +94,7 @@ def test_too_few_validation_images_are_refused_with_figures(tiny_run: Path, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_layers_that_cost_most_stay_floats_and_are_named(
     tiny_run: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_missing_packages_names_and_int8_are_said_first(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.bin"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_of_several_files(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

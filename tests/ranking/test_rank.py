@@ -147,6 +147,7 @@ def test_images_that_backbones_are_not_compared_on(tmp_path: Path) -> None:
         rank(root, TINY, budget="10")
 
 
+@pytest.mark.slow
 def test_the_command(cli: Cli, colours: Path, tmp_path: Path) -> None:
     page = tmp_path / "rank.html"
     options = ("--models", ",".join(TINY), "--image-size", 32, "--threads", 1, "--device", "cpu")

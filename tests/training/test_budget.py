@@ -111,6 +111,7 @@ def test_a_stage_of_less_than_an_epoch_warms_up_for_a_quarter_of_it() -> None:
     assert (long.warmup_epochs, long.warmup_steps) == (0.5, None)
 
 
+@pytest.mark.slow
 def test_a_run_within_a_budget_and_the_same_run_from_its_recipe(cli: Cli, photos: Path, tmp_path: Path) -> None:
     fast = ("--set", "all.lr=1e-3")
     first, second = tmp_path / "first", tmp_path / "second"

@@ -156,6 +156,7 @@ def test_the_fastest_place_with_room_is_chosen(
     assert feature_store.choose_tier(100, torch.device("cpu")) == place
 
 
+@pytest.mark.slow
 def test_views_come_again_and_each_passes_the_frozen_part_once(
     photos: Path, tmp_path: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def test_views_come_again_and_each_passes_the_frozen_part_once(
     assert weights(run(photos, tmp_path / "no-room", plan, feature_cache=2)) == weights(two)
 
 
+@pytest.mark.slow
 def test_views_without_a_frozen_part_change_nothing(photos: Path, tmp_path: Path) -> None:
     plan = [rg.Stage("all", train="all", bn="train", optimizer="sgd", epochs=3, batch_size=8, augment=AUGMENT)]
     off, one = (weights(run(photos, tmp_path / str(mode), plan, feature_cache=mode)) for mode in ("off", 1))

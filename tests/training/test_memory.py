@@ -70,6 +70,7 @@ def test_lowered_batches_give_the_run_that_asked_for_them(
     }
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_lowered_batch_at_once(few_photos: Path, tmp_path: Path) -> None:
     with memory_for(1), pytest.raises(Killed), kill_at_step(3):
         begin(few_photos, tmp_path / "run", save_steps=1)

@@ -85,6 +85,7 @@ def test_what_one_process_finds_unreadable_all_leave_out(
     assert distance(losses[1], losses[2]) <= 1e-6
 
 
+@pytest.mark.slow
 def test_a_launcher_of_one_process_shares_nothing(photos: Path, tmp_path: Path) -> None:
     """What a launcher tells of this machine counts only where the run has several processes."""
     (ended,) = launch(1, photos, tmp_path / "run", "groupnorm")

@@ -79,6 +79,7 @@ def test_the_classifier_and_the_dense_layers_are_left_out_and_reported(make: typ
     assert info_of(model).new_layers == ("decoder", "classifier")
 
 
+@pytest.mark.slow
 def test_a_shallow_encoder_leaves_the_coarse_blocks_out(tmp_path: Path) -> None:
     model, weights = rg.build_model("unet", depth=3), rg.read_weights(write_vgg(tmp_path / "vgg16.h5", 1))
     report = rg.match_weights(weights, model).require("backbone")
