@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from regraft.errors import require_type
+from regraft.machine.collection import uncollected
 from regraft.models.describe.info import info_of
 from regraft.models.describe.slots import slots_of
 from regraft.models.graft.beside import differences_from_config
@@ -22,6 +23,7 @@ __all__ = ["match_weights"]
 _OLD_EPS = 1e-3  # of ResNet50 in Keras up to 2.2
 
 
+@uncollected()
 def match_weights(
     weights: WeightFile,
     model: nn.Module,
