@@ -392,7 +392,7 @@ def _build(config: dict[str, Any], folder: Path) -> nn.Module:
     arguments = {key: value for key, value in build["args"].items() if key not in _NOT_ARGUMENTS}
     arguments["in_channels"] = arguments.pop("in_chans", 3)
     try:
-        return _adapted(config, build_model(build["name"], **arguments))
+        return _adapted(config, build_model(build["name"], **arguments), in_place=True)
     except RegraftError as error:
         raise _unbuildable(folder, error.what, error.details) from error
     except Exception as error:  # an architecture raises whatever its own code raises on numbers that do not fit
@@ -408,7 +408,7 @@ def _unbuildable(folder: Path, reason: str, details: Sequence[str] = ()) -> Stor
     )
 
 
-def _adapted(config: dict[str, Any], model: nn.Module) -> nn.Module:
+def _adapted(config: dict[str, Any], model: nn.Module, *, in_place: bool = False) -> nn.Module:
     arguments = config["regraft"]["build"]["args"]
     return adapt_as_stored(
         model,
@@ -416,6 +416,7 @@ def _adapted(config: dict[str, Any], model: nn.Module) -> nn.Module:
         head=Head(**arguments.get("head", {})),
         in_channels=arguments.get("in_chans") if arguments.get("own_module") else None,
         preprocessing=Preprocessing.from_dict(config["regraft"]["preprocessing"]),
+        in_place=in_place,
     )
 
 

@@ -81,9 +81,21 @@ def adapt_as_stored(
     head: Head,
     in_channels: int | None,
     preprocessing: Preprocessing,
+    in_place: bool = False,
 ) -> nn.Module:
-    """Do what `adapt` does for a network that ran when it was stored, which is not tried on an image again."""
-    return _adapted(model, classes=classes, head=head, in_channels=in_channels, preprocessing=preprocessing)[0].eval()
+    """Do what `adapt` does for a network that ran when it was stored, which is not tried on an image again.
+
+    In place, the rows of the head that it has are not looked at: its weights are still to come.
+    """
+    return _adapted(
+        model,
+        classes=classes,
+        head=head,
+        in_channels=in_channels,
+        preprocessing=preprocessing,
+        keep_rows=not in_place,
+        in_place=in_place,
+    )[0].eval()
 
 
 def _adapted(
@@ -97,8 +109,9 @@ def _adapted(
     bands: Sequence[str] | None = None,
     keep_rows: bool = True,
     seed: int = 0,
+    in_place: bool = False,
 ) -> tuple[nn.Module, Preprocessing, int | None]:
-    """Return the adapted copy, its preprocessing, and how many rows its new head has, if it got one."""
+    """Return the adapted copy (or the model itself), its preprocessing, and how many rows its new head has, if it got one."""
     old = info_of(model)
     if head is not None and classes is None:
         classes = old.class_names or ()
@@ -107,7 +120,7 @@ def _adapted(
     head = _wanted_head(old, head or Head(**{**old.args.get("head", {}), "output": old.output}))
     head = _for_output(old, head)
     check_classes(classes, head.resolved_output)
-    adapted, info = copy.deepcopy(model), copy.deepcopy(old)
+    adapted, info = model if in_place else copy.deepcopy(model), copy.deepcopy(old)
     info.origin.rows, info.origin.seed = None, seed
     if not is_buildable(info.architecture) or (not _knows_itself(model) and not hasattr(model, "pretrained_cfg")):
         info.args["own_module"] = True
