@@ -26,7 +26,8 @@ from PIL import Image
 from torch.nn import functional
 
 import regraft as rg
-from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.numerics import choose_numerics
+from regraft.machine.heap import keep_freed_memory
 
 CASES = {"small": ("resnet18", 64, 32), "big": ("resnet50", 160, 16)}
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 import regraft as rg
-from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.numerics import choose_numerics
+from regraft.machine.heap import keep_freed_memory
 from regraft.training.checkpoint.records import environment
 from regraft.training.preflight.fastest import choices, step_seconds
 from time_to_accuracy import regraft

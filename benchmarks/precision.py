@@ -36,9 +36,10 @@ import torch
 from torch import Tensor, fx, nn
 
 import regraft as rg
-from regraft.compute.numerics import Numerics, keep_freed_memory
+from regraft.compute.numerics import Numerics
 from regraft.compute.program import inference_program
 from regraft.data.decode.decode import decode
+from regraft.machine.heap import keep_freed_memory
 from regraft.models.describe.info import preprocessing_of
 from regraft.models.describe.inputs import Normaliser
 

@@ -46,7 +46,8 @@ import numpy as np
 import regraft as rg
 from regraft.data.decode.decode import decode
 from regraft.evaluation.predict import Predictor
-from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.numerics import choose_numerics
+from regraft.machine.heap import keep_freed_memory
 from regraft.compute.program import inference_program
 
 keep_freed_memory()

@@ -25,8 +25,8 @@ import numpy as np
 from scipy.stats import weightedtau
 
 import regraft as rg
-from regraft.compute.numerics import keep_freed_memory
 from regraft.data.split import divide
+from regraft.machine.heap import keep_freed_memory
 
 MODELS = (
     "tf_efficientnet_lite0,tf_efficientnet_lite1,tf_efficientnet_lite2,"

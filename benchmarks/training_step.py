@@ -26,8 +26,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import regraft as rg
-from regraft.compute.numerics import choose_numerics, keep_freed_memory
+from regraft.compute.numerics import choose_numerics
 from regraft.compute.program import split_program
+from regraft.machine.heap import keep_freed_memory
 from regraft.plan.freezing.freeze import freeze
 from regraft.training.engine import Engine
 from regraft.training.loop.step import Update, training_step

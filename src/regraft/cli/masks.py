@@ -107,8 +107,9 @@ def run_predictor(
         computing: Device, precision, threads.
         checkpoint: Of a run, another network than the chosen one.
     """
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
     from regraft.evaluation.masks import MaskPredictor
+    from regraft.machine.heap import keep_freed_memory
     from regraft.models.store.folder import load_model
 
     keep_freed_memory()

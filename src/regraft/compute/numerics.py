@@ -8,8 +8,6 @@ unless somebody asks for another, so that a network gives the same classes on ev
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +20,7 @@ from regraft.errors import SettingsError, did_you_mean
 from regraft.machine.budget import num_cpus
 from regraft.machine.processes import num_local_processes
 
-__all__ = ["Numerics", "Precision", "choose_numerics", "exact_products", "keep_freed_memory", "require_precision"]
+__all__ = ["Numerics", "Precision", "choose_numerics", "exact_products", "require_precision"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -221,21 +219,3 @@ def exact_products() -> AbstractContextManager[None]:
     `torch.set_float32_matmul_precision` allows it. Threads may enter it at the same time.
     """
     return _products.exact()
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks instead of returning them to the system.
-
-    Activations of a CNN are tens of MB that are freed and allocated again at every layer; handing the pages back
-    each time costs more than many of the layers (EfficientNet-lite0 at 224 px, bf16, batch 32: 104 -> 144 images/s
-    on 2 cores). Does nothing elsewhere than on Linux with glibc.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)
-    except (OSError, AttributeError):
-        return

@@ -28,10 +28,13 @@ from regraft.data.sources.packed import archive_notes, source_name, source_root
 from regraft.data.sources.tool_files import ToolSource, find_tool, named_tool
 from regraft.data.split import divide, folds
 from regraft.errors import SettingsError, require_type
+from regraft.machine.heap import return_freed_memory
 from regraft.settings.data import FRACTIONS, DataSettings
 from regraft.settings.strict import checked
 
 __all__ = ["open_data", "open_undivided"]
+
+_MANY = 100_000  # files, whose listing leaves tens of MB of holes behind
 
 
 def open_data(
@@ -108,6 +111,9 @@ def open_data(
     }
     said_as = os.fspath(source) if is_far(os.fspath(source)) else os.fspath(given)
     warnings = (*archive_notes(given), *data.warnings)
+    if sum(map(len, data.splits.values())) > _MANY:
+        del listing, rows
+        return_freed_memory()
     return replace(data, name=source_name(given), source=said_as, options=options, warnings=warnings)
 
 

@@ -17,8 +17,8 @@ DIGITS = Path(__file__).parents[1] / "digits.png"
 def demo(out: OutOption = None) -> None:
     """Fine-tune EfficientNet-lite0 (ImageNet weights) on 1,797 handwritten digits, evaluate, predict, report."""
     from regraft.cli.verbs.train import finish
-    from regraft.compute.numerics import keep_freed_memory
     from regraft.evaluation.predict import predict
+    from regraft.machine.heap import keep_freed_memory
     from regraft.pipeline import run_recipe
     from regraft.recipe.recipe import validate_recipe
 

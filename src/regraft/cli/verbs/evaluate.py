@@ -59,9 +59,10 @@ def evaluate(
     threads: ThreadsOption = None,
 ) -> None:
     """Evaluate a run's model on its test split (or validation split), or on other labelled images."""
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
     from regraft.evaluation.evaluate import evaluate as measure
     from regraft.folds import read_folds
+    from regraft.machine.heap import keep_freed_memory
 
     keep_freed_memory()
     chosen = any(value is not None for value in (device, precision, threads))

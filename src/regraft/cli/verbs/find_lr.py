@@ -81,7 +81,7 @@ def find_lr(
     checked, opened = opened_recipe(recipe, options, assignments)
 
     from regraft.assembly.range_test import range_test
-    from regraft.compute.numerics import keep_freed_memory
+    from regraft.machine.heap import keep_freed_memory
 
     keep_freed_memory()
     found = range_test(checked, stage=stage, data=opened, start=start, end=end, steps=steps)

@@ -216,8 +216,9 @@ def _predictor(
     run: Path, checkpoint: str | None, computing: tuple[str, str, int | None], asked: dict[str, Any]
 ) -> Predictor:
     """Return the run's model, ready to predict."""
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
     from regraft.evaluation.predict import Predictor, scores_for, views_for
+    from regraft.machine.heap import keep_freed_memory
     from regraft.models.store.folder import load_model
 
     keep_freed_memory()

@@ -42,8 +42,8 @@ def resume(
     output = Output(as_json=as_json)
     with output.ended():
         if is_folds(run):
-            from regraft.compute.numerics import keep_freed_memory
             from regraft.folds import resume_folds
+            from regraft.machine.heap import keep_freed_memory
 
             keep_freed_memory()
             show_folds(resume_folds(run, callbacks=output.callbacks, show=output.shows_progress), output)
@@ -57,7 +57,7 @@ def resume(
                 output.end(run=str(run), model=str(folder.model), report=str(folder.report))
             return
         from regraft import pipeline
-        from regraft.compute.numerics import keep_freed_memory
+        from regraft.machine.heap import keep_freed_memory
 
         settings = _settings(folder, recipe, assignments or ()) if is_changed else None
         keep_freed_memory()

@@ -185,7 +185,7 @@ def _carry_out(
 ) -> None:
     import time
 
-    from regraft.compute.numerics import keep_freed_memory
+    from regraft.machine.heap import keep_freed_memory
     from regraft.pipeline import run_recipe
     from regraft.run.invocation import seconds_so_far
 
@@ -211,7 +211,7 @@ def _carry_out(
 
 def _go_on(out: Path, output: Output) -> None:
     """Resume the run that this command began before its launcher started it again."""
-    from regraft.compute.numerics import keep_freed_memory
+    from regraft.machine.heap import keep_freed_memory
     from regraft.pipeline import resume
     from regraft.run.folder import open_run
 

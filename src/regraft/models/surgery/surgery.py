@@ -111,7 +111,7 @@ def _adapted(
     seed: int = 0,
     in_place: bool = False,
 ) -> tuple[nn.Module, Preprocessing, int | None]:
-    """Return the adapted copy (or the model itself), its preprocessing, and how many rows its new head has, if it got one."""
+    """Return the adapted copy (or the model itself), its preprocessing, and the rows of its new head, if it got one."""
     old = info_of(model)
     if head is not None and classes is None:
         classes = old.class_names or ()

@@ -58,7 +58,8 @@ def rank(
         commit.require_replaceable(out, PAGE_MARK)  # before minutes are spent
     data = open_data(photos, seed=seed, labels=labels, names=names, group=group)
 
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
+    from regraft.machine.heap import keep_freed_memory
     from regraft.ranking.rank import rank as ranked
 
     keep_freed_memory()

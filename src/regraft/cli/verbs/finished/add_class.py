@@ -39,9 +39,10 @@ def add_class(
     that.
     """
     from regraft.cli.effects import say_unused
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
     from regraft.incremental.add_class import add_class as add
     from regraft.incremental.collect import keep_statistics
+    from regraft.machine.heap import keep_freed_memory
 
     keep_freed_memory()
     numerics = choose_numerics(device, "fp32", threads)

@@ -49,7 +49,8 @@ def compare(
         commit.require_replaceable(out, PAGE_MARK)
 
     from regraft.comparison.compare import compare as compared
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
+    from regraft.machine.heap import keep_freed_memory
 
     keep_freed_memory()
     numerics = choose_numerics(device, threads=threads)

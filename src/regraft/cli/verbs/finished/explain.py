@@ -96,8 +96,9 @@ def _computed(
     top: int | None,
     computing: tuple[str | None, str, int | None],
 ) -> Iterator[list[Explanation]]:
-    from regraft.compute.numerics import choose_numerics, keep_freed_memory
+    from regraft.compute.numerics import choose_numerics
     from regraft.explanation.explain import explained
+    from regraft.machine.heap import keep_freed_memory
     from regraft.models.store.folder import load_model
 
     checkpoint, device, threads = computing
