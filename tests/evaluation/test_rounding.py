@@ -88,7 +88,9 @@ def test_a_run_that_trained_in_bf16_gives_the_numbers_of_plain_timm(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "settings"), [("dogs-vs-cats-small", ()), ("clothing", ("--stages", "head"))])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("dogs-vs-cats-small", ("--set", "stages.all.epochs=1")), ("clothing", ("--stages", "head"))]
+)
 def test_a_default_run_on_photos_gives_the_classes_of_plain_timm(
     name: str, settings: Sequence[str], shared: Path, tmp_path: Path, cli: Cli
 ) -> None:
