@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TextIO
 
 from regraft.data.files.archive_kinds import archive_kind
-from regraft.data.files.archives import Archive, archive_at, archive_of, has_remote
+from regraft.data.files.archives import Archive, archive_at, archive_of, has_remote, may_lead_inside
 from regraft.errors import DataError
 
 __all__ = [
@@ -68,12 +68,12 @@ class Entry(Protocol):
 class _Member:
     """An entry of a folder inside an archive."""
 
-    def __init__(self, archive: Archive, folder: str, name: str, inside: str) -> None:
+    def __init__(self, archive: Archive, folder: str, name: str, number: int, row: int | None) -> None:
         self.name, self.path = name, os.path.join(folder, name)
-        self._archive, self._inside = archive, inside
+        self._archive, self._number, self._row = archive, number, row
 
     def is_dir(self) -> bool:
-        return self._archive.index.folder(self._inside) is not None
+        return self._row is None
 
     def is_file(self) -> bool:
         return not self.is_dir()
@@ -82,7 +82,7 @@ class _Member:
         return False
 
     def stat(self) -> os.stat_result:
-        return _state(self._archive, self._inside)
+        return _status(self._archive, self._number, self._row)
 
 
 def state_of(path: Name) -> os.stat_result:
@@ -91,6 +91,8 @@ def state_of(path: Name) -> os.stat_result:
     Raises:
         OSError: There is none.
     """
+    if may_lead_inside(os.fspath(path)) and (found := _inside(path)) is not None:
+        return _state(*found)
     try:
         return os.stat(path)
     except OSError as error:
@@ -285,11 +287,11 @@ def _archive(path: Name) -> tuple[Archive, str] | None:
 def _members(archive: Archive, inside: str, folder: str) -> Iterator[Entry]:
     index, start = archive.index, f"{inside}/" if inside else ""
     for name in index.folders_in(inside):
-        yield _Member(archive, folder, name, start + name)
+        yield _Member(archive, folder, name, index.folder(start + name) or 0, None)
     for row in index.rows_in(inside):
         name = index.name(row)
         if index.folder(start + name) is None:
-            yield _Member(archive, folder, name, start + name)
+            yield _Member(archive, folder, name, 0, row)
 
 
 def _state(archive: Archive, inside: str) -> os.stat_result:
@@ -298,17 +300,23 @@ def _state(archive: Archive, inside: str) -> os.stat_result:
     Raises:
         FileNotFoundError: There is no such member.
     """
-    file, number = archive.file, archive.index.folder(inside)
+    number = archive.index.folder(inside)
+    row = archive.index.row(inside) if number is None else None
+    if number is None and row is None:
+        raise FileNotFoundError(inside)
+    return _status(archive, number or 0, row)
+
+
+def _status(archive: Archive, number: int, row: int | None) -> os.stat_result:
+    """Return size and times of the file in a row, or of a folder by its number."""
+    file, is_remote = archive.file, archive.index.kind == "remote"
     mode, size, changed = stat.S_IFDIR | 0o555, 0, file.mtime
-    if number is None:
-        row = archive.index.row(inside)
-        if row is None:
-            raise FileNotFoundError(inside)
-        mode, size = stat.S_IFREG | 0o444, int(archive.index.table["size"][row])
+    if row is not None:
+        mode, size = stat.S_IFREG | 0o444, archive.index.table["size"].item(row)
         number = len(archive.index.folders) + row
-        if archive.index.kind == "remote":
-            changed = int(archive.index.table["packed"][row])
-    entry = changed if archive.index.kind == "remote" else file.ctime
+        if is_remote:
+            changed = archive.index.table["packed"].item(row)
+    entry = changed if is_remote else file.ctime
     seconds = (changed // 10**9, changed // 10**9, entry // 10**9)
     return os.stat_result(
         (mode, number, -1 - file.inode, 1, 0, 0, size, *seconds),

@@ -24,7 +24,7 @@ from regraft.errors import DataError, StorageError
 from regraft.machine.cache_folder import cache_folder, private_folder
 from regraft.machine.in_use import note_use
 
-__all__ = ["MAX_BYTES", "Archive", "archive_at", "archive_of", "has_remote"]
+__all__ = ["MAX_BYTES", "Archive", "archive_at", "archive_of", "has_remote", "may_lead_inside"]
 
 MAX_BYTES = 1 << 30  # of one image, or of one list
 _YOUNG_NS = 2_000_000_000  # a file system's clock ticks every two seconds at worst
@@ -120,6 +120,11 @@ class Archive:
 def has_remote() -> bool:
     """Return whether this process reads from an archive whose members are far away."""
     return any(isinstance(known, Archive) and known.index.kind == "remote" for known in tuple(_KNOWN.values()))
+
+
+def may_lead_inside(path: str) -> bool:
+    """Return whether the folder of a path was found to lie in an archive before: looking for it on the disk is idle."""
+    return _ROOTS.get(os.path.dirname(path)) is not None
 
 
 def archive_of(path: str) -> tuple[Archive, str] | None:

@@ -55,6 +55,15 @@ class Index:
     faults: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    _last: list[int] = field(default_factory=lambda: [0], repr=False)  # the row that was asked for last
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        return self.table["start"]
+
+    @cached_property
+    def _lengths(self) -> npt.NDArray[np.int32]:
+        return self.table["length"]
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -93,14 +102,24 @@ class Index:
         """Return the row of a file; None where there is none of this path."""
         folder, _, own = path.rpartition("/")
         rows, wanted = self.rows_in(folder), own.encode(*CODE)
-        low, high = rows.start, rows.stop
+        low, high = self._around(rows, wanted)
         while low < high:
             middle = (low + high) // 2
             if self._encoded(middle) < wanted:
                 low = middle + 1
             else:
                 high = middle
+        self._last[0] = low
         return low if low < rows.stop and self._encoded(low) == wanted else None
+
+    def _around(self, rows: range, wanted: bytes) -> tuple[int, int]:
+        """Return between which rows a name belongs: near the last one asked for, as files mostly come in order."""
+        last, step = self._last[0], 1
+        if last not in rows or self._encoded(last) > wanted:
+            return rows.start, rows.stop
+        while (end := last + step) < rows.stop and self._encoded(end) < wanted:
+            last, step = end, 4 * step
+        return last, min(end, rows.stop)
 
     def mark_clashes(self) -> list[str]:
         """Note which members are files and folders at once, and return their paths: as folders they are listed."""
@@ -154,5 +173,5 @@ class Index:
                 yield (f"{path}/{self.name(row)}" if path else self.name(row)), row
 
     def _encoded(self, row: int) -> bytes:
-        start, length = int(self.table["start"][row]), int(self.table["length"][row])
-        return self.text[start : start + length]
+        start = self._starts.item(row)
+        return self.text[start : start + self._lengths.item(row)]
