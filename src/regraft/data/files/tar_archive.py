@@ -200,7 +200,7 @@ def _number(digits: bytes) -> int | None:
 def _sum_fits(header: bytes) -> bool:
     """Return whether a header has the checksum that stands in it."""
     wanted = _number(header[148:156])
-    return wanted is not None and wanted == sum(header.replace(b"\0", b"")) - sum(header[148:156]) + 8 * ord(" ")
+    return wanted is not None and wanted == sum(header.translate(None, b"\0")) - sum(header[148:156]) + 8 * ord(" ")
 
 
 def _damaged(path: str, what: str) -> DataError:
