@@ -39,11 +39,18 @@ class Server:
         self.asked: Counter[str] = Counter()
         self.busiest = self.busy = 0
         self.delay = 0.0
+        self.connections = 0
+        self.hurry = False
         self._lock = threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                with outer._lock:
+                    outer.connections += 1
 
             def do_HEAD(self) -> None:
                 self.answer(with_body=False)
@@ -70,6 +77,12 @@ class Server:
                         outer.busy -= 1
 
             def send(self, data: bytes | None, fault: str, *, with_body: bool) -> None:
+                if fault.startswith("to "):
+                    self.send_response(302)
+                    self.send_header("Location", fault.removeprefix("to "))
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 if fault.isdigit() or data is None:
                     self.send_response(int(fault) if fault else 404)
                     self.send_header("Content-Length", "0")
@@ -84,7 +97,7 @@ class Server:
                     time.sleep(1.5)
                 if with_body:
                     self.wfile.write(data[: len(data) // 2] if fault in ("cut", "stall") else data)
-                self.close_connection = fault in ("cut", "stall")
+                self.close_connection = outer.hurry or fault in ("cut", "stall")
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -230,3 +243,36 @@ def test_a_listing_that_left_the_cache_is_made_again(server: Server, tmp_path: P
     shutil.rmtree(tmp_path / "cache")
     listing.local_source(again.source)  # as resuming a run does
     assert not with_readable(again).quarantined
+
+
+def test_where_a_server_sends_to(server: Server, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("a.jpg 0\n")
+    for target, text in ((secret.as_uri(), "none of HTTP"), ("/sets/list.txt", "without end")):
+        server.faults = {"/sets/list.txt": [f"to {target}"] * 99}
+        server.asked.clear()
+        with pytest.raises(DataError, match=text):
+            rg.open_data(server.url)
+        assert server.asked["GET /sets/list.txt"] in (1, 21), "not tried again"
+    server.faults = {"/sets/list.txt": ["to /sets/other.txt"]}
+    server.files["/sets/other.txt"] = LIST.encode()
+    assert len(rg.open_data(server.url).train) > 0
+
+
+def test_connections_are_kept_and_those_that_broke_are_made_again(server: Server) -> None:
+    data = rg.open_data(server.url)
+    server.connections = 0
+    assert sorted(map(read_file, data.train.paths)) == sorted(
+        PHOTOS[path[path.index("images/") :]] for path in data.train.paths
+    )
+    assert server.connections <= 1, "those of the listing serve"
+    server.hurry = True  # every connection is closed behind its first answer, without a word
+    assert not with_readable(data).quarantined
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    web._client.cache_clear()
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(DataError, match="proxy that the environment names"):
+        rg.open_data(server.url)

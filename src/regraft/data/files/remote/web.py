@@ -75,12 +75,19 @@ def _answer(
 ) -> Iterator[httpx2.Response]:
     try:
         client = _client(os.getpid())
+    except (ImportError, ValueError) as error:  # of what HTTP_PROXY and its kin name
+        raise RemoteError(f"the proxy that the environment names cannot be used ({error})") from None
+    try:
         with client.stream(method, url, headers=headers, timeout=_SILENT_SECONDS) as answer:
             if answer.is_error and answer.status_code not in allowed:
                 _refuse(answer)
             yield answer
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
         raise TryAgainError(f"the server does not answer ({error or type(error).__name__})") from None
+    except httpx2.UnsupportedProtocol:
+        raise RemoteError("the server sends to an address that is none of HTTP") from None
+    except httpx2.TooManyRedirects:
+        raise RemoteError("the server sends from one address to the next, without end") from None
     except httpx2.TransportError as error:
         raise TryAgainError(f"the connection breaks off ({type(error).__name__})") from None
     except (httpx2.InvalidURL, ValueError) as error:
