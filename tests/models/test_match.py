@@ -78,6 +78,29 @@ def test_a_run_without_numbers_that_is_lost_is_made_again_with_them() -> None:
     assert (flow.order, flow.inputs["fc"]) == (["conv", "fc"], {"conv"})
 
 
+class Residual(nn.Module):
+    """Blocks that add to what all blocks before them added."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(depth))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(100, 100), (400, 256)])
+def test_a_deep_residual_network_is_followed_from_the_latest_givers(depth: int, expected: int) -> None:
+    flow = flow_of(Residual(depth))
+    assert flow is not None
+    last = [*(["stem"] if depth < expected + 1 else []), *(f"blocks.{number}" for number in range(depth - 1))]
+    assert flow.inputs[f"blocks.{depth - 1}"] == set(last[-expected:])
+
+
 def test_roles_cover_every_tensor_of_a_network() -> None:
     roles = {slot.role for slot in slots_of(timm.create_model("tf_efficientnet_b0"))}
     assert roles == {

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from regraft.models.describe.trace import _eval_mode, _is_quick, in_channels, plain, trace_sizes
+from regraft.weights.differences.file_flow import nearest_givers
 
 __all__ = ["NO_PADS", "Flow", "Pads", "flow_of"]
 
@@ -35,7 +36,8 @@ class Flow:
 
     Attributes:
         order: The layers (modules that own tensors) in the order of their first use.
-        inputs: For each layer, the layers whose outputs reach it with no other layer between ("" is the image).
+        inputs: For each layer, the layers whose outputs reach it with no other layer between ("" is the image); the
+            latest of them where there are very many (`nearest_givers`).
         flattened: For each layer that reads flattened features, their (channels, height, width).
         pools: For each layer, the kinds of pooling (`max`, `avg`) between its inputs and itself.
         pads: For each layer, how much was padded between its inputs and itself, as (above, left, below, right).
@@ -111,6 +113,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, owners: Mapping[int, str], image: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flow = Flow()
+        self._places: dict[str, int] = {}
         self._owners = owners
         self._origins: MutableMapping[torch.Tensor, _Origin] = WeakIdKeyDictionary()  # or a run would keep all its maps
         self._note(image, _Origin(frozenset(), frozenset([""])))
@@ -143,7 +146,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         data = [origin for origin in origins if origin.layers is not None]
         if not data:
             return _Origin(owners, None)
-        layers = frozenset().union(*(origin.layers for origin in data if origin.layers is not None))
+        layers = self._reaching(data)
         pooled = _pooling(func)
         pools = frozenset().union(*(origin.pools for origin in data)) | pooled
         pads = frozenset() if pooled else _padded(func, args, frozenset().union(*(origin.pads for origin in data)))
@@ -152,6 +155,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _Origin(frozenset(), layers, flat, pools, pads)
         for owner in sorted(owners):
             if owner not in self.flow.inputs:
+                self._places[owner] = len(self.flow.order)
                 self.flow.order.append(owner)
             self.flow.inputs.setdefault(owner, set()).update(layers - {owner})
             self.flow.pools.setdefault(owner, set()).update(pools)
@@ -159,6 +163,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if flat:
                 self.flow.flattened.setdefault(owner, flat)
         return _Origin(frozenset(), owners)
+
+    def _reaching(self, data: list[_Origin]) -> frozenset[str]:
+        first, *others = (origin.layers for origin in data if origin.layers is not None)
+        if all(other is first for other in others):
+            return first
+        return nearest_givers(first.union(*others), self._places)
 
 
 # As it is written: torch wraps it, and the wrapper imports torch's compiler in order to be exempt from it.

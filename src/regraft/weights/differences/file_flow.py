@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FileGraph", "Given", "Pads"]
+__all__ = ["FileGraph", "Given", "Pads", "nearest_givers"]
 
+_MOST_GIVERS = 256  # more than add up in any network that people train
 Pads = tuple[int, int, int, int]  # above, left, below, right
 _NO_PADS: Pads = (0, 0, 0, 0)
 
@@ -51,16 +52,35 @@ class FileGraph:
     inputs: dict[str, frozenset[str]] = field(default_factory=dict)
     pools: dict[str, frozenset[str]] = field(default_factory=dict)
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _places: dict[str, int] = field(default_factory=dict, repr=False)
 
     def add(self, layer: str, given: Given, attributes: Mapping[str, Any]) -> Given:
         """Add a layer with weights; returns the state behind it."""
-        self.inputs[layer] = self.inputs.get(layer, frozenset()) | (given.layers - {layer})
+        places = self._places
+        places.setdefault(layer, len(places))
+        self.inputs[layer] = self.inputs.get(layer, frozenset()) | nearest_givers(given.layers - {layer}, places)
         self.pools[layer] = self.pools.get(layer, frozenset()) | given.pools
         found = dict(attributes)
         if "pads" in found and (pads := _in_all(given, found.pop("pads"))) is not None:
             found["pads"] = pads
         self.attributes.setdefault(layer, {}).update(found)
         return Given(frozenset([layer]))
+
+
+def nearest_givers(layers: frozenset[str], places: Mapping[str, int]) -> frozenset[str]:
+    """Return the layers that reach a point, the latest of them where there are very many.
+
+    Behind each block of a residual network stands what all blocks before it added: without a limit, what is kept of a
+    network grows with the square of its depth.
+
+    Args:
+        layers: All of them.
+        places: Their order of execution; the image, "", has none and stays.
+    """
+    if len(layers) <= _MOST_GIVERS:
+        return layers
+    latest = sorted(layers - {""}, key=lambda name: places.get(name, -1))[-_MOST_GIVERS:]
+    return frozenset(latest) | (layers & {""})
 
 
 def _in_all(given: Given, own: str | Pads) -> str | Pads | None:
