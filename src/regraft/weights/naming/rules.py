@@ -33,10 +33,15 @@ Number = tuple[str, int]
 class Entry:
     """One line of a table: the names it speaks of, their address, and what else must (not) exist."""
 
-    pattern: re.Pattern[str]
+    expression: str
     address: str
     condition: str = ""
     negated: bool = False
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The expression, compiled when it is first needed: of a thousand lines one file's names are of a few."""
+        return re.compile(self.expression)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Dialect:
     @cached_property
     def any_name(self) -> re.Pattern[str]:
         """What any of its lines speaks of: most names of most files are of no line."""
-        names = [re.sub(r"\?P<\w+>", "?:", entry.pattern.pattern) for entry in self.entries]
+        names = [re.sub(r"\?P<\w+>", "?:", entry.expression) for entry in self.entries]
         return re.compile("|".join(f"(?:{name})" for name in names))
 
 
@@ -111,7 +116,7 @@ def _entry(line: str) -> Entry:
     name, _, right = line.partition(" = ")
     parts = re.split(r" (if|unless) ", right.strip())
     condition = parts[2] if len(parts) == 3 else ""
-    return Entry(re.compile(_pattern(name.strip())), parts[0], condition, len(parts) == 3 and parts[1] == "unless")
+    return Entry(_pattern(name.strip()), parts[0], condition, len(parts) == 3 and parts[1] == "unless")
 
 
 def _pattern(name: str) -> str:
