@@ -34,7 +34,7 @@ from regraft.data.decode_all import decode_all
 from regraft.data.files import archives
 from regraft.data.files.archives import archive_at
 
-ROUNDS, BATCH = 3, 32
+ROUNDS, BATCH = 5, 32
 SIDES = (375, 500)
 
 

@@ -34,18 +34,20 @@ _MOST_BYTES = 1 << 28  # of the file: 3 million hashes
 def stamps(paths: Sequence[str]) -> Stamps:
     """Return the size and times of each file, by which a change is noticed; a missing file has the size -1."""
     found: Stamps = np.zeros(len(paths), dtype=_FIELDS)
-    for row, path in enumerate(paths):
-        found[row] = stamp(path)
+    for row, (path, status) in enumerate(zip(paths, access.states_of(paths), strict=True)):
+        found[row] = _stamp(path, status)
     return found
 
 
 def stamp(path: str) -> tuple[bytes, int, int, int]:
     """Return one row of `stamps`."""
+    return _stamp(path, next(access.states_of([path])))
+
+
+def _stamp(path: str, status: os.stat_result | None) -> tuple[bytes, int, int, int]:
     full = path if os.path.isabs(path) else os.path.abspath(path)
     key = hashlib.blake2b(full.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-    try:
-        status = access.state_of(path)
-    except (OSError, ValueError):
+    if status is None:
         return key, _MISSING, 0, 0
     return key, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

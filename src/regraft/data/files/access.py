@@ -35,6 +35,7 @@ __all__ = [
     "open_text",
     "read_member",
     "state_of",
+    "states_of",
     "walk",
 ]
 
@@ -103,6 +104,27 @@ def state_of(path: Name) -> os.stat_result:
             return _state(*found)
         except FileNotFoundError:
             raise error from None
+
+
+def states_of(paths: Iterable[str]) -> Iterator[os.stat_result | None]:
+    """Yield size and times of files as they are now; None for one that is not there.
+
+    The archive that a folder lies in is looked at once.
+    """
+    inside: dict[str, tuple[Archive, str] | None] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if may_lead_inside(path) and folder not in inside:
+            inside[folder] = _inside(folder) or _archive(folder)
+        found = inside.get(folder)
+        try:
+            if found is None:
+                yield state_of(path)
+            else:
+                archive, within = found
+                yield _state(archive, f"{within}/{name}" if within else name)
+        except (OSError, ValueError):
+            yield None
 
 
 def exists(path: Name) -> bool:
