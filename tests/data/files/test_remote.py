@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,11 @@ class Server:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
+                if fault == "drip":
+                    self.drip()
+                    return
+                if fault == "packed" and data is not None:
+                    data = gzip.compress(data)
                 if fault.isdigit() or data is None:
                     self.send_response(int(fault) if fault else 404)
                     self.send_header("Content-Length", "0")
@@ -91,13 +99,27 @@ class Server:
                     return
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
-                self.send_header("ETag", f'"{hash(data)}"')
+                if fault == "packed":
+                    self.send_header("Content-Encoding", "gzip")
+                else:
+                    self.send_header("ETag", f'"{hash(data)}"')
                 self.end_headers()
                 if fault == "stall":
                     time.sleep(1.5)
                 if with_body:
                     self.wfile.write(data[: len(data) // 2] if fault in ("cut", "stall") else data)
                 self.close_connection = outer.hurry or fault in ("cut", "stall")
+
+            def drip(self) -> None:
+                """Never be silent, and never come to an end."""
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b"x")
+                        time.sleep(0.05)
+                self.close_connection = True
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -270,7 +292,54 @@ def test_connections_are_kept_and_those_that_broke_are_made_again(server: Server
     assert not with_readable(data).quarantined
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
+@pytest.mark.parametrize("code", ["204", "206", "302", "304"])
+def test_an_answer_without_the_file_is_no_empty_file(server: Server, code: str) -> None:
+    server.faults = {"/sets/list.txt": [code]}
+    with pytest.raises(DataError, match=f"the server answers {code}"):
+        rg.open_data(server.url)
+    assert server.asked["GET /sets/list.txt"] == 1
+
+
+def test_what_is_sent_packed_though_nobody_asked_is_unpacked(server: Server) -> None:
+    path = f"/sets/{next(iter(PHOTOS))}"
+    server.faults = {"/sets/list.txt": ["packed"], path: ["packed"]}
+    assert not with_readable(rg.open_data(server.url)).quarantined
+    assert server.asked[f"GET {path}"] == 1
+
+
+def test_a_server_that_drips_is_left(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_ATTEMPTS", 1)
+    server.faults = {"/sets/list.txt": ["drip"]}
+    began = time.monotonic()
+    with pytest.raises(DataError, match="the server stalls"):
+        rg.open_data(server.url)
+    assert time.monotonic() - began < 4
+
+
+def test_threads_that_begin_together_share_their_connections(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    web._client.cache_clear()
+    made: list[object] = []
+    client = web.httpx2.Client
+
+    def counted(**settings: Any) -> Any:
+        made.append(settings)
+        time.sleep(0.05)
+        return client(**settings)
+
+    monkeypatch.setattr(web.httpx2, "Client", counted)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: fetch.fetch(server.url, 1 << 20), range(8)))
+    assert len(made) == 1
+
+
+def test_certificates_that_are_not_there(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    web._client.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(DataError, match="certificates that the environment names"):
+        rg.open_data(server.url)
+
+
+@pytest.mark.parametrize("proxy", ["host:port", "socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
 def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     web._client.cache_clear()
     monkeypatch.setenv("ALL_PROXY", proxy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ _SILENT_SECONDS = 20.0  # that a server may send nothing
 _SLOWEST = 20_000  # bytes per second; what comes slower is a stall
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _NO_HEAD = (405, 501)
-_CHUNK = 1 << 18
+_WITH_FILE = (200, 203)
+_PART = 206
+_ONE_EACH: dict[int, threading.Lock] = {}  # by process: a lock that is held does not open in a fork
 _HEADERS = {"User-Agent": "regraft", "Accept-Encoding": "identity"}
 
 
@@ -33,10 +36,10 @@ def get(url: str, most: int) -> tuple[bytes, Remote]:
         RemoteError: It is not there, may not be read, or is too large.
         TryAgainError: It did not come, or not whole.
     """
-    began, data = time.monotonic(), bytearray()
+    data = bytearray()
     with _answer("GET", url) as answer:
-        told = _told(answer)
-        for part in answer.iter_raw(_CHUNK):
+        began, told = time.monotonic(), _told(answer)
+        for part in answer.iter_bytes():  # as it comes: what waits for more is not seen to stall
             data += part
             if len(data) > most:
                 raise RemoteError(f"has more than the limit of {most / 2**30:.0f} GiB")
@@ -54,10 +57,10 @@ def head(url: str) -> Remote:
         RemoteError: It is not there, or may not be read.
         TryAgainError: No answer came.
     """
-    with _answer("HEAD", url, allowed=_NO_HEAD) as answer:
+    with _answer("HEAD", url, also=_NO_HEAD) as answer:
         if answer.status_code not in _NO_HEAD:
             return _told(answer)
-    with _answer("GET", url, {"Range": "bytes=0-0"}) as answer:
+    with _answer("GET", url, {"Range": "bytes=0-0"}, also=(_PART,)) as answer:
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
         return Remote(int(whole) if whole.isdigit() else _told(answer).size, _told(answer).mark)
 
@@ -69,17 +72,25 @@ def _client(process: int) -> httpx2.Client:
     return httpx2.Client(headers=_HEADERS, limits=limits, timeout=None, follow_redirects=True)
 
 
+def _own_client() -> httpx2.Client:
+    try:
+        # without a lock, threads that begin together make a client each: seconds for 32 of them
+        with _ONE_EACH.setdefault(os.getpid(), threading.Lock()):
+            return _client(os.getpid())
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:  # of what HTTP_PROXY and its kin name
+        raise RemoteError(f"the proxy that the environment names cannot be used ({error})") from None
+    except OSError as error:  # of what SSL_CERT_FILE and its kin name
+        raise RemoteError(f"the certificates that the environment names cannot be read ({error})") from None
+
+
 @contextmanager
 def _answer(
-    method: str, url: str, headers: dict[str, str] | None = None, *, allowed: tuple[int, ...] = ()
+    method: str, url: str, headers: dict[str, str] | None = None, *, also: tuple[int, ...] = ()
 ) -> Iterator[httpx2.Response]:
-    try:
-        client = _client(os.getpid())
-    except (ImportError, ValueError) as error:  # of what HTTP_PROXY and its kin name
-        raise RemoteError(f"the proxy that the environment names cannot be used ({error})") from None
+    client = _own_client()
     try:
         with client.stream(method, url, headers=headers, timeout=_SILENT_SECONDS) as answer:
-            if answer.is_error and answer.status_code not in allowed:
+            if answer.status_code not in (*_WITH_FILE, *also):
                 _refuse(answer)
             yield answer
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
@@ -101,10 +112,11 @@ def _refuse(answer: httpx2.Response) -> None:
     if code not in _AGAIN:
         raise RemoteError(f"the server answers {code} {answer.reason_phrase}".rstrip())
     after = answer.headers.get("Retry-After", "")
-    raise TryAgainError(f"the server answers {code}", float(after) if after.isdigit() else None)
+    raise TryAgainError(f"the server answers {code}", float(after) if after.isdecimal() else None)
 
 
 def _told(answer: httpx2.Response) -> Remote:
-    size = answer.headers.get("Content-Length") or ""
+    is_packed = answer.headers.get("Content-Encoding", "identity") != "identity"  # though nobody asked for that
+    size = "" if is_packed else answer.headers.get("Content-Length", "")
     mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-    return Remote(int(size) if size.isdigit() else -1, mark)
+    return Remote(int(size) if size.isdecimal() else -1, mark)
