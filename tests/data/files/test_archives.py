@@ -216,6 +216,41 @@ def test_the_index_is_made_once_and_again_when_the_archive_changes(
     assert not access.exists(path)
 
 
+def test_an_index_serves_where_its_cache_cannot_be_written(
+    plant: Plant, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(plant({"cat": 3, "dog": 3}), "zip")
+    before = told(rg.open_data(packed))
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(archives.os, "utime", refused)
+    monkeypatch.setattr(archives.Archive, "_listed", refused)
+    archives._KNOWN.clear()  # as in a new process
+    assert told(rg.open_data(packed)) == before
+
+
+def test_an_archive_inside_what_was_one(plant: Plant) -> None:
+    """A folder takes the place of an archive, with an archive where that had a folder; and the other way round."""
+    packed = pack(plant({"cat": 1, "dog": 1}), "zip")
+    data = packed.read_bytes()
+    path = packed / "cat" / "cat" / "000.jpg"
+    assert not access.exists(path)
+    assert access.is_folder(packed / "cat")
+    assert access.state_of(packed / "cat" / "000.jpg").st_size > 0
+    packed.unlink()
+    packed.mkdir()
+    (packed / "cat").write_bytes(data)
+    assert access.names_in(packed / "cat") == ["cat", "dog"]
+    assert access.is_folder(packed / "cat" / "cat")
+    assert read_file(str(path)) == access.open_bytes(path).read()
+    shutil.rmtree(packed)
+    packed.write_bytes(data)
+    assert access.state_of(packed / "cat" / "000.jpg").st_size > 0
+    assert not access.exists(path)
+
+
 def read_all(paths: list[str]) -> list[bytes | str]:
     return [read_file(path) for path in paths]
 

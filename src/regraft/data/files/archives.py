@@ -136,15 +136,18 @@ def archive_of(path: str) -> tuple[Archive, str] | None:
     """
     full = os.path.abspath(path)
     parent = os.path.dirname(full)
-    root = _ROOTS.get(parent)
-    if root is None:
+    root, found = _ROOTS.get(parent), None
+    if root is not None:
+        with contextlib.suppress(OSError):  # it is gone
+            found = archive_at(root)
+    if root is None or found is None:  # or something else stands in its place now
         root = _root_above(parent)
         if root is None:
             return None
         if len(_ROOTS) > _MOST_FOLDERS:
             _ROOTS.clear()
         _ROOTS[parent] = root
-    found = archive_at(root)
+        found = archive_at(root)
     return None if found is None else (found, full[len(root) + 1 :].replace(os.sep, "/"))
 
 
@@ -198,7 +201,8 @@ def _kept(file: DiskFile) -> Index | None:
     with contextlib.suppress(StorageError, OSError, LookupError, TypeError, ValueError):
         place = _place(file)
         index = Index.from_bytes(place.read_bytes())
-        os.utime(place)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing is cleared
+            os.utime(place)
         note_use(place.parent)
         return index
     return None
