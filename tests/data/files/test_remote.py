@@ -230,10 +230,22 @@ def test_addresses_that_are_no_data_set(server: Server, tmp_path: Path) -> None:
         ("file://etc/passwd", "is not an address of images"),
         ("memory://nothing/here", "holds no files"),
         ("nosuch://x/y", "cannot be opened"),
+        ("http://[::1/list.txt", "is no valid address"),
+        ("memory://[", "is no valid address"),
     ):
         with pytest.raises(DataError) as caught:
             rg.open_data(url)
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("refused"), TypeError("needs a repository")])
+def test_a_store_that_connects_at_once(server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    with pytest.raises(DataError, match=f"cannot be opened .{error}"):
+        rg.open_data("memory://pets")
 
 
 def test_a_folder_of_a_store(server: Server, tmp_path: Path) -> None:

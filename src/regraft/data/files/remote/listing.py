@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from regraft import commit
 from regraft.data.files.disk_file import DiskFile
@@ -53,17 +53,17 @@ def local_source(url: str) -> Path:
         DataError: It cannot be listed.
     """
     url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*):/+", r"\1://", url)  # a path object makes one stroke of two
-    is_list = scheme_of(url) in ("http", "https")
-    if is_list and not urlsplit(url).path.lower().endswith(_LISTS):
+    is_list, parts = scheme_of(url) in ("http", "https"), _parts(url)
+    if is_list and not parts.path.lower().endswith(_LISTS):
         raise DataError(
             f"{url!r} is an address of no list.",
             "a list or a table over HTTP (.txt, .csv), whose rows are paths beside it, or a folder of s3://, gs://, hf://",
             "download it, and give the file",
         )
-    parts = urlsplit(url)
     name = re.sub(r"[^\w.-]+", "-", parts.path.rstrip("/").rpartition("/")[2] or parts.hostname or "images")
     key = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     place = private_folder(private_folder(cache_folder() / "remote") / key) / f"{os.path.splitext(name)[0]}.remote"
+    note_use(place.parent)  # listing may take minutes
     before = _before(place)
     try:
         listing = _of_list(url, before) if is_list else _of_store(url, before)
@@ -74,8 +74,7 @@ def local_source(url: str) -> Path:
         listing = before
     if listing is not before:
         commit.write_bytes(place, MAGIC + json.dumps(listing).encode("ascii"))
-    note_use(place.parent)
-    return place / urlsplit(url).path.rpartition("/")[2] if is_list else place
+    return place / parts.path.rpartition("/")[2] if is_list else place
 
 
 def read_listing(file: DiskFile) -> dict[str, Any]:
@@ -112,6 +111,13 @@ def mark_number(mark: str) -> int:
 def url_of(base: str, path: str) -> str:
     """Return the address of a listed file."""
     return base + (quote(path) if scheme_of(base) in ("http", "https") else path)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise DataError(f"{url!r} is no valid address ({error}).", "", "check the address") from None
 
 
 def _before(place: Path) -> dict[str, Any] | None:

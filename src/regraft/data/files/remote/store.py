@@ -18,6 +18,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
     Raises:
         DataError: It is not installed, or there is none for this scheme.
+        RemoteError: The store cannot be reached, or not by an address alone.
     """
     try:
         import fsspec
@@ -36,6 +37,8 @@ def file_system(url: str) -> tuple[Any, str]:
             "",
             f"install what reads {scheme}:// addresses",
         ) from None
+    except (OSError, TypeError) as error:  # some connect at once, or want more than an address
+        raise RemoteError(f"the store cannot be opened ({' '.join(str(error).split())[:120]})") from None
     return system, path
 
 
