@@ -17,6 +17,7 @@ import regraft as rg
 from regraft.data.cache.room import make_room
 from regraft.data.decode.decode import PixelProgram
 from regraft.data.decode_all import decode_all
+from regraft.machine import in_use
 
 needs_locks = pytest.mark.skipif(os.name == "nt", reason="Windows has no shared locks, and keeps open files itself")
 
@@ -125,6 +126,19 @@ def test_what_a_run_on_an_archive_or_an_address_goes_by_is_kept(
     assert "addresses" not in cli("cache", "clear", "--older", "1d", "--dry-run").out
     assert cli("cache", "clear").code == 0
     assert rg.list_cache().items == ()
+
+
+@needs_locks
+def test_looking_whether_something_is_used_lets_nobody_lose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    marker = tmp_path / in_use.MARKER
+    marker.touch()
+    with marker.open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        monkeypatch.setattr(in_use.time, "sleep", lambda _: looking.close())
+        in_use.note_use(tmp_path)
+    assert in_use.is_held(marker)
 
 
 def test_an_empty_cache_and_wrong_words(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ __all__ = ["MARKER", "hold", "hold_to_the_end", "is_held", "note_use"]
 
 MARKER = "used.lock"  # stands for all that lies in a folder
 _RECENT_SECONDS = 3600.0  # where a file system has no locks, what was used since then is in use
+_TRIES = 20
 _HELD: dict[Path, BinaryIO | None] = {}
 
 
@@ -23,17 +24,24 @@ def hold(path: Path) -> BinaryIO | None:
         file = path.open("rb")
     except (ImportError, OSError):
         return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:  # somebody looks whether it is held, which takes no time
+            time.sleep(0.001)
+        except OSError:
+            break
+    file.close()
+    return None
 
 
 def hold_to_the_end(path: Path) -> None:
-    """Hold a file for as long as this process lives."""
-    _HELD[path] = hold(path)
+    """Hold a file for as long as this process lives.
+
+    Where it is looked at by another process just now, what holds it already stays.
+    """
+    _HELD[path] = hold(path) or _HELD.get(path)
 
 
 def note_use(folder: Path) -> None:
