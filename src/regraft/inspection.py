@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -179,7 +180,9 @@ def _require_name(path: Path, target: str) -> None:
         )
     is_path = "/" in target or "\\" in target or target.startswith((".", "~"))
     is_path = is_path or path.suffix.lower() in (*SUFFIXES, ".csv", ".jpg", ".jpeg", ".png", ".zip")
-    near = nearest(path.name, access.names_in(path.parent)) if access.is_folder(path.parent) else ""
+    near = ""
+    with contextlib.suppress(OSError):  # a folder that is not there, or may not be read
+        near = nearest(path.name, access.names_in(path.parent))
     is_name = is_buildable(target) or closest_name(target) or any(sign in target for sign in "*?[")
     if is_path or (near and not is_name):
         raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.conftest import Cli, photos
 from tests.data.drawn import classes, plant_pairs, save
 
@@ -151,3 +152,15 @@ def test_images_and_masks_with_everything_that_is_wrong_with_them(cli: Cli, tmp_
     (root / "other.csv").write_text("name,value\nall,0\nall,1\nall,2\nrest,3\n")
     assert json.loads(cli("inspect", root, "--class-table", root / "other.csv", "--json").out)["classes"] == 2
     assert cli("inspect", root, "--masks", "nowhere").code == 3
+
+
+def test_a_name_in_a_folder_that_may_not_be_read(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from regraft.data.files import access
+
+    def refused(_: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(access, "names_in", refused)
+    result = cli("inspect", str(tmp_path / "phtos"))
+    assert result.code == 3
+    assert f"There is no file or folder '{tmp_path / 'phtos'}'." in result.err
