@@ -43,7 +43,7 @@ class Server:
         self.busiest = self.busy = 0
         self.delay = 0.0
         self.connections = 0
-        self.hurry = False
+        self.hurry = self.deaf = False
         self._lock = threading.Lock()
         outer = self
 
@@ -65,6 +65,10 @@ class Server:
                 from urllib.parse import unquote
 
                 path = unquote(self.path)
+                self.before = getattr(self, "before", -1) + 1
+                if outer.deaf and self.before:  # the second on a connection
+                    self.close_connection = True
+                    return
                 with outer._lock:
                     outer.asked[f"{self.command} {path}"] += 1
                     outer.busy += 1
@@ -302,6 +306,14 @@ def test_connections_are_kept_and_those_that_broke_are_made_again(server: Server
     assert server.connections <= 1, "those of the listing serve"
     server.hurry = True  # every connection is closed behind its first answer, without a word
     assert not with_readable(data).quarantined
+
+
+def test_connections_of_which_the_server_knows_no_longer(server: Server) -> None:
+    """As many as there are: what is tried again does not take the next of them."""
+    server.delay, server.deaf = 0.1, True
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: fetch.fetch(server.url, 1 << 20), range(12)))
+    assert fetch.fetch(server.url, 1 << 20)[0] == LIST.encode()
 
 
 @pytest.mark.parametrize("code", ["204", "206", "302", "304"])

@@ -31,8 +31,8 @@ def fetch(url: str, most: int) -> tuple[bytes, Remote]:
     if scheme_of(url) in ("http", "https"):
         from regraft.data.files.remote import web  # with what speaks HTTP: a tenth of a second
 
-        return _tried(lambda: web.get(url, most))
-    return _tried(lambda: store.cat(url, most))
+        return _tried(lambda attempt: web.get(url, most, kept=attempt == 0))
+    return _tried(lambda _: store.cat(url, most))
 
 
 def look(url: str) -> Remote:
@@ -43,13 +43,13 @@ def look(url: str) -> Remote:
     """
     from regraft.data.files.remote import web
 
-    return _tried(lambda: web.head(url))
+    return _tried(lambda attempt: web.head(url, kept=attempt == 0))
 
 
-def _tried(work: Callable[[], Result]) -> Result:
+def _tried(work: Callable[[int], Result]) -> Result:
     for attempt in range(_ATTEMPTS):
         try:
-            return work()
+            return work(attempt)
         except TryAgainError as error:
             if attempt + 1 == _ATTEMPTS:
                 raise RemoteError(f"{error} ({_ATTEMPTS} attempts)") from None

@@ -25,19 +25,20 @@ _ONE_EACH: dict[int, threading.Lock] = {}  # by process: a lock that is held doe
 _HEADERS = {"User-Agent": "regraft", "Accept-Encoding": "identity"}
 
 
-def get(url: str, most: int) -> tuple[bytes, Remote]:
+def get(url: str, most: int, *, kept: bool = True) -> tuple[bytes, Remote]:
     """Return the bytes of a file, and what is said of it.
 
     Args:
         url: Its address.
         most: The largest size that is taken.
+        kept: Whether a connection may serve that is open already, of which the server may know no longer.
 
     Raises:
         RemoteError: It is not there, may not be read, or is too large.
         TryAgainError: It did not come, or not whole.
     """
     data = bytearray()
-    with _answer("GET", url) as answer:
+    with _answer("GET", url, kept=kept) as answer:
         began, told = time.monotonic(), _told(answer)
         for part in answer.iter_bytes():  # as it comes: what waits for more is not seen to stall
             data += part
@@ -50,33 +51,37 @@ def get(url: str, most: int) -> tuple[bytes, Remote]:
     return bytes(data), Remote(len(data), told.mark)
 
 
-def head(url: str) -> Remote:
+def head(url: str, *, kept: bool = True) -> Remote:
     """Return what a server says of a file, without its bytes.
+
+    Args:
+        url: Its address.
+        kept: As for `get`.
 
     Raises:
         RemoteError: It is not there, or may not be read.
         TryAgainError: No answer came.
     """
-    with _answer("HEAD", url, also=_NO_HEAD) as answer:
+    with _answer("HEAD", url, also=_NO_HEAD, kept=kept) as answer:
         if answer.status_code not in _NO_HEAD:
             return _told(answer)
-    with _answer("GET", url, {"Range": "bytes=0-0"}, also=(_PART,)) as answer:
+    with _answer("GET", url, {"Range": "bytes=0-0"}, also=(_PART,), kept=kept) as answer:
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
         return Remote(int(whole) if whole.isdigit() else _told(answer).size, _told(answer).mark)
 
 
-@functools.lru_cache(maxsize=1)
-def _client(process: int) -> httpx2.Client:
-    """Return the connections of one process; those of its parent are not its own."""
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=15.0)
+@functools.lru_cache(maxsize=2)
+def _client(process: int, kept: bool) -> httpx2.Client:
+    """Return the connections of one process, those that are kept or the others; its parent's are not its own."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64 if kept else 0, keepalive_expiry=15.0)
     return httpx2.Client(headers=_HEADERS, limits=limits, timeout=None, follow_redirects=True)
 
 
-def _own_client() -> httpx2.Client:
+def _own_client(kept: bool) -> httpx2.Client:
     try:
         # without a lock, threads that begin together make a client each: seconds for 32 of them
         with _ONE_EACH.setdefault(os.getpid(), threading.Lock()):
-            return _client(os.getpid())
+            return _client(os.getpid(), kept)
     except (ImportError, ValueError, httpx2.InvalidURL) as error:  # of what HTTP_PROXY and its kin name
         raise RemoteError(f"the proxy that the environment names cannot be used ({error})") from None
     except OSError as error:  # of what SSL_CERT_FILE and its kin name
@@ -85,9 +90,9 @@ def _own_client() -> httpx2.Client:
 
 @contextmanager
 def _answer(
-    method: str, url: str, headers: dict[str, str] | None = None, *, also: tuple[int, ...] = ()
+    method: str, url: str, headers: dict[str, str] | None = None, *, also: tuple[int, ...] = (), kept: bool
 ) -> Iterator[httpx2.Response]:
-    client = _own_client()
+    client = _own_client(kept)
     try:
         with client.stream(method, url, headers=headers, timeout=_SILENT_SECONDS) as answer:
             if answer.status_code not in (*_WITH_FILE, *also):
