@@ -43,7 +43,7 @@ class Server:
         self.busiest = self.busy = 0
         self.delay = 0.0
         self.connections = 0
-        self.hurry = self.deaf = False
+        self.hurry = self.deaf = self.has_no_head = False
         self._lock = threading.Lock()
         outer = self
 
@@ -93,6 +93,9 @@ class Server:
                 if fault == "drip":
                     self.drip()
                     return
+                if outer.has_no_head and data is not None and (not with_body or "Range" in self.headers):
+                    self.answer_in_parts(data, with_body=with_body)
+                    return
                 if fault == "packed" and data is not None:
                     data = gzip.compress(data)
                 if fault.isdigit() or data is None:
@@ -113,6 +116,16 @@ class Server:
                 if with_body:
                     self.wfile.write(data[: len(data) // 2] if fault in ("cut", "stall") else data)
                 self.close_connection = outer.hurry or fault in ("cut", "stall")
+
+            def answer_in_parts(self, data: bytes, *, with_body: bool) -> None:
+                """Know no HEAD, and of an empty file no first byte."""
+                part = data[:1] if with_body else b""
+                self.send_response(405 if not with_body else 206 if data else 416)
+                self.send_header("Content-Range", f"bytes 0-0/{len(data)}" if data else "bytes */0")
+                self.send_header("Content-Length", str(len(part)))
+                self.send_header("ETag", f'"{hash(data)}"')
+                self.end_headers()
+                self.wfile.write(part)
 
             def drip(self) -> None:
                 """Never be silent, and never come to an end."""
@@ -369,3 +382,10 @@ def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(DataError, match="proxy that the environment names"):
         rg.open_data(server.url)
+
+
+def test_a_server_without_head(server: Server) -> None:
+    first, *_ = PHOTOS
+    server.has_no_head, server.files[f"/sets/{first}"] = True, b""
+    data = with_readable(rg.open_data(server.url))
+    assert [(item.path.rpartition("/")[2], item.reason) for item in data.quarantined] == [("000 ä.jpg", "is empty")]

@@ -11,7 +11,16 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):/+", re.IGNORECASE)
 
 
 class RemoteError(Exception):
-    """A file cannot be had: what a server, or the way to it, said last."""
+    """A file cannot be had: what a server, or the way to it, said last.
+
+    Args:
+        reason: What went wrong.
+        is_gone: Whether there is no such file.
+    """
+
+    def __init__(self, reason: str, *, is_gone: bool = False) -> None:
+        super().__init__(reason)
+        self.is_gone = is_gone
 
 
 class TryAgainError(Exception):

@@ -178,7 +178,7 @@ def _looked_at(url: str) -> Remote | None:
     try:
         return look(url)
     except RemoteError as error:
-        if "404" in str(error) or "410" in str(error):
+        if error.is_gone:
             return None
         raise
 

@@ -29,9 +29,13 @@ class RemoteRows:
         self._base, self._texts, self._most = listing["base"], listing["texts"], most
         self._files = listing["files"]
         self._coming: dict[int, Future[bytes | str]] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}  # by process: a lock that is held does not open in a fork
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
+
+    @property
+    def _lock(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def begin(self, index: Index, rows: Iterable[int]) -> None:
         """Begin to fetch files, which `read` will be asked for."""

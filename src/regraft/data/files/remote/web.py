@@ -20,7 +20,8 @@ _SLOWEST = 20_000  # bytes per second; what comes slower is a stall
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _NO_HEAD = (405, 501)
 _WITH_FILE = (200, 203)
-_PART = 206
+_PART, _NO_SUCH_PART = 206, 416
+_GONE = (404, 410)
 _ONE_EACH: dict[int, threading.Lock] = {}  # by process: a lock that is held does not open in a fork
 _HEADERS = {"User-Agent": "regraft", "Accept-Encoding": "identity"}
 
@@ -65,7 +66,9 @@ def head(url: str, *, kept: bool = True) -> Remote:
     with _answer("HEAD", url, also=_NO_HEAD, kept=kept) as answer:
         if answer.status_code not in _NO_HEAD:
             return _told(answer)
-    with _answer("GET", url, {"Range": "bytes=0-0"}, also=(_PART,), kept=kept) as answer:
+    with _answer("GET", url, {"Range": "bytes=0-0"}, also=(_PART, _NO_SUCH_PART), kept=kept) as answer:
+        if answer.status_code == _NO_SUCH_PART:
+            return Remote(0, _told(answer).mark)  # an empty file has no first byte
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
         return Remote(int(whole) if whole.isdigit() else _told(answer).size, _told(answer).mark)
 
@@ -115,7 +118,7 @@ def _answer(
 def _refuse(answer: httpx2.Response) -> None:
     code = answer.status_code
     if code not in _AGAIN:
-        raise RemoteError(f"the server answers {code} {answer.reason_phrase}".rstrip())
+        raise RemoteError(f"the server answers {code} {answer.reason_phrase}".rstrip(), is_gone=code in _GONE)
     after = answer.headers.get("Retry-After", "")
     raise TryAgainError(f"the server answers {code}", float(after) if after.isdecimal() else None)
 
