@@ -41,6 +41,7 @@ def server(folder: Path, line: Line) -> ThreadingHTTPServer:
     class Handler(SimpleHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         window = _FIRST_WINDOW
+        disable_nagle_algorithm = True  # as servers do: or a kept connection waits 40 ms between header and body
 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments, directory=str(folder))
