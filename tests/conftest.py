@@ -43,7 +43,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin no test after `REGRAFT_TESTS_UNTIL`, in seconds since 1970; `-r s` names those that are left out."""
     until = os.environ.get("REGRAFT_TESTS_UNTIL")
     if until and time.time() > float(until):
-        pytest.skip(f"no time left for {item.nodeid}")
+        alone = f"uv run pytest -m '' '{item.nodeid}'"
+        pytest.skip(f"the time that REGRAFT_TESTS_UNTIL leaves for tests is over; to run it alone: {alone}")
 
 
 def photo(path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (40, 48)) -> Path:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.oracle.weight_pair import Pair
-from tests.oracle.weight_pairs import PAIRS
+from tests.oracle.pairs.weight_pair import Pair
+from tests.oracle.pairs.weight_pairs import PAIRS
 
 __all__ = ["PAGE", "page"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.oracle.weight_pair import Pair, randomize
-from tests.oracle.weight_pairs import PAIRS
+from tests.oracle.pairs.weight_pair import Pair, randomize
+from tests.oracle.pairs.weight_pairs import PAIRS
 from torch import nn
 
 from regraft.errors import WeightsError

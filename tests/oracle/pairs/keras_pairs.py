@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.oracle.weight_pair import Network, Pair, timm_
+from tests.oracle.pairs.weight_pair import Network, Pair, timm_
 from torch import nn
 
 __all__ = ["KERAS_PAIRS"]

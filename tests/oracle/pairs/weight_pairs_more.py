@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tests.oracle.weight_pair import Network, Pair, timm_, write_state
+from tests.oracle.pairs.weight_pair import Network, Pair, timm_, write_state
 from torch import nn
 
 __all__ = ["MORE_PAIRS"]

@@ -6,14 +6,14 @@ must come of it: the same numbers, or a refusal that says why.
 
 from __future__ import annotations
 
-from tests.oracle.keras_pairs import KERAS_PAIRS
-from tests.oracle.open_clip_pairs import OPEN_CLIP_PAIRS
-from tests.oracle.smp_pairs import SMP_PAIRS
-from tests.oracle.torchvision_pairs import TORCHVISION_PAIRS
-from tests.oracle.transformers_pairs import TRANSFORMERS_PAIRS
-from tests.oracle.weight_pair import Pair
-from tests.oracle.weight_pairs_more import MORE_PAIRS
-from tests.oracle.wrapped_pairs import WRAPPED_PAIRS
+from tests.oracle.pairs.keras_pairs import KERAS_PAIRS
+from tests.oracle.pairs.open_clip_pairs import OPEN_CLIP_PAIRS
+from tests.oracle.pairs.smp_pairs import SMP_PAIRS
+from tests.oracle.pairs.torchvision_pairs import TORCHVISION_PAIRS
+from tests.oracle.pairs.transformers_pairs import TRANSFORMERS_PAIRS
+from tests.oracle.pairs.weight_pair import Pair
+from tests.oracle.pairs.weight_pairs_more import MORE_PAIRS
+from tests.oracle.pairs.wrapped_pairs import WRAPPED_PAIRS
 
 __all__ = ["PAIRS"]
 

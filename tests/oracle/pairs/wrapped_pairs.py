@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.oracle.shapes import DIMS_TIMM, LAYERS, SWIN_TIMM, VIT_TIMM
-from tests.oracle.weight_pair import Network, Pair, timm_
+from tests.oracle.pairs.shapes import DIMS_TIMM, LAYERS, SWIN_TIMM, VIT_TIMM
+from tests.oracle.pairs.weight_pair import Network, Pair, timm_
 from torch import nn
 
 __all__ = ["WRAPPED_PAIRS"]

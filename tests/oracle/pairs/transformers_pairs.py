@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.oracle.shapes import DIMS, DIMS_TIMM, LAYERS, RESNET_18, RESNET_50, SWIN, SWIN_TIMM, VIT, VIT_TIMM
-from tests.oracle.weight_pair import Network, Pair, features, timm_, write_state
+from tests.oracle.pairs.shapes import DIMS, DIMS_TIMM, LAYERS, RESNET_18, RESNET_50, SWIN, SWIN_TIMM, VIT, VIT_TIMM
+from tests.oracle.pairs.weight_pair import Network, Pair, features, timm_, write_state
 from torch import nn
 
 __all__ = ["TRANSFORMERS_PAIRS"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.oracle.shapes import DIMS_TIMM, SWIN_TIMM, VIT_TIMM
-from tests.oracle.weight_pair import Network, Pair, timm_, write_state
+from tests.oracle.pairs.shapes import DIMS_TIMM, SWIN_TIMM, VIT_TIMM
+from tests.oracle.pairs.weight_pair import Network, Pair, timm_, write_state
 from torch import nn
 
 __all__ = ["TORCHVISION_PAIRS"]

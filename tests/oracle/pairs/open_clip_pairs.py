@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.oracle.shapes import VIT_TIMM
-from tests.oracle.weight_pair import Network, Pair, timm_, write_state
+from tests.oracle.pairs.shapes import VIT_TIMM
+from tests.oracle.pairs.weight_pair import Network, Pair, timm_, write_state
 from torch import nn
 
 __all__ = ["OPEN_CLIP_PAIRS"]

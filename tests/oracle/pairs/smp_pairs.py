@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tests.oracle.weight_pair import Network, Pair, features, timm_, write_state
+from tests.oracle.pairs.weight_pair import Network, Pair, features, timm_, write_state
 from torch import nn
 
 __all__ = ["SMP_PAIRS"]
